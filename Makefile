@@ -1,0 +1,56 @@
+# Everything runs in .venv, which is made when it is missing. A stamp inside it remembers what has been installed,
+# so that only a change of this file or of pyproject.toml installs again.
+
+PYTHON ?= python3
+# Installed before whatever needs torch: a bare `torch` may bring gigabytes of CUDA libraries.
+TORCH ?= torch==2.13.0
+# An oracle. Installed without what it requires: torchvision, which its optimizers never touch.
+TIMM ?= timm==1.0.20
+# More for pytest, e.g. `make test ARGS='-k lamb'`, or for `steepest compare`.
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help compare test bench check clean
+
+help:
+	@echo "make compare   train small networks with several optimizers and report which is best"
+	@echo "make test      the tests and the examples in the docstrings"
+	@echo "make bench     time the steps against those of other libraries"
+	@echo "make check     ruff and mypy"
+	@echo "make clean     delete what tools left behind; .venv and runs/ stay"
+
+compare: $(VENV)/.compare-stamp
+	$(BIN)/steepest compare $(ARGS)
+
+test: $(VENV)/.test-stamp
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+bench: $(VENV)/.test-stamp
+	$(BIN)/python benchmarks/steps.py $(ARGS)
+
+check: $(VENV)/.test-stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.compare-stamp: pyproject.toml Makefile | $(BIN)/python
+	$(PIP) --editable '.[compare]'
+	@touch $@
+
+$(VENV)/.test-stamp: pyproject.toml Makefile | $(BIN)/python
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps '$(TIMM)'
+	@touch $@
