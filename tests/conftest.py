@@ -1,0 +1,37 @@
+"""What all tests share: hypothesis profiles, a seeded generator, and a cache folder away from the user's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Compiling a plan takes seconds the first time and nothing after: a deadline per example would measure that.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+_own_cache = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled plans in a folder of this session; pytest-xdist's workers inherit it and share it."""
+    if "STEEPEST_CACHE_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="steepest-cache-")
+        os.environ["STEEPEST_CACHE_DIR"] = config.stash[_own_cache] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if folder := config.stash.get(_own_cache, None):
+        del os.environ["STEEPEST_CACHE_DIR"]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same random numbers in every run of a test."""
+    return np.random.default_rng(20250117)

@@ -1,0 +1,113 @@
+"""Who may import whom: docs/architecture.md as a test, over the syntax of every module in src."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "steepest"
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+CORE = {"checks", "language", "rules", "schedules", "plan", "engines", "collect"}
+MAY_IMPORT = {
+    "checks": set(),
+    "language": {"checks"},
+    "rules": {"checks", "language"},
+    "schedules": {"checks"},
+    "plan": {"checks", "language"},
+    "engines": {"checks", "language", "plan"},
+    "collect": {"checks", "language", "plan", "engines"},
+    "numpy": CORE,
+    "torch": CORE | {"numpy"},
+    "jax": CORE | {"numpy"},
+    "__init__": CORE | {"numpy", "torch", "jax"},
+    "workbench": CORE | {"numpy", "torch", "jax", "__init__"},
+}
+HOMES = {
+    "numba": ["engines/cpu*.py"],
+    "llvmlite": ["engines/cpu*.py"],
+    "triton": ["engines/gpu*.py"],
+    "torch": ["torch/*", "engines/gpu*.py", "workbench/*"],
+    "jax": ["jax.py"],
+    "optax": ["jax.py"],
+    "sklearn": ["workbench/*"],
+    "rich": ["workbench/*"],
+}
+
+
+def room(module: str) -> str:
+    return module.split("/")[0].removesuffix(".py")
+
+
+def imported(module: str) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of every import, those for the type checker and those inside functions too."""
+    package = ["steepest", *Path(module).parts[:-1]]
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *filter(None, [node.module])])
+            yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
+
+
+def imported_room(name: str) -> str:
+    """`steepest.plan.planner` is of the room plan; `steepest.adamw` is a name of the package itself."""
+    part = [*name.split("."), "__init__"][1]
+    return part if any(room(module) == part for module in MODULES) else "__init__"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_the_rooms_above_it(module: str) -> None:
+    assert room(module) in MAY_IMPORT, f"{module}: a new room; give it a place in MAY_IMPORT and docs/architecture.md"
+    allowed = MAY_IMPORT[room(module)] | {room(module)}
+    ours = [(line, name) for line, name in imported(module) if name.split(".")[0] == "steepest"]
+    assert [f"{module}:{line} imports {name}" for line, name in ours if imported_room(name) not in allowed] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_framework_is_imported_only_in_the_module_named_for_it(module: str) -> None:
+    strangers = [
+        f"{module}:{line} imports {name}"
+        for line, name in imported(module)
+        if (homes := HOMES.get(name.split(".")[0])) and not any(fnmatch(module, home) for home in homes)
+    ]
+    assert strangers == []
+
+
+def test_the_workbench_lives_on_public_names() -> None:
+    private = [
+        f"{module}:{line} imports {name}"
+        for module in MODULES
+        for line, name in imported(module)
+        if room(module) == "workbench" and re.match(r"steepest\.(?!workbench\.).*\b_(?!_)", name)
+    ]
+    assert private == []
+
+
+def test_import_steepest_loads_no_framework_and_warns_of_nothing() -> None:
+    code = f"import sys, steepest; print(*sorted(sys.modules.keys() & {sorted(HOMES)}))"
+    command = [sys.executable, "-W", "error", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
+    assert (run.stdout.strip(), run.stderr) == ("", "")
+
+
+def test_no_committed_text_names_a_folder_of_somebodys_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    absolute = re.compile("(?<![\\w.~*})-])/(" + "|".join(["home", "root", "work", "Users"]) + ")/")
+    found = []
+    for name in filter(None, listed.split("\0")):
+        try:
+            lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        except (UnicodeDecodeError, FileNotFoundError):  # not text, or deleted and not yet committed
+            continue
+        found += [f"{name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if absolute.search(line)]
+    assert found == []
