@@ -1,0 +1,140 @@
+"""The one schedule that depends on what happens: it lowers its value when a metric stops improving.
+
+It has state, so it is no `Schedule`: it can be a hyperparameter by itself, and its state is saved with the model's.
+Imports ``arguments``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, SupportsFloat, cast
+
+from steepest.checks import Range
+from steepest.schedules.arguments import Amount, StepsOrZero, checked, declared, is_number, refuse
+
+__all__ = ["ReduceOnPlateau"]
+
+_STATE = ("lr", "best", "num_bad_epochs", "cooldown_counter")
+
+
+@dataclass(slots=True, eq=False)
+class ReduceOnPlateau:
+    """Multiply the value by ``factor`` once a metric has not improved for more than ``patience`` measurements.
+
+    A measurement improves when it beats the best so far by the threshold: ``metric < best*(1 - threshold)`` ("min",
+    "rel"), ``metric < best - threshold`` ("min", "abs"), ``metric > best*(1 + threshold)`` ("max", "rel") or
+    ``metric > best + threshold`` ("max", "abs"). Then ``lr = max(lr*factor, min_lr)``, unless that changes it by at
+    most ``eps``. A metric that is nan never improves. With "rel" a metric should be positive: below 0 the threshold
+    turns round.
+
+    Called with the number of steps taken, it is the current value, whatever the number.
+
+    Parameters
+    ----------
+    lr : initial value, >= 0; afterwards the current one.
+    mode : "min" for a metric that should fall, "max" for one that should rise.
+    factor : in [0, 1); 0.1.
+    patience : measurements without improvement that are tolerated, >= 0; 10.
+    threshold : >= 0, below 1 for "min" with "rel"; 1e-4.
+    threshold_mode : "rel" or "abs".
+    cooldown : measurements after a reduction that never count as bad, >= 0; 0.
+    min_lr : bound from below, >= 0; 0.0.
+    eps : >= 0; 1e-8. All defaults are PyTorch's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument or a metric is of the wrong kind or out of range; nothing has changed then.
+
+    Examples
+    --------
+    >>> lr = ReduceOnPlateau(0.1, factor=0.5, patience=1)
+    >>> [lr.step(metric) for metric in (3.0, 2.0, 2.0, 2.0, 1.0)]
+    [0.1, 0.1, 0.1, 0.05, 0.05]
+    >>> lr(1_000)
+    0.05
+
+    Source: PyTorch's ReduceLROnPlateau.
+    """
+
+    lr: Amount
+    mode: Literal["min", "max"] = "min"
+    factor: Annotated[float, Range(0, 1, high_included=False, cure="At 1 nothing is ever reduced.")] = 0.1
+    patience: StepsOrZero = 10
+    threshold: Amount = 1e-4
+    threshold_mode: Literal["rel", "abs"] = "rel"
+    cooldown: StepsOrZero = 0
+    min_lr: Amount = 0.0
+    eps: Amount = 1e-8
+    best: float = field(init=False, repr=False)
+    num_bad_epochs: int = field(init=False, repr=False, default=0)
+    cooldown_counter: int = field(init=False, repr=False, default=0)
+
+    def __post_init__(self) -> None:
+        what, parameters, hints = declared(type(self))
+        for name in parameters:
+            setattr(self, name, checked(what, name, getattr(self, name), hints[name]))
+        if (self.mode, self.threshold_mode) == ("min", "rel") and self.threshold >= 1:
+            raise refuse(what, "threshold", self.threshold, "[0, 1)", "At 1 a metric would have to fall below 0.")
+        self.best = math.inf if self.mode == "min" else -math.inf
+
+    def __call__(self, t: int) -> float:
+        return self.lr
+
+    def step(self, metric: SupportsFloat) -> float:
+        """Take one measurement into account and return the value to use from now on."""
+        value = _number(metric)
+        if self._improves(value):
+            self.best = value
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            reduced = max(self.lr * self.factor, self.min_lr)
+            if self.lr - reduced > self.eps:
+                self.lr = reduced
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+        return self.lr
+
+    def _improves(self, value: float) -> bool:
+        margin = -self.threshold if self.mode == "min" else self.threshold
+        limit = self.best * (1.0 + margin) if self.threshold_mode == "rel" else self.best + margin
+        return value < limit if self.mode == "min" else value > limit
+
+    def state_dict(self) -> dict[str, float]:
+        """What has happened so far (the arguments are not part of it), under PyTorch's names, and ``lr``."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a saved state; an error leaves this one as it was.
+
+        >>> other, lr = ReduceOnPlateau(0.1), ReduceOnPlateau(0.1, patience=0)
+        >>> lr.step(1.0), lr.step(1.0)
+        (0.1, 0.010000000000000002)
+        >>> other.load_state_dict(lr.state_dict())
+        >>> other.state_dict()
+        {'lr': 0.010000000000000002, 'best': 1.0, 'num_bad_epochs': 0, 'cooldown_counter': 0}
+        """
+        what = "ReduceOnPlateau.load_state_dict"
+        if set(state) != set(_STATE):
+            raise ValueError(f"{what}: state has {sorted(state)}, allowed is exactly {sorted(_STATE)}.")
+        _, _, hints = declared(type(self))
+        lr = checked(what, "lr", state["lr"], hints["lr"])
+        bad, waiting = (checked(what, name, state[name], hints["patience"]) for name in _STATE[2:])
+        best = state["best"]
+        if not is_number(best) or math.isnan(best):
+            raise ValueError(f"{what}: best is {best!r}, allowed is a number or an infinity. Nothing improves on nan.")
+        self.lr, self.best = cast("float", lr), float(best)
+        self.num_bad_epochs, self.cooldown_counter = cast("int", bad), cast("int", waiting)
+
+
+def _number(metric: object) -> float:
+    if isinstance(metric, (bool, str, bytes)) or not isinstance(metric, SupportsFloat):
+        raise TypeError(f"ReduceOnPlateau: metric is {metric!r}, allowed is a number. nan counts as no improvement.")
+    return float(metric)
