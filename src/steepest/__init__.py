@@ -1,0 +1,68 @@
+"""steepest: every optimizer, schedule, clipping rule and wrapper written once, as mathematics, planned into one pass.
+
+Recipes (`adamw`, `lamb` …), clips, wrappers and one's own rules are joined by `chain`; ``steepest.numpy`` runs a chain on
+NumPy arrays. Importing this package imports neither Numba nor any framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from steepest.checks import Axis, Count, Decay, Fraction, NonNegative, Order, Positive, Real
+from steepest.language.functions import (
+    abs,
+    cos,
+    count,
+    exp,
+    floor,
+    isfinite,
+    log,
+    max,
+    maximum,
+    mean,
+    minimum,
+    norm,
+    rms,
+    sign,
+    sqrt,
+    sum,
+    where,
+    wide,
+)
+from steepest.language.rule import (
+    Chain,
+    chain,
+    copy_of_param,
+    exclude,
+    full,
+    measure,
+    only,
+    recipe,
+    rule,
+    scalar,
+    zeros,
+)
+from steepest.language.trace import require
+from steepest.rules import *  # noqa: F403  # the catalogue names itself in rules.__all__
+from steepest.rules import __all__ as _catalogue
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from steepest import numpy, schedules
+
+_LAZY = ("numpy", "schedules", "workbench")
+
+__all__ = [
+    "Axis", "Chain", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Real",
+    "abs", "chain", "copy_of_param", "cos", "count", "exclude", "exp", "floor", "full", "isfinite", "log", "max",
+    "maximum", "mean", "measure", "minimum", "norm", "numpy", "only", "recipe", "require", "rms", "rule", "scalar",
+    "schedules", "sign", "sqrt", "sum", "where", "wide", "zeros", *_catalogue,
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"steepest.{name}")
+    raise AttributeError(f"module 'steepest' has no attribute {name!r}")

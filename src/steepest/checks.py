@@ -1,0 +1,155 @@
+"""What a value may be, and what is said when it is not.
+
+Ranges are written once, as ``Annotated`` types: a rule or recipe that declares ``beta1: Decay`` gets its checks,
+its error messages, its documentation and (later) its search space from that one word. Every message has the form
+``what: argument is VALUE, allowed is RANGE. Reason or cure.`` and is raised before anything is changed.
+Imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["Axis", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Range", "Real", "Value"]
+
+Value: TypeAlias = float | Callable[[int], float]
+"""A hyperparameter: a number, or a schedule (a function of the number of steps taken so far)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An interval of allowed numbers, printed the way mathematics writes it.
+
+    ``structure`` marks a number that decides which operations there are (the order of a norm, an axis): it is part of the
+    plan, a rule's Python ``if`` may ask for it, it can't be a schedule, and it may be infinite.
+
+    >>> str(Range(0, 1, high_included=False)), 1.0 in Range(0, 1, high_included=False)
+    ('[0, 1)', False)
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_included: bool = True
+    high_included: bool = True
+    whole: bool = False
+    structure: bool = False
+    cure: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        above = value >= self.low if self.low_included else value > self.low
+        below = value <= self.high if self.high_included else value < self.high
+        finite = math.isfinite(value) or (self.structure and value == math.inf)
+        return bool(above and below and finite and (not self.whole or value == int(value)))
+
+    def __str__(self) -> str:
+        if self.whole:
+            if self.low == -math.inf:
+                return "a whole number"
+            return f"a whole number >= {self.low:g}" if self.high == math.inf else f"a whole number in {self._interval()}"
+        if self.low == -math.inf and self.high == math.inf:
+            return "any finite number"
+        if self.structure:
+            return self._interval().replace("inf)", "inf]")
+        return self._interval()
+
+    def _interval(self) -> str:
+        left = "[" if self.low_included and self.low != -math.inf else "("
+        right = "]" if self.high_included and self.high != math.inf else ")"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+Real = Annotated[Value, Range()]
+NonNegative = Annotated[Value, Range(0)]
+Positive = Annotated[Value, Range(0, low_included=False)]
+Decay = Annotated[Value, Range(0, 1, high_included=False, cure="At 1 the average never forgets its start.")]
+Fraction = Annotated[Value, Range(0, 1)]
+Count = Annotated[Value, Range(1, whole=True)]
+Order = Annotated[float, Range(0, low_included=False, structure=True)]
+Axis = Annotated[int, Range(whole=True, structure=True)]
+
+
+def check_number(what: str, argument: str, value: object, allowed: Range) -> None:
+    """Raise unless ``value`` is a real number inside ``allowed``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) and not _is_number(value):
+        schedule = "" if allowed.structure else ", or a schedule"
+        raise TypeError(f"{what}: {argument} is {value!r}, allowed is {allowed}{schedule}.")
+    if float(value) not in allowed:  # type: ignore[arg-type]  # narrowed above: it has __float__
+        raise ValueError(f"{what}: {argument} is {_plain(value)}, allowed is {allowed}. {allowed.cure}".rstrip())
+
+
+def check_value(what: str, argument: str, value: object, annotation: object) -> None:
+    """Raise unless ``value`` fits a hyperparameter's annotation (a range, bool, a choice of strings, a tuple of them)."""
+    if get_origin(annotation) is Annotated:
+        allowed = range_of(annotation)
+        if allowed is not None and (allowed.structure or not callable(value)):
+            check_number(what, argument, value, allowed)
+        return
+    arguments = get_args(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return
+        rest = [one for one in arguments if one is not type(None)]
+        if len(rest) == 1:
+            check_value(what, argument, value, rest[0])
+        return
+    if get_origin(annotation) is tuple:
+        if not isinstance(value, (tuple, list)) or len(value) != len(arguments):
+            raise TypeError(f"{what}: {argument} is {value!r}, allowed is a tuple of {len(arguments)} numbers.")
+        for position, (one, kind) in enumerate(zip(value, arguments, strict=True)):
+            check_value(what, f"{argument}[{position}]", one, kind)
+        return
+    if str(get_origin(annotation)) == "typing.Literal":
+        if value not in arguments:
+            choices = ", ".join(map(repr, arguments))
+            raise ValueError(f"{what}: {argument} is {value!r}, allowed is one of {choices}.")
+        return
+    if annotation is bool and not isinstance(value, bool):
+        raise TypeError(f"{what}: {argument} is {value!r}, allowed is True or False.")
+
+
+def check_arguments(what: str, given: Mapping[str, object], function: Callable[..., Any]) -> None:
+    """Check every given argument against the annotations of ``function``; arguments without a range pass."""
+    hints = _hints(function)
+    for name, value in given.items():
+        if name in hints:
+            check_value(what, name, value, hints[name])
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function, include_extras=True)
+
+
+def range_of(annotation: object) -> Range | None:
+    """The range that an annotation declares, if it declares one."""
+    if get_origin(annotation) is Annotated:
+        return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Range)), None)
+    found = [range_of(one) for one in get_args(annotation)] if get_origin(annotation) in (Union, types.UnionType) else []
+    return next((one for one in found if one is not None), None)
+
+
+def unknown_name(what: str, kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not known: the nearest known one first, then all of them.
+
+    >>> unknown_name("steepest", "recipe", "adamm", ["adam", "lamb"])
+    "steepest: unknown recipe 'adamm'. Did you mean 'adam'? Known: adam, lamb."
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{what}: unknown {kind} {name!r}.{hint} Known: {', '.join(known)}."
+
+
+def _is_number(value: object) -> bool:
+    """NumPy scalars and 0-d arrays count as numbers; strings, arrays and traced values do not."""
+    return getattr(value, "shape", None) == () and getattr(getattr(value, "dtype", None), "kind", "") in "iuf"
+
+
+def _plain(value: object) -> str:
+    return repr(value.item()) if hasattr(value, "item") else repr(value)

@@ -1,0 +1,152 @@
+"""The functions a rule is written with: ``sqrt``, ``where``, ``norm`` ….
+
+Each accepts traced values and, run eagerly, NumPy arrays or numbers: ``rule.function(g, state, …)`` on float64 arrays is
+then an oracle that knows nothing of tracer, planner and engines, and a breakpoint inside a rule shows numbers.
+Composite functions are written over the operations here, once, so that engines cannot disagree on them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from steepest.language.expression import Expr, Rate
+from steepest.language.operations import OPERATIONS
+
+__all__ = [
+    "abs", "cos", "count", "exp", "floor", "isfinite", "log", "max", "maximum", "mean", "minimum", "norm", "rms",
+    "sign", "sqrt", "sum", "where", "wide",
+]  # fmt: skip
+
+Per: TypeAlias = Literal["model", "tensor", "unit"]
+
+
+def _apply(op: str, *args: Any) -> Any:
+    for value in args:
+        if isinstance(value, Expr):
+            return value.graph.add(op, *args)
+    return OPERATIONS[op].array(np, *args)
+
+
+def sqrt(x: Any) -> Any:
+    """The square root; nan below zero."""
+    return _apply("sqrt", x)
+
+
+def exp(x: Any) -> Any:
+    """The exponential function."""
+    return _apply("exp", x)
+
+
+def log(x: Any) -> Any:
+    """The natural logarithm; -inf at zero, nan below."""
+    return _apply("log", x)
+
+
+def cos(x: Any) -> Any:
+    """The cosine of an angle in radians."""
+    return _apply("cos", x)
+
+
+def floor(x: Any) -> Any:
+    """The largest whole number not above x."""
+    return _apply("floor", x)
+
+
+def abs(x: Any) -> Any:
+    """The absolute value."""
+    return _apply("abs", x)
+
+
+def isfinite(x: Any) -> Any:
+    """Whether x is neither infinite nor nan."""
+    return _apply("isfinite", x)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """``a`` where the condition holds, ``b`` elsewhere.
+
+    Unlike a multiplication by a mask it lets no nan or infinity of the other side through. On a condition that is known
+    once per step it is not even computed in the loop: the planner makes one program per outcome.
+    """
+    return _apply("where", condition, a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller of two values; nan if either is nan; ``b`` if they are equal."""
+    return _apply("minimum", a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of two values; nan if either is nan; ``b`` if they are equal."""
+    return _apply("maximum", a, b)
+
+
+def wide(x: Any) -> Any:
+    """x in float64, whatever the tensor's own type."""
+    return _apply("wide", x)
+
+
+def sign(x: Any) -> Any:
+    """1, -1, or x itself where it is 0 or nan."""
+    return where(x > 0, 1.0, where(x < 0, -1.0, x))
+
+
+def _reduce(op: Literal["sum", "max"], x: Any, per: Per, axis: int | None) -> Any:
+    if per not in ("model", "tensor", "unit"):
+        raise ValueError(f"{op}: per is {per!r}, allowed is one of 'model', 'tensor', 'unit'.")
+    if axis is not None and per != "unit":
+        raise ValueError(f"{op}: axis is {axis!r}, allowed with per='unit' only. It numbers the dimension of the units.")
+    if isinstance(x, Expr):
+        return x.graph.reduce(op, x, Rate[per.upper()], axis)
+    function = np.sum if op == "sum" else np.max
+    x = np.asarray(x, dtype=np.float64)
+    if per != "unit" or x.ndim <= 1:
+        return function(x) if x.size else (0.0 if op == "sum" else -math.inf)
+    return function(x, axis=tuple(d for d in range(x.ndim) if d != (axis or 0) % x.ndim), keepdims=True)
+
+
+def sum(x: Any, per: Per, axis: int | None = None) -> Any:
+    """The sum over all elements of a unit, a tensor or the model, accumulated in float64.
+
+    A unit is one slice along dimension ``axis`` (0, PyTorch's layout, unless named); the whole tensor when it has at
+    most one dimension.
+    """
+    return _reduce("sum", x, per, axis)
+
+
+def max(x: Any, per: Per, axis: int | None = None) -> Any:
+    """The largest element of a unit, a tensor or the model; nan if any is nan; -inf if there is none."""
+    return _reduce("max", x, per, axis)
+
+
+def norm(x: Any, per: Per, order: float = 2, axis: int | None = None) -> Any:
+    """The p-norm, ``(sum |x|^order)^(1/order)``, computed in float64; ``order`` may be ``math.inf``."""
+    if not order > 0:
+        raise ValueError(f"norm: order is {order!r}, allowed is (0, inf].")
+    if order == math.inf:
+        return maximum(max(abs(x), per, axis), 0.0)
+    if order == 1:
+        return sum(wide(abs(x)), per, axis)
+    if order == 2:
+        return sqrt(sum(wide(x) ** 2, per, axis))
+    return sum(wide(abs(x)) ** order, per, axis) ** (1 / order)
+
+
+def count(x: Any, per: Per, axis: int | None = None) -> Any:
+    """How many elements a unit, a tensor or the model has."""
+    if isinstance(x, Expr):
+        return x.graph.reduce("sum", 1.0, Rate[per.upper()], axis)
+    return sum(np.ones_like(x), per, axis)
+
+
+def mean(x: Any, per: Per, axis: int | None = None) -> Any:
+    """The mean over a unit, a tensor or the model."""
+    return sum(wide(x), per, axis) / count(x, per, axis)
+
+
+def rms(x: Any, per: Per, axis: int | None = None) -> Any:
+    """The root of the mean square."""
+    return sqrt(mean(wide(x) ** 2, per, axis))

@@ -1,0 +1,211 @@
+"""The operations of the language: one table, one row per operation, the only place that knows what an operation means.
+
+What engines could disagree on (NaN in minimum and maximum, a zero denominator, a root of a negative number) is decided
+in these rows; every engine takes its text or its function from here. A new operation is one new row.
+
+Values slower than an element are float64 everywhere. Element values have the tensor's own type, except behind ``wide``,
+which lifts them to float64 (a sum of squares of float32 numbers overflows float32 long before the norm does).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["HOST_FUNCTIONS", "OPERATIONS", "REDUCTIONS", "Operation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row: how an operation is written in a compiled loop, computed on the host, and computed on arrays."""
+
+    name: str
+    loop: str
+    host: Callable[..., Any]
+    array: Callable[..., Any]
+    infix: str = ""
+    precedence: int = 100
+    boolean: bool = False
+    latex: str = ""
+
+    @property
+    def host_text(self) -> str:
+        """The same operation as Python text on floats: infix where Python's own meaning is ours, a call elsewhere."""
+        if self.name in ("add", "sub", "mul", "neg"):
+            return self.loop
+        arity = self.host.__code__.co_argcount
+        return f"{self.name}_({', '.join(['{}'] * arity)})"
+
+
+def _add(a: float, b: float) -> float:
+    return a + b
+
+
+def _sub(a: float, b: float) -> float:
+    return a - b
+
+
+def _mul(a: float, b: float) -> float:
+    return a * b
+
+
+def _neg(a: float) -> float:
+    return -a
+
+
+def _div(a: float, b: float) -> float:
+    """IEEE division: Python raises where floating point has an answer."""
+    if b != 0:
+        return a / b
+    return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
+
+
+def _pow(a: float, b: float) -> float:
+    try:
+        return math.pow(a, b)
+    except OverflowError:
+        return -math.inf if a < 0 and b % 2 == 1 else math.inf
+    except ValueError:
+        return math.inf if a == 0 else math.nan
+
+
+def _mod(a: float, b: float) -> float:
+    """The remainder with the sign of the divisor, as Python and NumPy define it."""
+    return a % b if b != 0 and math.isfinite(a) else math.nan
+
+
+def _sqrt(a: float) -> float:
+    return math.sqrt(a) if a >= 0 else math.nan
+
+
+def _exp(a: float) -> float:
+    try:
+        return math.exp(a)
+    except OverflowError:
+        return math.inf
+
+
+def _log(a: float) -> float:
+    return math.log(a) if a > 0 else (-math.inf if a == 0 else math.nan)
+
+
+def _floor(a: float) -> float:
+    return float(math.floor(a)) if math.isfinite(a) else a
+
+
+def _cos(a: float) -> float:
+    return math.cos(a) if math.isfinite(a) else math.nan
+
+
+def _abs(a: float) -> float:
+    return abs(a)
+
+
+def _lt(a: float, b: float) -> bool:
+    return a < b
+
+
+def _le(a: float, b: float) -> bool:
+    return a <= b
+
+
+def _gt(a: float, b: float) -> bool:
+    return a > b
+
+
+def _ge(a: float, b: float) -> bool:
+    return a >= b
+
+
+def _eq(a: float, b: float) -> bool:
+    return a == b
+
+
+def _ne(a: float, b: float) -> bool:
+    return a != b
+
+
+def _and(a: bool, b: bool) -> bool:
+    return bool(a) and bool(b)
+
+
+def _or(a: bool, b: bool) -> bool:
+    return bool(a) or bool(b)
+
+
+def _not(a: bool) -> bool:
+    return not a
+
+
+def _isfinite(a: float) -> bool:
+    return math.isfinite(a)
+
+
+def _where(c: bool, a: float, b: float) -> float:
+    return a if c else b
+
+
+def _minimum(a: float, b: float) -> float:
+    return a if a < b or a != a else b
+
+
+def _maximum(a: float, b: float) -> float:
+    return a if a > b or a != a else b
+
+
+def _wide(a: float) -> float:
+    return a
+
+
+_ROWS = (
+    Operation("add", "({} + {})", _add, lambda xp, a, b: a + b, "{} + {}", 4),
+    Operation("sub", "({} - {})", _sub, lambda xp, a, b: a - b, "{} - {}", 4),
+    Operation("mul", "({} * {})", _mul, lambda xp, a, b: a * b, "{} * {}", 5, latex=r"{} \, {}"),
+    Operation("div", "({} / {})", _div, lambda xp, a, b: xp.true_divide(a, b), "{} / {}", 5, latex=r"\frac{{{}}}{{{}}}"),
+    Operation("pow", "({} ** {})", _pow, lambda xp, a, b: xp.power(a, b), "{} ** {}", 7, latex="{}^{{{}}}"),
+    Operation("mod", "({} % {})", _mod, lambda xp, a, b: xp.remainder(a, b), "{} % {}", 5, latex=r"{} \bmod {}"),
+    Operation("neg", "(-{})", _neg, lambda xp, a: -a, "-{}", 6),
+    Operation("abs", "abs({})", _abs, lambda xp, a: xp.abs(a), latex=r"\left|{}\right|"),
+    Operation("sqrt", "sqrt({})", _sqrt, lambda xp, a: xp.sqrt(a), latex=r"\sqrt{{{}}}"),
+    Operation("exp", "exp({})", _exp, lambda xp, a: xp.exp(a), latex=r"e^{{{}}}"),
+    Operation("log", "log({})", _log, lambda xp, a: xp.log(a), latex=r"\log {}"),
+    Operation("floor", "floor({})", _floor, lambda xp, a: xp.floor(a), latex=r"\lfloor {} \rfloor"),
+    Operation("cos", "cos({})", _cos, lambda xp, a: xp.cos(a), latex=r"\cos {}"),
+    Operation("lt", "({} < {})", _lt, lambda xp, a, b: a < b, "{} < {}", 3, boolean=True),
+    Operation("le", "({} <= {})", _le, lambda xp, a, b: a <= b, "{} <= {}", 3, boolean=True, latex=r"{} \le {}"),
+    Operation("gt", "({} > {})", _gt, lambda xp, a, b: a > b, "{} > {}", 3, boolean=True),
+    Operation("ge", "({} >= {})", _ge, lambda xp, a, b: a >= b, "{} >= {}", 3, boolean=True, latex=r"{} \ge {}"),
+    Operation("eq", "({} == {})", _eq, lambda xp, a, b: a == b, "{} == {}", 3, boolean=True, latex="{} = {}"),
+    Operation("ne", "({} != {})", _ne, lambda xp, a, b: a != b, "{} != {}", 3, boolean=True, latex=r"{} \ne {}"),
+    Operation("and", "({} & {})", _and, lambda xp, a, b: xp.logical_and(a, b), "{} & {}", 2, True, r"{} \wedge {}"),
+    Operation("or", "({} | {})", _or, lambda xp, a, b: xp.logical_or(a, b), "{} | {}", 1, True, r"{} \vee {}"),
+    Operation("not", "(not {})", _not, lambda xp, a: xp.logical_not(a), "~{}", 6, True, r"\neg {}"),
+    Operation("isfinite", "isfinite({})", _isfinite, lambda xp, a: xp.isfinite(a), boolean=True),
+    Operation("where", "({1} if {0} else {2})", _where, lambda xp, c, a, b: xp.where(c, a, b)),
+    Operation(
+        "minimum",
+        "({0} if ({0} < {1}) | ({0} != {0}) else {1})",
+        _minimum,
+        lambda xp, a, b: xp.where((a < b) | (a != a), a, b),
+        latex=r"\min({}, {})",
+    ),
+    Operation(
+        "maximum",
+        "({0} if ({0} > {1}) | ({0} != {0}) else {1})",
+        _maximum,
+        lambda xp, a, b: xp.where((a > b) | (a != a), a, b),
+        latex=r"\max({}, {})",
+    ),
+    Operation("wide", "float64({})", _wide, lambda xp, a: a.astype(xp.float64) if hasattr(a, "astype") else a, latex="{}"),
+)
+
+OPERATIONS = {row.name: row for row in _ROWS}
+"""Every operation on values, by name."""
+
+REDUCTIONS = {"sum": 0.0, "max": -math.inf}
+"""The two reductions and the value each starts from. Everything else (norm, mean, rms, count) is written over them."""
+
+HOST_FUNCTIONS = {f"{row.name}_": row.host for row in _ROWS}
+"""What generated host text may call."""

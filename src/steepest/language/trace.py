@@ -1,0 +1,232 @@
+"""Tracing: a chain is run once on symbols, and what it computes is written down as one graph.
+
+The result names every buffer that is stored, every number the host must supply, every value to be measured, and every
+condition that must hold before anything may be stored. A chain that makes no sense is refused here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from steepest.language.expression import Expr, Graph, Rate
+from steepest.language.rule import READABLE, Chain, Link, Start
+
+__all__ = ["Guard", "Measure", "Trace", "check_order", "require", "structure_of", "trace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition that is known once per model and must hold before the first store; else ``otherwise`` happens."""
+
+    condition: Expr
+    otherwise: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A value to be read after the step, on the steps where ``condition`` holds."""
+
+    name: str
+    value: Expr
+    condition: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a chain computes.
+
+    Attributes
+    ----------
+    graph : all values, in order.
+    stores : buffer name (``param`` or a state) -> its new value.
+    host_stores : host state name -> its new value, known once per step.
+    inputs : symbol -> (position of the link, name of its hyperparameter).
+    starts : state name -> (what it holds at first, position of its link).
+    measures, guards : see their classes.
+    """
+
+    chain: Chain
+    graph: Graph
+    stores: dict[str, Expr]
+    host_stores: dict[str, Expr]
+    inputs: dict[str, tuple[int, str]]
+    starts: dict[str, tuple[Start, int]]
+    measures: tuple[Measure, ...]
+    guards: tuple[Guard, ...]
+
+
+@dataclass
+class _State:
+    """What a rule sees as ``state``: its own names, mapped to the chain's distinct ones."""
+
+    _link: Link
+    _names: dict[str, str]
+    _scope: dict[str, Any]
+    _graph: Graph
+    _ready: bool = field(default=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ready", True)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._scope[self._known(name)]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self.__dict__.get("_ready"):
+            object.__setattr__(self, name, value)
+            return
+        full_name = self._known(name)
+        value = self._graph.lift(value)
+        on_host = dict(self._link.state)[name].on_host
+        if on_host and value.rate != Rate.STEP:
+            raise TypeError(
+                f"{self._link.name}: state {name} is a scalar on the host, but its new value is known once per "
+                f"{value.rate.word}. Declare it with zeros to hold one value per element."
+            )
+        self._scope[full_name] = value
+
+    def _known(self, name: str) -> str:
+        names = self.__dict__.get("_names", {})
+        if name not in names:
+            declared = ", ".join(names) or "none"
+            raise AttributeError(f"{self.__dict__['_link'].name}: state has no {name!r}. Declared in @rule(…): {declared}.")
+        return str(names[name])
+
+
+def require(condition: Any, otherwise: str, message: str) -> None:
+    """Let the whole step depend on a condition that is known once per model.
+
+    ``otherwise="skip"``: where it fails the step changes nothing at all; ``"error"``: it raises FloatingPointError with
+    the message, before anything is changed. No store of any group happens before the condition is known. Run eagerly
+    (on numbers) a condition that fails raises in both cases.
+    """
+    if otherwise not in ("skip", "error"):
+        raise ValueError(f"require: otherwise is {otherwise!r}, allowed is one of 'skip', 'error'.")
+    if not isinstance(condition, Expr):
+        if not condition:
+            raise FloatingPointError(message)
+        return
+    if condition.rate > Rate.MODEL:
+        raise TypeError(
+            f"require: the condition is known once per {condition.rate.word}, allowed is once per model. "
+            f"Reduce it: sum(where(condition, 0.0, 1.0), per='model') == 0."
+        )
+    condition.graph.guards.append(Guard(condition, otherwise, message))
+
+
+def structure_of(chain: Chain) -> tuple[Any, ...]:
+    """What decides which operations a chain has; two chains with equal structure share a plan, whatever their numbers."""
+    return tuple(
+        (link.name, link.function, link.reads, link.state, link.structure, link.measures, tuple(n for n, _ in link.values))
+        for link in chain
+    )
+
+
+def trace(chain: Chain) -> Trace:
+    """Run every rule of a chain once on symbols."""
+    graph = Graph()
+    scope: dict[str, Expr] = {"param": graph.load("param"), "grad": graph.load("grad"), "step": graph.input("step")}
+    scope["update"] = scope["grad"]
+    inputs: dict[str, tuple[int, str]] = {}
+    starts: dict[str, tuple[Start, int]] = {}
+    measures: list[Measure] = []
+    seen: dict[str, int] = {}
+    for position, link in enumerate(chain):
+        seen[link.name] = seen.get(link.name, 0) + 1
+        graph.asking = f"{link.name} {seen[link.name]}"
+        names: dict[str, str] = {}
+        for name, start in link.state:
+            names[name] = _distinct(name, starts)
+            starts[names[name]] = (start, position)
+            scope[names[name]] = graph.input(names[name]) if start.on_host else graph.load(names[name])
+        hyper: dict[str, Any] = dict(link.structure)
+        for name, _ in link.values:
+            symbol = _distinct(name, {**inputs, "step": 0, **starts})
+            inputs[symbol] = (position, name)
+            hyper[name] = graph.input(symbol)
+        offered = {n: scope[n] for n in READABLE if n != "state"}
+        offered["state"] = _State(link, names, scope, graph)  # type: ignore[assignment]  # stands in for its values
+        try:
+            if link.function is None:
+                measures += _measures(link, offered, hyper["every"])
+            else:
+                scope[link.reads[0]] = _result(link, link.function(*(offered[n] for n in link.reads), **hyper), graph)
+        except Exception as error:
+            error.add_note(f"in rule {link.name!r}, link {position + 1} of the chain {chain}")
+            raise
+    stores = {n: scope[n] for n in ("param", *starts) if n == "param" or not starts[n][0].on_host}
+    host_stores = {n: scope[n] for n, (start, _) in starts.items() if start.on_host}
+    return Trace(chain, graph, stores, host_stores, inputs, starts, tuple(measures), tuple(graph.guards))
+
+
+def _distinct(name: str, taken: Any) -> str:
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
+
+
+def _result(link: Link, value: Any, graph: Graph) -> Expr:
+    if value is None:
+        raise TypeError(f"{link.name} returned None; a rule returns the new value of its first argument, {link.reads[0]!r}.")
+    return graph.lift(value)
+
+
+def _measures(link: Link, offered: dict[str, Any], every: Expr | int) -> list[Measure]:
+    made = []
+    step: Expr = offered["step"]
+    recorded = step % every == 0 if isinstance(every, Expr) else step.graph.const(1.0)
+    for name, function in link.measures:
+        value = step.graph.lift(_call(function, offered))
+        if value.rate > Rate.TENSOR:
+            raise TypeError(
+                f"measure: {name} is known once per {value.rate.word}, allowed is once per step, model or tensor. "
+                f"Reduce it: norm(…, per='tensor')."
+            )
+        made.append(Measure(name, value, recorded))
+    return made
+
+
+def _call(function: Callable[..., Any], offered: dict[str, Any]) -> Any:
+    return function(**{n: offered[n] for n in inspect.signature(function).parameters})
+
+
+def check_order(chain: Chain) -> None:
+    """Refuse a chain whose order makes no sense, with the reason and the cure."""
+    applied: tuple[int, Link] | None = None
+    moved: tuple[int, Link] | None = None
+    for number, link in enumerate(chain, 1):
+        if link.changes == "update":
+            if moved is not None and moved[0] != (applied or (0,))[0]:
+                already = f", which {applied[1].name} (link {applied[0]}) has already applied" if applied else ""
+                raise ValueError(
+                    f"{moved[1].name} changes parameters, but {link.name!r} after it changes the update{already}. "
+                    f"Move {moved[1].name} to the end of the chain."
+                )
+            if applied is not None:
+                raise ValueError(
+                    f"{link.name} (link {number}) changes the update, which {applied[1].name} (link {applied[0]}) has "
+                    f"already applied. Move {link.name} before {applied[1].name}; a chain holds one recipe that descends."
+                )
+        elif link.changes == "param":
+            if "update" in link.reads:
+                if applied is not None:
+                    raise ValueError(
+                        f"{link.name} (link {number}) applies the update, which {applied[1].name} (link {applied[0]}) has "
+                        f"already applied. A chain applies its update once; leave one of them out."
+                    )
+                if moved is not None:
+                    raise ValueError(
+                        f"{moved[1].name} changes parameters before {link.name} (link {number}) applies the update. "
+                        f"Move {moved[1].name} to the end of the chain."
+                    )
+                applied = (number, link)
+            moved = (number, link)
+    if applied is None:
+        what = f"the chain {chain} computes an update but never applies it" if len(chain) else "the chain is empty"
+        raise ValueError(f"chain: {what}. End it with descend(lr), or use a recipe such as sgd(lr) or adamw(lr).")

@@ -1,0 +1,59 @@
+"""Wrappers that keep a second set of weights: Lookahead and the exponential moving average.
+
+Sources: Zhang et al. (2019); Polyak & Juditsky (1992) for averaging, in the exponential form of
+``torch.optim.swa_utils.AveragedModel``.
+"""
+
+from __future__ import annotations
+
+from steepest.checks import Count, Decay, Fraction
+from steepest.language.functions import floor, where
+from steepest.language.rule import Chain, copy_of_param, recipe, rule
+
+__all__ = ["ema", "lookahead"]
+
+
+@rule(slow=copy_of_param)
+def lookahead(param, state, step, *, k: Count = 5, alpha: Fraction = 0.5):
+    """Zhang et al., Algorithm 1: every k steps the slow weights move by ``alpha`` towards the fast ones, which follow.
+
+    The slow weights start at the initial weights, so the first synchronisation moves to between them and the k-th.
+    """
+    synchronise = step % k == 0
+    state.slow = where(synchronise, state.slow + alpha * (param - state.slow), state.slow)
+    return where(synchronise, state.slow, param)
+
+
+@rule(average=copy_of_param)
+def _ema(param, state, step, *, decay: Decay = 0.999, interval: Count | None = None, bias_correction: bool = False):
+    updates = step if interval is None else floor(step / interval)
+    kept = decay * (1 - decay ** (updates - 1)) / (1 - decay**updates) if bias_correction else decay
+    average = where(updates == 1, param, kept * state.average + (1 - kept) * param)
+    state.average = average if interval is None else where(step % interval == 0, average, state.average)
+    return param
+
+
+_ema.function.__name__ = "ema"
+
+
+@recipe
+def ema(decay: Decay = 0.999, interval: Count = 1, bias_correction: bool = False) -> Chain:
+    """Keep ``average = decay * average + (1 - decay) * p`` beside the weights; it starts as the first weights it sees.
+
+    Parameters
+    ----------
+    decay : in [0, 1), or a schedule; 0.999.
+    interval : average on every ``interval``-th step only, >= 1.
+    bias_correction : weigh the weights seen so far as an average that started from 0 and is divided by
+        ``1 - decay**updates``; ``average`` holds the corrected value.
+
+    ``with optimizer.using("average"):`` swaps the averages in and out again.
+
+    >>> import steepest
+    >>> print(steepest.chain(steepest.sgd(0.1), steepest.ema(0.99)))
+    descend > ema
+
+    Source: ``torch.optim.swa_utils.AveragedModel`` with ``get_ema_multi_avg_fn``.
+    """
+    always = not callable(interval) and interval == 1
+    return _ema(decay, None if always else interval, bias_correction)
