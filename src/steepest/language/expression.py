@@ -241,7 +241,7 @@ class Graph:
             )
         value = (axis or 0) if rate == Rate.UNIT else None
         made = self._once((op, arg.index, rate, value), op, (arg,), value, rate, "float")
-        if rate == Rate.MODEL:
+        if rate == Rate.MODEL and self.asking:
             self.keys.setdefault(made.index, set()).add(f"{self.asking} {self._asked}")
             self._asked += 1
         return made

@@ -1,0 +1,131 @@
+"""From what the user passes to what engines take: parameters become tensors, gradients are checked against them.
+
+Everything is checked before anything is changed: kinds, shapes, types, writability, and memory that two parameters share.
+Knows NumPy arrays and no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.engines.tensors import Tensor
+
+__all__ = ["Arrays", "check_gradients", "tensors_of"]
+
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = Sequence[Array] | Mapping[str, Array]
+
+
+def tensors_of(what: str, groups: Sequence[Arrays]) -> list[list[Tensor]]:
+    """One tensor per parameter, group by group; names are the mappings' keys, or positions over all groups."""
+    made: list[list[Tensor]] = []
+    count = 0
+    names: set[str] = set()
+    for group in groups:
+        if isinstance(group, np.ndarray) or not isinstance(group, (Sequence, Mapping)):
+            raise TypeError(f"{what}: params is {_kind(group)}, allowed is a list or a dict of arrays. Write [array] for one.")
+        if not len(group):
+            raise ValueError(f"{what}: params is empty, allowed is at least one array.")
+        pairs = list(group.items()) if isinstance(group, Mapping) else [(str(count + i), a) for i, a in enumerate(group)]
+        tensors = []
+        for name, array in pairs:
+            if not isinstance(name, str):
+                raise TypeError(f"{what}: a parameter's name is {name!r}, allowed is a text.")
+            if name in names:
+                raise ValueError(f"{what}: parameter {name!r} is named twice. Names are unique over all groups.")
+            names.add(name)
+            _check_parameter(what, name, array)
+            tensors.append(Tensor(name, count, {"param": array}))
+            count += 1
+        made.append(tensors)
+    _check_memory(what, [t for tensors in made for t in tensors])
+    return made
+
+
+def _check_parameter(what: str, name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what}: parameter {name!r} is {_kind(array)}, allowed is a NumPy array, changed in place.")
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8) or not array.dtype.isnative:
+        raise TypeError(f"{what}: parameter {name!r} has dtype {array.dtype}, allowed is float32 or float64.")
+    if not array.flags.writeable:
+        raise ValueError(f"{what}: parameter {name!r} is read-only, allowed is an array that can be written. Copy it.")
+    if array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+        raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: numpy.array(param).")
+
+
+def _check_memory(what: str, tensors: Sequence[Tensor]) -> None:
+    """Refuse two parameters that share memory: each would be updated twice."""
+    seen: dict[int, str] = {}
+    ranges = []
+    for t in tensors:
+        if id(t.param) in seen:
+            raise ValueError(f"{what}: parameters {seen[id(t.param)]!r} and {t.name!r} are the same array. Give it once.")
+        seen[id(t.param)] = t.name
+        if t.param.size:
+            ranges.append((*np.lib.array_utils.byte_bounds(t.param), t))
+    ranges.sort(key=lambda r: r[:2])
+    reach: list[Any] = []
+    for low, high, t in ranges:
+        reach = [(end, other) for end, other in reach if end > low]
+        for _, other in reach:
+            if np.shares_memory(other.param, t.param, max_work=10_000_000):
+                raise ValueError(
+                    f"{what}: parameters {other.name!r} and {t.name!r} share memory. Give the whole array, or copy one."
+                )
+        reach.append((high, t))
+
+
+def check_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> list[Array | None]:
+    """The gradients in the parameters' order, in the parameters' layout; None where there is none.
+
+    A gradient of another layout, or one that shares memory with a parameter, is copied; it is never changed.
+    """
+    listed = listed_gradients(what, tensors, grads)
+    return [None if g is None else _check_gradient(what, t, g, tensors) for t, g in zip(tensors, listed, strict=True)]
+
+
+def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Sequence[Any]:
+    """Gradients as a list in the parameters' order, from a list or a mapping by name."""
+    if isinstance(grads, Mapping):
+        known = {t.name for t in tensors}
+        unknown = [name for name in grads if name not in known]
+        if unknown:
+            raise ValueError(f"{what}: grads has {unknown[0]!r}, which is no parameter. Known: {', '.join(sorted(known))}.")
+        missing = [t.name for t in tensors if t.name not in grads]
+        if missing:
+            raise ValueError(f"{what}: grads has no {missing[0]!r}. Give None for a parameter without a gradient.")
+        return [grads[t.name] for t in tensors]
+    if isinstance(grads, (str, np.ndarray)) or not isinstance(grads, Sequence):
+        raise TypeError(f"{what}: grads is {_kind(grads)}, allowed is a list or a dict of arrays, as params.")
+    if len(grads) != len(tensors):
+        raise ValueError(f"{what}: grads has {len(grads)} arrays, allowed is one for each of {len(tensors)} parameters.")
+    return grads
+
+
+def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[Tensor]) -> Array:
+    param = tensor.param
+    if not isinstance(grad, np.ndarray):
+        raise TypeError(f"{what}: the gradient of {tensor.name!r} is {_kind(grad)}, allowed is a NumPy array or None.")
+    if grad.shape != param.shape:
+        raise ValueError(
+            f"{what}: the gradient of {tensor.name!r} has shape {grad.shape}, allowed is its parameter's, {param.shape}."
+        )
+    if grad.dtype != param.dtype:
+        raise TypeError(
+            f"{what}: the gradient of {tensor.name!r} has dtype {grad.dtype}, allowed is its parameter's, {param.dtype}. "
+            f"Convert it: grad.astype({param.dtype})."
+        )
+    overlaps = any(np.may_share_memory(grad, t.param) for t in tensors)
+    if grad.strides == param.strides and grad.flags.aligned and not overlaps:
+        return grad
+    copy = np.empty_like(param)
+    copy[...] = grad
+    return copy
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, str, type(None))) else type(value).__name__

@@ -1,0 +1,116 @@
+"""The array engine: walks a program with array operations, one tensor after another.
+
+The reference for every other engine, and what runs a tensor that no other engine can. Each operation is one call of the
+array namespace ``xp`` (NumPy here; torch and JAX have the same names), so memory is crossed once per operation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.engines.tensors import Tensor
+from steepest.language.expression import Expr, Rate, is_reduction
+from steepest.language.operations import OPERATIONS
+from steepest.plan.plan import Pass, Program
+
+__all__ = ["ArrayEngine"]
+
+
+class ArrayEngine:
+    """Runs any dtype, any strides, any unit axis."""
+
+    name = "arrays"
+
+    def bind(self, program: Program, tensors: list[Tensor], rows: list[int]) -> _BoundArrays:
+        return _BoundArrays(program, tensors, rows)
+
+
+class _BoundArrays:
+    def __init__(self, program: Program, tensors: list[Tensor], rows: list[int]) -> None:
+        self.program, self.tensors, self.rows = program, tensors, rows
+        self.reduced: list[dict[int, Any]] = [{} for _ in tensors]
+
+    def bind_gradients(self, addresses: NDArray[np.int64] | None = None) -> None:
+        self.reduced = [{} for _ in self.tensors]
+
+    def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
+        totals = dict.fromkeys(self.program.model_reductions[stage], 0.0)
+        for i in totals:
+            totals[i] = -math.inf if self.program.graph.nodes[i].op == "max" else 0.0
+        with np.errstate(all="ignore"):
+            for tensor, row, reduced in zip(self.tensors, self.rows, self.reduced, strict=True):
+                for segment in self.program.stages[stage]:
+                    for number in segment.passes:
+                        self._sweep(self.program.passes[number], number, tensor, scalars[row], reduced)
+                for i in totals:
+                    totals[i] = combine(self.program.graph.nodes[i].op, totals[i], float(reduced[i]))
+        return totals
+
+    def _sweep(
+        self, one: Pass, number: int, tensor: Tensor, scalars: NDArray[np.float64], reduced: dict[int, Any]
+    ) -> None:
+        program = self.program
+        nodes = program.graph.nodes
+        values: dict[int, Any] = {i: float(s) for i, s in zip(program.scalars, scalars, strict=True)}
+        for name, at in program.stored_at.items():
+            if at < number and name in one.loads:
+                values[program.stores[name].index] = tensor.buffers[name]
+        dtype = tensor.param.dtype
+        for i in sorted({*one.slow, *one.body}):
+            node = nodes[i]
+            if node.op == "load":
+                values[i] = tensor.buffers[node.value]
+            elif is_reduction(node):
+                values[i] = reduced[i]
+            else:
+                row = OPERATIONS[node.op]
+                values[i] = row.array(np, *(_argument(a, node, values, dtype) for a in node.args))
+        for i in one.reductions:
+            reduced[i] = _reduce(nodes[i], values, tensor.param)
+        new = {name: _argument(program.stores[name], program.stores[name], values, dtype) for name in one.stores}
+        for name, value in new.items():
+            value = value.copy() if any(value is b for b in tensor.buffers.values()) else value
+            new[name] = value
+        for name, value in new.items():
+            tensor.buffers[name][...] = value
+
+    def tensor_reduction(self, index: int) -> NDArray[np.float64]:
+        return np.array([float(r[index]) for r in self.reduced])
+
+
+def _argument(arg: Expr, of: Expr, values: dict[int, Any], dtype: np.dtype[Any]) -> Any:
+    """A slower value takes the tensor's type where it meets an element, unless float64 was asked for (``wide``)."""
+    value = arg.value if arg.op == "const" else values[arg.index]
+    if of.rate == Rate.ELEMENT and arg.rate < Rate.ELEMENT and arg.kind != "bool":
+        narrow = of.kind != "wide" and not any(a.kind == "wide" for a in of.args)
+        with np.errstate(over="ignore"):
+            value = np.asarray(value, dtype=dtype if narrow else np.float64)
+    if arg.kind == "bool" and isinstance(value, float):
+        value = value != 0.0
+    return value
+
+
+def _reduce(node: Expr, values: dict[int, Any], like: NDArray[Any]) -> Any:
+    arg = node.args[0]
+    value = arg.value if arg.op == "const" else values[arg.index]
+    value = np.broadcast_to(np.asarray(value, dtype=np.float64), like.shape)
+    function = np.sum if node.op == "sum" else np.max
+    if node.rate == Rate.UNIT and like.ndim > 1:
+        axes = tuple(d for d in range(like.ndim) if d != node.value % like.ndim)
+        if value.size == 0:
+            return np.full([1 if d in axes else n for d, n in enumerate(like.shape)], 0.0)
+        return function(value, axis=axes, keepdims=True)
+    if value.size == 0:
+        return 0.0 if node.op == "sum" else -math.inf
+    return function(value)
+
+
+def combine(op: str, a: float, b: float) -> float:
+    """Join two partial reductions."""
+    if op == "sum":
+        return a + b
+    return a if a > b or a != a else b

@@ -1,0 +1,329 @@
+"""The cpu engine: one compiled function per program, called once for all tensors, over threads.
+
+A tensor is cut into rows of a fixed number of elements (whole units, where a rule knows units), so that partial sums are the
+same bits for any number of threads. Tensors of one row run all segments of a stage at once, while they are in the cache;
+longer ones run segment by segment, in batches that fit the cache together. Threads take rows from a common counter, and
+the compiled function holds no lock, so Python threads are enough and a late one costs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.engines import cache as files
+from steepest.engines.source import source
+from steepest.engines.tensors import Tensor
+from steepest.plan.plan import Plan, Program
+
+__all__ = ["CpuEngine", "Gatherer", "number_of_threads"]
+
+ROW = 1 << 18
+"""Elements per row: long enough that hardware prefetching pays, short enough to share."""
+BATCH_BYTES = 24 << 20
+"""Bytes of the tensors that go through the segments of a stage together."""
+ALONE = 1 << 16
+"""Elements below which waking another thread costs more than it gives."""
+
+
+class CpuEngine:
+    """Runs float32 and float64 tensors that are dense in memory, in place."""
+
+    name = "cpu"
+
+    @staticmethod
+    def can_run(plan: Plan, tensor: Tensor) -> bool:
+        """Whether a tensor's layout suits: dense, native, aligned; rows of dimension 0 where the plan knows units."""
+        param = tensor.param
+        if param.dtype not in (np.float32, np.float64) or not param.dtype.isnative or not param.flags.aligned:
+            return False
+        axes = plan.program(plan.usual).axes
+        if axes and param.ndim > 1:
+            return bool(param.flags.c_contiguous) and all(axis % param.ndim == 0 for axis in axes)
+        return is_dense(param)
+
+    def bind(self, program: Program, tensors: list[Tensor], rows: list[int]) -> _BoundCpu:
+        return _BoundCpu(program, tensors, rows)
+
+
+def is_dense(array: NDArray[Any]) -> bool:
+    """Whether the elements fill one stretch of memory, in any order of the dimensions."""
+    expected = array.itemsize
+    for stride, length in sorted(zip(array.strides, array.shape, strict=True)):
+        if length > 1:
+            if stride != expected:
+                return False
+            expected *= length
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Work that may run at the same time: items are ranges of rows, taken through the given segments."""
+
+    items: NDArray[np.int64]
+    first_segment: int
+    last_segment: int
+    elements: int
+
+
+class _BoundCpu:
+    def __init__(self, program: Program, tensors: list[Tensor], rows: list[int]) -> None:
+        self.program, self.tensors = program, tensors
+        dtype = tensors[0].param.dtype
+        self.kernel = compiled(program, dtype.name)
+        self.table = np.zeros((len(tensors), max(1, len(program.buffers))), dtype=np.int64)
+        for column, name in enumerate(program.buffers):
+            if name != "grad":
+                self.table[:, column] = [t.buffers[name].ctypes.data for t in tensors]
+        self.grad_column = program.buffers.index("grad") if "grad" in program.buffers else -1
+        self.index = np.array([t.index for t in tensors], dtype=np.int64)
+        units = [_units(program, t.param) for t in tensors]
+        self.widths = np.array([width for _, width in units], dtype=np.int64)
+        self.first_unit = np.cumsum([0] + [count for count, _ in units])[:-1].astype(np.int64)
+        cut = [_rows(count, width) for count, width in units]
+        self.rows = np.array(
+            [(t, lo, hi) for t, pieces in enumerate(cut) for lo, hi in pieces], dtype=np.int64
+        ).reshape(-1, 3)
+        self.first_row = np.cumsum([0] + [len(pieces) for pieces in cut]).astype(np.int64)
+        self.scalar_row = np.array(rows, dtype=np.int64)
+        nodes = program.graph.nodes
+        kinds = [(i, nodes[i].rate) for one in program.passes for i in one.reductions]
+        self.slots = {i: s for s, i in enumerate(i for i, rate in kinds if rate.word != "unit")}
+        unit_slots = sum(rate.word == "unit" for _, rate in kinds)
+        self.partials = np.zeros((max(1, len(self.rows)), max(1, len(self.slots))))
+        total_units = sum(count for count, _ in units) if unit_slots else 1
+        self.units = np.zeros((max(1, total_units), max(1, unit_slots)))
+        self.phases = [self._phases(stage) for stage in range(len(program.stages))]
+        self.counter = np.zeros(1, dtype=np.int64)
+        self.counter_address = self.counter.ctypes.data
+
+    def _phases(self, stage: int) -> list[_Phase]:
+        offset = sum(len(s) for s in self.program.stages[:stage])
+        count = len(self.program.stages[stage])
+        ranges = list(itertools.pairwise(self.first_row.tolist()))
+        sizes = [t.param.size for t in self.tensors]
+        if count == 1:
+            items = [(r, r + 1) for r in range(len(self.rows))]
+            return [_phase(items, offset, offset + 1, sum(sizes))] if items else []
+        short = [(t, lo, hi) for t, (lo, hi) in enumerate(ranges) if hi - lo == 1]
+        phases = []
+        if short:
+            elements = sum(sizes[t] for t, _, _ in short)
+            phases.append(_phase([(lo, hi) for _, lo, hi in short], offset, offset + count, elements))
+        bytes_each = self.tensors[0].param.itemsize * len(self.program.buffers)
+        batch: list[int] = []
+        for t in [t for t, (lo, hi) in enumerate(ranges) if hi - lo > 1] + [-1]:
+            full = sum(sizes[b] for b in batch) * bytes_each + (sizes[t] * bytes_each if t >= 0 else 0) > BATCH_BYTES
+            if batch and (t < 0 or full):
+                items = [(r, r + 1) for b in batch for r in range(*ranges[b])]
+                elements = sum(sizes[b] for b in batch)
+                phases += [_phase(items, offset + s, offset + s + 1, elements) for s in range(count)]
+                batch = []
+            if t >= 0:
+                batch.append(t)
+        return phases
+
+    def bind_gradients(self, addresses: NDArray[np.int64] | None = None) -> None:
+        if self.grad_column < 0:
+            return
+        if addresses is None:
+            self.table[:, self.grad_column] = [t.buffers["grad"].ctypes.data for t in self.tensors]
+        else:
+            self.table[:, self.grad_column] = addresses[self.index]
+
+    def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
+        for phase in self.phases[stage]:
+            arguments = (
+                phase.items, phase.first_segment, phase.last_segment, self.counter_address, self.table, self.widths,
+                self.rows, self.first_row, scalars, self.scalar_row, self.partials, self.units, self.first_unit,
+            )  # fmt: skip
+            self.counter[0] = 0
+            helpers = min(number_of_threads(), len(phase.items)) - 1 if phase.elements > ALONE else 0
+            _POOL.run(self.kernel, arguments, helpers)
+        return {i: self._combined(i, self.partials[: len(self.rows)]) for i in self.program.model_reductions[stage]}
+
+    def _combined(self, index: int, partials: NDArray[np.float64]) -> float:
+        column = partials[:, self.slots[index]]
+        if self.program.graph.nodes[index].op == "sum":
+            return float(column.sum())
+        return float(column.max()) if len(column) else -np.inf
+
+    def tensor_reduction(self, index: int) -> NDArray[np.float64]:
+        pieces = itertools.pairwise(self.first_row.tolist())
+        return np.array([self._combined(index, self.partials[lo:hi]) for lo, hi in pieces])
+
+
+def _phase(items: Sequence[tuple[int, int]], first: int, last: int, elements: int) -> _Phase:
+    return _Phase(np.array(items, dtype=np.int64).reshape(-1, 2), first, last, elements)
+
+
+def _units(program: Program, param: NDArray[Any]) -> tuple[int, int]:
+    """How many units a tensor has and how many elements each; single elements where no rule knows units."""
+    if not program.axes:
+        return param.size, 1
+    if param.size == 0:
+        return 0, 0
+    return (param.shape[0], param.size // param.shape[0]) if param.ndim > 1 else (1, param.size)
+
+
+def _rows(units: int, width: int) -> list[tuple[int, int]]:
+    if units == 0:
+        return []
+    step = max(1, ROW // max(1, width))
+    return [(lo, min(lo + step, units)) for lo in range(0, units, step)]
+
+
+# ---- compiled code
+
+
+def _salt() -> str:
+    here = Path(__file__).parent
+    return f"{numba.__version__} {(here / 'cpu_pointers.py').read_text(encoding='utf-8')}"
+
+
+_COMPILED: dict[str, Callable[..., Any]] = {}
+
+
+def compiled(program: Program, dtype: str) -> Callable[..., Any]:
+    """The compiled ``run`` of a program, from memory, from the cache folder, or made now."""
+    text = source(program, dtype, "One optimizer step.")
+    if text not in _COMPILED:
+        _COMPILED[text] = _load("step", text, "run")
+    return _COMPILED[text]
+
+
+def _load(name: str, text: str, function: str) -> Callable[..., Any]:
+    try:
+        made = getattr(files.load(name, text, _salt()), function)
+    except RuntimeError:  # Numba found no place for its own files
+        return getattr(files.load(name, text, _salt(), on_disk=False), function)  # type: ignore[no-any-return]
+
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return made(*arguments)
+        except OSError as error:  # raised when Numba saves what it compiled, before anything has run
+            files.warn_once(files.cache_folder(), error)
+            fallback = getattr(files.load(name, text, _salt(), on_disk=False), function)
+            guarded.__wrapped__ = fallback  # type: ignore[attr-defined]
+            return fallback(*arguments)
+
+    guarded.__wrapped__ = made  # type: ignore[attr-defined]
+    return guarded
+
+
+# ---- gradients
+
+
+class Gatherer:
+    """Takes the addresses of all gradients of a step in one call, if every one is what the parameters lead to expect."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        params = [t.param for t in tensors]
+        self.function = _gather()
+        self.header = object.__basicsize__
+        self.dtypes = np.array([id(np.dtype(p.dtype.type)) for p in params], dtype=np.int64)
+        self.ndims = np.array([p.ndim for p in params], dtype=np.int64)
+        self.first_dim = np.cumsum([0] + [p.ndim for p in params])[:-1].astype(np.int64)
+        self.shapes = np.array([n for p in params for n in p.shape], dtype=np.int64)
+        self.strides = np.array([n for p in params for n in p.strides], dtype=np.int64)
+        self.sizes = np.array([p.nbytes for p in params], dtype=np.int64)
+        ranges = sorted((b.ctypes.data, b.ctypes.data + b.nbytes) for t in tensors for b in [t.param] if b.nbytes)
+        self.starts = np.array([lo for lo, _ in ranges], dtype=np.int64)
+        self.ends = np.array([hi for _, hi in ranges], dtype=np.int64)
+        self.addresses = np.zeros(len(params), dtype=np.int64)
+
+    def __call__(self, grads: Sequence[Any]) -> NDArray[np.int64] | None:
+        """The addresses, or None if any gradient needs a closer look."""
+        objects = np.fromiter(map(id, grads), dtype=np.int64, count=len(grads))
+        irregular = self.function(
+            objects, self.header, id(np.ndarray), self.dtypes, self.ndims, self.first_dim, self.shapes, self.strides,
+            self.sizes, self.starts, self.ends, self.addresses,
+        )  # fmt: skip
+        return self.addresses if irregular < 0 else None
+
+
+@cache
+def _gather() -> Callable[..., Any]:
+    """The compiled function, or one that always asks for a closer look where arrays are laid out in another way."""
+    text = (Path(__file__).parent / "cpu_gather.py").read_text(encoding="utf-8")
+    function = _load("gather", text, "gather")
+    probe = np.arange(6, dtype=np.float32).reshape(2, 3)
+    words = np.array([probe.ctypes.data, id(probe.dtype)])
+    header = object.__basicsize__
+    seen = np.frombuffer((__import__("ctypes").c_char * 56).from_address(id(probe) + header), dtype=np.int64)
+    return function if seen[0] == words[0] and seen[5] == words[1] else lambda *_: 0
+
+
+# ---- threads
+
+
+def number_of_threads() -> int:
+    """How many threads a step may use: ``STEEPEST_NUM_THREADS``, or the cores this process may run on."""
+    given = os.environ.get("STEEPEST_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return _cores()
+
+
+@cache
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    """Threads that wait for work; made when they are first needed, and again in a forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.work: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.threads = 0
+
+    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], helpers: int) -> None:
+        """Call the function here and in so many helpers at once; return when all have returned."""
+        if helpers <= 0:
+            function(*arguments)
+            return
+        with self.lock:
+            while self.threads < helpers:
+                threading.Thread(target=self._serve, args=(self.work,), name="steepest", daemon=True).start()
+                self.threads += 1
+        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        for _ in range(helpers):
+            self.work.put((function, arguments, done))
+        failures: list[BaseException | None] = []
+        try:
+            function(*arguments)
+        finally:
+            failures = [done.get() for _ in range(helpers)]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+    @staticmethod
+    def _serve(work: queue.SimpleQueue[Any]) -> None:
+        while True:
+            function, arguments, done = work.get()
+            failure = None
+            try:
+                function(*arguments)
+            except BaseException as error:
+                failure = error
+            done.put(failure)
+            del function, arguments, done
+
+
+_POOL = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOL.__init__)  # type: ignore[misc]  # threads do not survive a fork

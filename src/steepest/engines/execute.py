@@ -1,0 +1,178 @@
+"""The executor: leads (program, engine, tensors) groups from stage to stage together.
+
+Between stages it joins the partial sums of all groups that share a MODEL reduction and computes the values that follow from
+them, on the host, in float64. So a global norm may span groups with different chains and mixed engines. No stage that stores
+anything runs before every guard of every group is known: an error or a skipped step leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.engines.arrays import combine
+from steepest.engines.tensors import Bound
+from steepest.language.expression import Rate, is_reduction
+from steepest.language.operations import OPERATIONS
+from steepest.plan.plan import Program
+
+__all__ = ["Job", "Skipped", "execute"]
+
+
+class Skipped(Exception):
+    """A guard asked for the step to be left out; nothing has been changed."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One program on one engine's tensors, with a row of host values for each group of equal numbers.
+
+    ``inputs[row]`` gives every input by name; after `execute`, ``values[row]`` holds every STEP and MODEL value by index.
+    """
+
+    program: Program
+    bound: Bound
+    inputs: Sequence[dict[str, float]]
+    row_of: Sequence[int]
+    values: list[list[float]] = field(default_factory=list)
+    scalars: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    stage: int = 0
+
+
+def execute(jobs: Sequence[Job]) -> None:
+    """Run all stages of all jobs; raise Skipped or FloatingPointError before the first store if a guard fails."""
+    for job in jobs:
+        _start(job)
+    shared = _shared(jobs) if any(any(job.program.model_reductions) for job in jobs) else {}
+    totals: dict[str, float] = {}
+    missing = {name: len(members) for name, members in shared.items()}
+    guards_open = any(job.program.guards for job in jobs)
+    while any(job.stage < len(job.program.stages) for job in jobs):
+        ran = False
+        for number, job in enumerate(jobs):
+            if job.stage >= len(job.program.stages) or not _ready(job, number, shared, missing):
+                continue
+            if guards_open and job.program.stage_stores[job.stage]:
+                continue
+            partial = job.bound.run(job.stage, job.scalars)
+            job.stage += 1
+            ran = True
+            for index, value in partial.items():
+                name = next(n for n, members in shared.items() if (number, index) in members)
+                op = job.program.graph.nodes[index].op
+                totals[name] = combine(op, totals[name], value) if name in totals else value
+                missing[name] -= 1
+        for name, members in shared.items():
+            if missing[name] == 0:
+                for number, index in members:
+                    for values in jobs[number].values:
+                        values[index] = totals[name]
+        if shared:
+            for job in jobs:
+                _derive(job)
+        if guards_open and not any(missing[n] for n in _guarding(jobs, shared)):
+            _check_guards(jobs)
+            guards_open = False
+        elif not ran:
+            raise ValueError(
+                "the groups' chains take their global norms in different orders, so that none can come first. "
+                "Give all groups the same order of rules that see the whole model."
+            )
+
+
+def _start(job: Job) -> None:
+    program = job.program
+    job.values = []
+    for inputs in job.inputs:
+        values = program.template.copy()
+        for index, name in program.inputs:
+            values[index] = inputs[name]
+        program.step_code.run(values)
+        job.values.append(values)
+    job.stage = 0
+    job.scalars = np.array([[float(v[i]) for i in program.scalars] for v in job.values])
+    job.scalars = job.scalars.reshape(len(job.values), len(program.scalars))
+
+
+def _derive(job: Job) -> None:
+    """Compute MODEL values from what is reduced so far, and hand them to the loops."""
+    for row, values in enumerate(job.values):
+        job.program.model_code.run(values)
+        job.scalars[row] = [float(values[i]) for i in job.program.scalars]
+
+
+def _shared(jobs: Sequence[Job]) -> dict[str, set[tuple[int, int]]]:
+    """MODEL reductions, joined where any two have a key in common: name -> its (job, index) members."""
+    groups: list[tuple[set[str], set[tuple[int, int]]]] = []
+    for number, job in enumerate(jobs):
+        for index in (i for stage in job.program.model_reductions for i in stage):
+            keys, members = set(job.program.graph.keys[index]), {(number, index)}
+            for other in [g for g in groups if g[0] & keys]:
+                keys |= other[0]
+                members |= other[1]
+                groups.remove(other)
+            groups.append((keys, members))
+    return {min(keys): members for keys, members in groups}
+
+
+def _ready(job: Job, number: int, shared: dict[str, set[tuple[int, int]]], missing: dict[str, int]) -> bool:
+    """Whether every MODEL reduction of the job's earlier stages is complete over all groups."""
+    earlier = {i for stage in job.program.model_reductions[: job.stage] for i in stage}
+    return not any(missing[n] and any((number, i) in members for i in earlier) for n, members in shared.items())
+
+
+def _guarding(jobs: Sequence[Job], shared: dict[str, set[tuple[int, int]]]) -> set[str]:
+    needed = set()
+    for number, job in enumerate(jobs):
+        todo = [g.condition.index for g in job.program.guards]
+        while todo:
+            node = job.program.graph.nodes[todo.pop()]
+            if is_reduction(node):
+                needed |= {n for n, members in shared.items() if (number, node.index) in members}
+            todo += [a.index for a in node.args]
+    return needed
+
+
+def _check_guards(jobs: Sequence[Job]) -> None:
+    failed = [
+        guard
+        for job in jobs
+        for guard in job.program.guards
+        for values in job.values
+        if not values[guard.condition.index]
+    ]
+    for guard in failed:
+        if guard.otherwise == "error":
+            raise FloatingPointError(f"{guard.message}. Nothing was changed.")
+    if failed:
+        raise Skipped(failed[0].message)
+
+
+def tensor_values(job: Job, index: int) -> NDArray[np.float64]:
+    """A STEP, MODEL or TENSOR value for every tensor of a job, after `execute`."""
+    nodes = job.program.graph.nodes
+    wanted: set[int] = set()
+    todo = [index]
+    while todo:
+        i = todo.pop()
+        if i not in wanted:
+            wanted.add(i)
+            todo += [a.index for a in nodes[i].args] if not is_reduction(nodes[i]) else []
+    known: dict[int, Any] = {}
+    with np.errstate(all="ignore"):
+        for i in sorted(wanted):
+            node = nodes[i]
+            if node.rate <= Rate.MODEL:
+                known[i] = np.array([job.values[row][i] for row in job.row_of], dtype=np.float64)
+                known[i] = known[i] != 0 if node.kind == "bool" else known[i]
+            elif is_reduction(node):
+                known[i] = job.bound.tensor_reduction(i)
+            else:
+                known[i] = OPERATIONS[node.op].array(np, *(known[a.index] for a in node.args))
+    return np.asarray(known[index], dtype=np.float64)
+
+

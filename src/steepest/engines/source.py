@@ -1,0 +1,288 @@
+"""Prints a program as Python text for Numba: a function per pass (the loop), one per segment (what surrounds it), and
+``run``, which takes work until there is none left.
+
+The text is readable on purpose (``optimizer.plan.source()`` shows it): values carry the names of states and
+hyperparameters where they have one; every value is one assignment. Load all, then store all. Element values have the
+tensor's type, so every constant and scalar is converted once, before the loop: a float64 literal inside it would halve
+the SIMD width. Raw pointers are turned into arrays outside the loop's own function, since only there it vectorises.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import math
+
+from steepest.language.expression import Expr, Rate, is_reduction
+from steepest.language.operations import OPERATIONS, REDUCTIONS
+from steepest.plan.plan import Pass, Program, Segment
+
+__all__ = ["ARGUMENTS", "source"]
+
+ARGUMENTS = (
+    "table", "widths", "rows", "first_row", "scalars", "scalar_row", "partials", "units", "first_unit",
+)  # fmt: skip
+
+_HEAD = '''"""{title}
+
+Generated. {dtype}; loops over one piece of a tensor, segments around them, run over all work.
+"""
+
+from numba import carray, njit
+from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
+
+from steepest.engines.cpu_pointers import address_{dtype} as address, add, take_next
+
+OPTIONS = {{"nogil": True, "error_model": "numpy"}}
+'''
+
+
+def source(program: Program, dtype: str, title: str) -> str:
+    """The whole text for one program and one element type (``float32`` or ``float64``)."""
+    parts = [_HEAD.format(title=title, dtype=dtype)]
+    names = _Names(program, dtype)
+    for number in range(len(program.passes)):
+        parts.append(_loop(program, number, names))
+    segments = [segment for stage in program.stages for segment in stage]
+    for number, segment in enumerate(segments):
+        parts.append(_segment(program, number, segment, names))
+    parts.append(_run(len(segments)))
+    return "\n\n".join(parts)
+
+
+class _Names:
+    """Identifiers: a buffer by its name, a hyperparameter by its, everything else by letter and index."""
+
+    def __init__(self, program: Program, dtype: str) -> None:
+        self.program, self.dtype = program, dtype
+        self.itemsize = 4 if dtype == "float32" else 8
+        self.tensor_slots = _slots(program, Rate.MODEL, Rate.TENSOR)
+        self.unit_slots = _slots(program, Rate.UNIT)
+
+    def buffer(self, name: str) -> str:
+        taken = keyword.iskeyword(name) or hasattr(builtins, name) or name in _RESERVED
+        return f"{name}_" if taken else name
+
+    def slow(self, i: int) -> str:
+        node = self.program.graph.nodes[i]
+        if node.op == "input":
+            return f"{node.value}_" if self._clashes(node.value) else str(node.value)
+        letter = {Rate.STEP: "s", Rate.MODEL: "m", Rate.TENSOR: "t", Rate.UNIT: "u"}[node.rate]
+        return f"{letter}{i}"
+
+    def _clashes(self, name: str) -> bool:
+        return keyword.iskeyword(name) or hasattr(builtins, name) or name in _RESERVED or name in self.program.buffers
+
+
+_RESERVED = frozenset(
+    "n i t u row lo hi width table widths rows first_row scalars scalar_row partials units first_unit address add "
+    "take_next carray njit cos exp float32 float64 floor inf isfinite log nan sqrt OPTIONS run".split()
+)
+
+
+def _slots(program: Program, *rates: Rate) -> dict[int, int]:
+    nodes = program.graph.nodes
+    found = [i for one in program.passes for i in one.reductions if nodes[i].rate in rates]
+    return {i: slot for slot, i in enumerate(found)}
+
+
+def _literal(value: float) -> str:
+    if value != value:
+        return "nan"
+    return ("inf" if value > 0 else "-inf") if math.isinf(value) else repr(value)
+
+
+def _is_double(node: Expr) -> bool:
+    """Whether an element operation works in float64."""
+    return node.kind == "wide" or any(a.kind == "wide" for a in node.args)
+
+
+def _outside(program: Program, one: Pass) -> list[int]:
+    """The slower values that a pass's loop uses, in order."""
+    nodes = program.graph.nodes
+    used = {a.index for i in (*one.body, *one.reductions) for a in nodes[i].args}
+    used |= {program.stores[name].index for name in one.stores}
+    return sorted(i for i in used if nodes[i].rate < Rate.ELEMENT and nodes[i].op != "const")
+
+
+def _pass_buffers(program: Program, one: Pass) -> list[str]:
+    touched = {*one.loads, *one.stores}
+    return [name for name in program.buffers if name in touched]
+
+
+def _loop(program: Program, number: int, names: _Names) -> str:
+    one = program.passes[number]
+    nodes = program.graph.nodes
+    arrays = [names.buffer(name) for name in _pass_buffers(program, one)]
+    slow = _outside(program, one)
+    before: dict[str, str] = {}
+    local = {program.stores[n].index: f"{names.buffer(n)}_i" for n in one.loads if program.stored_at.get(n, number) < number}
+    inside = [f"{names.buffer(name)}_i = {names.buffer(name)}[i]" for name in one.loads]
+
+    def text(arg: Expr, double: bool) -> str:
+        if arg.op == "const":
+            if double or names.dtype == "float64":
+                return _literal(arg.value) if arg.value >= 0 and math.isfinite(arg.value) else f"({_literal(arg.value)})"
+            return before.setdefault(f"float32({_literal(arg.value)})", f"c{arg.index}")
+        if arg.rate == Rate.ELEMENT:
+            return local[arg.index]
+        name = names.slow(arg.index)
+        if arg.kind == "bool":
+            return before.setdefault(f"{name} != 0.0", f"{name}_holds")
+        return name if double or names.dtype == "float64" else before.setdefault(f"float32({name})", f"{name}_32")
+
+    for i in one.body:
+        node = nodes[i]
+        if node.op == "load":
+            local[i] = f"{names.buffer(node.value)}_i"
+            continue
+        double = _is_double(node)
+        local[i] = f"v{i}"
+        inside.append(f"v{i} = {_bare(OPERATIONS[node.op].loop.format(*(text(a, double) for a in node.args)))}")
+    for i in one.reductions:
+        value = text(nodes[i].args[0], True)
+        value = value if nodes[i].args[0].kind == "wide" else f"float64({value})"
+        if nodes[i].op == "sum":
+            inside.append(f"r{i} = add(r{i}, {value})")
+        else:
+            inside.append(f"r{i} = r{i} if (r{i} > {value}) | (r{i} != r{i}) else {value}")
+    for name in one.stores:
+        value = program.stores[name]
+        said = text(value, False)
+        inside.append(f"{names.buffer(name)}[i] = {f'float32({said})' if value.kind == 'wide' and names.dtype == 'float32' else said}")
+    start = [f"{name} = {said}" for said, name in before.items()]
+    start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in one.reductions]
+    lines = ["@njit(**OPTIONS)", f"def pass_{number + 1}({', '.join(['n', *arrays, *(names.slow(i) for i in slow)])}):"]
+    lines += [f"    {line}" for line in start]
+    lines += ["    for i in range(n):", *(f"        {line}" for line in inside)]
+    if one.reductions:
+        lines.append(f"    return {', '.join(f'r{i}' for i in one.reductions)}")
+    return "\n".join(lines)
+
+
+def _bare(text: str) -> str:
+    """Without the outer parentheses, where they enclose the whole."""
+    if not text.startswith("("):
+        return text
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return text[1:-1] if position == len(text) - 1 else text
+    return text
+
+
+def _segment(program: Program, number: int, segment: Segment, names: _Names) -> str:
+    nodes = program.graph.nodes
+    passes = [program.passes[p] for p in segment.passes]
+    lines = ["@njit(**OPTIONS)", f"def segment_{number + 1}(row, {', '.join(ARGUMENTS)}):"]
+    lines += ["    t = rows[row, 0]", "    lo = rows[row, 1]", "    hi = rows[row, 2]", "    width = widths[t]"]
+    used = sorted({i for one in passes for i in _slow_closure(program, one)})
+    for i in used:
+        if nodes[i].rate <= Rate.MODEL:
+            lines.append(f"    {names.slow(i)} = scalars[scalar_row[t], {program.scalars.index(i)}]")
+    tensor = [i for i in used if nodes[i].rate == Rate.TENSOR]
+    for i in tensor:
+        lines += _tensor_value(program, i, names) if is_reduction(nodes[i]) else [f"    {_scalar(nodes[i], names)}"]
+    if segment.by_unit:
+        lines += _by_unit(program, segment, names)
+    else:
+        lines.append("    n = (hi - lo) * width")
+        lines += [f"    {line}" for line in _call(program, segment.passes[0], names, "lo * width")]
+        for i in passes[0].reductions:
+            lines.append(f"    partials[row, {names.tensor_slots[i]}] = r{i}")
+    return "\n".join(lines)
+
+
+def _slow_closure(program: Program, one: Pass) -> set[int]:
+    """The slower values a pass needs, with what they are computed from."""
+    nodes = program.graph.nodes
+    wanted = {*_outside(program, one), *one.slow}
+    for i in one.slow:
+        if not is_reduction(nodes[i]):
+            wanted |= {a.index for a in nodes[i].args if a.op != "const"}
+    return wanted
+
+
+def _tensor_value(program: Program, i: int, names: _Names) -> list[str]:
+    node = program.graph.nodes[i]
+    part = f"partials[k, {names.tensor_slots[i]}]"
+    name = names.slow(i)
+    joined = f"{name} + {part}" if node.op == "sum" else f"{name} if ({name} > {part}) | ({name} != {name}) else {part}"
+    return [
+        f"    {name} = {_literal(REDUCTIONS[node.op])}",
+        "    for k in range(first_row[t], first_row[t + 1]):",
+        f"        {name} = {joined}",
+    ]
+
+
+def _scalar(node: Expr, names: _Names) -> str:
+    """A TENSOR or UNIT value as one float64 assignment."""
+
+    def text(arg: Expr) -> str:
+        if arg.op == "const":
+            return _literal(arg.value) if arg.value >= 0 else f"({_literal(arg.value)})"
+        name = names.slow(arg.index)
+        return f"({name} != 0.0)" if arg.kind == "bool" else name
+
+    value = _bare(OPERATIONS[node.op].loop.format(*(text(a) for a in node.args)))
+    return f"{names.slow(node.index)} = {f'1.0 if {value} else 0.0' if node.kind == 'bool' else value}"
+
+
+def _by_unit(program: Program, segment: Segment, names: _Names) -> list[str]:
+    nodes = program.graph.nodes
+    passes = [program.passes[p] for p in segment.passes]
+    summed = [i for one in passes for i in one.reductions if nodes[i].rate != Rate.UNIT]
+    lines = ["    n = width"]
+    lines += [f"    sum{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in summed]
+    lines.append("    for u in range(lo, hi):")
+    known: set[int] = set()
+    for number, one in zip(segment.passes, passes, strict=True):
+        for i in sorted(j for j in _slow_closure(program, one) if nodes[j].rate == Rate.UNIT and j not in known):
+            known.add(i)
+            if is_reduction(nodes[i]):
+                lines.append(f"        {names.slow(i)} = units[first_unit[t] + u, {names.unit_slots[i]}]")
+            else:
+                lines.append(f"        {_scalar(nodes[i], names)}")
+        lines += [f"        {line}" for line in _call(program, number, names, "u * width")]
+        for i in one.reductions:
+            if nodes[i].rate == Rate.UNIT:
+                lines.append(f"        {names.slow(i)} = r{i}")
+                lines.append(f"        units[first_unit[t] + u, {names.unit_slots[i]}] = r{i}")
+                known.add(i)
+            elif nodes[i].op == "sum":
+                lines.append(f"        sum{i} = sum{i} + r{i}")
+            else:
+                lines.append(f"        sum{i} = sum{i} if (sum{i} > r{i}) | (sum{i} != sum{i}) else r{i}")
+    return lines + [f"    partials[row, {names.tensor_slots[i]}] = sum{i}" for i in summed]
+
+
+def _call(program: Program, number: int, names: _Names, start: str) -> list[str]:
+    one = program.passes[number]
+    arguments = ["n"]
+    for name in _pass_buffers(program, one):
+        column = program.buffers.index(name)
+        arguments.append(f"carray(address(table[t, {column}] + {names.itemsize} * ({start})), (n,))")
+    arguments += [names.slow(i) for i in _outside(program, one)]
+    results = ", ".join(f"r{i}" for i in one.reductions)
+    head = f"{results} = " if results else ""
+    inner = ",\n        ".join(arguments)
+    return [f"{head}pass_{number + 1}(", f"    {inner},".replace("\n        ", "\n            "), ")"]
+
+
+def _run(count: int) -> str:
+    arguments = ", ".join(ARGUMENTS)
+    lines = [
+        "@njit(cache=CACHE, **OPTIONS)",
+        f"def run(items, first_segment, last_segment, counter, {arguments}):",
+        "    while True:",
+        "        item = take_next(counter)",
+        "        if item >= len(items):",
+        "            break",
+        "        for segment in range(first_segment, last_segment):",
+        "            for row in range(items[item, 0], items[item, 1]):",
+    ]
+    for number in range(count):
+        lines.append(f"                {'if' if number == 0 else 'elif'} segment == {number}:")
+        lines.append(f"                    segment_{number + 1}(row, {arguments})")
+    return "\n".join(lines) + "\n"

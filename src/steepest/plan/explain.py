@@ -1,0 +1,209 @@
+"""A plan as text, for a person who has never seen the source: what is read, computed, reduced and written in each pass."""
+
+from __future__ import annotations
+
+from steepest.language.expression import Expr, Rate, is_reduction
+from steepest.language.operations import OPERATIONS
+from steepest.plan.plan import Pass, Plan, Program
+
+__all__ = ["equations", "explain", "expressions"]
+
+_LETTER = {Rate.STEP: "s", Rate.MODEL: "m", Rate.TENSOR: "t", Rate.UNIT: "u", Rate.ELEMENT: "v"}
+_SHOWN_VARIANTS = 8
+
+
+def explain(plan: Plan) -> str:
+    """The usual program in full, then what each other outcome of the STEP conditions changes."""
+    usual = plan.program(plan.usual)
+    lines = [f"chain: {plan.trace.chain}", _headline(usual), *_program(usual)]
+    texts = expressions(plan.trace.graph.nodes, {})
+    for position, condition in enumerate(plan.conditions[:_SHOWN_VARIANTS]):
+        outcome = tuple(o != (i == position) for i, o in enumerate(plan.usual))
+        said = texts[condition.index][0]
+        said = said if outcome[position] else f"not ({said})"
+        lines += ["", f"where {said}: {_difference(usual, plan.program(outcome))}"]
+    if len(plan.conditions) > _SHOWN_VARIANTS:
+        lines.append(f"and {len(plan.conditions) - _SHOWN_VARIANTS} more conditions")
+    return "\n".join(lines)
+
+
+def equations(plan: Plan) -> list[str]:
+    """The usual step as equations, without regard to passes: what ``steepest list`` shows."""
+    program = plan.program(plan.usual)
+    whole = Pass((), tuple(program.stores), tuple(range(len(program.graph.nodes))), (), (), Rate.ELEMENT)
+    shared: dict[int, str] = {}
+    return [f"{name} = {text}" for name, text in _lines(program, whole, shared)]
+
+
+def _headline(program: Program) -> str:
+    sweeps = len(program.passes)
+    memory = sweeps - sum(one.barrier == Rate.UNIT for one in program.passes)
+    said = f"{memory} pass{'es' if memory != 1 else ''}"
+    if sweeps > memory:
+        said += f" over memory ({sweeps} sweeps over each unit)"
+    reads, writes = program.reads_and_writes
+    return f"{said}, {program.bytes_per_parameter()} bytes per parameter (float32: reads {4 * reads}, writes {4 * writes})"
+
+
+def _program(program: Program) -> list[str]:
+    names: dict[int, str] = {}
+    lines: list[str] = []
+    host = _host_values(program)
+    texts = expressions(program.graph.nodes, {})
+    host_states = [f"  {name} = {texts[e.index][0]}" for name, e in program.host_stores.items()]
+    if host or host_states:
+        lines += ["", "step    on the host, float64"]
+        for number, i in enumerate(host):
+            lines.append(f"  s{number} = {expressions(program.graph.nodes, names)[i][0]}")
+            names[i] = f"s{number}"
+        lines += host_states
+    counter = 0
+    for number, one in enumerate(program.passes):
+        counter = _name_reductions(program, one, names, counter)
+        until = "ends the stage" if one.barrier == Rate.MODEL else f"then again per {one.barrier.word}"
+        title = f"pass {number + 1}  " + ("" if one.barrier == Rate.ELEMENT else until)
+        lines += ["", f"{title:<36}{_traffic(program, number)}"]
+        lines += [f"  {name} = {text}" for name, text in _lines(program, one, names)]
+        lines += [f"  {names[i]} = {_reduction_text(program, i, names)}" for i in one.reductions]
+    for measure in program.measures:
+        text = expressions(program.graph.nodes, {**names, measure.value.index: ""})[measure.value.index][0]
+        named = names.get(measure.value.index)
+        lines.append(f"measured {measure.name} = {named or text or _value_text(program, measure.value, names)}")
+    for guard in program.guards:
+        text = expressions(program.graph.nodes, names)[guard.condition.index][0]
+        lines.append(f"before any store: {text}, else {guard.otherwise}")
+    return lines
+
+
+def _host_values(program: Program) -> list[int]:
+    """The STEP values that deserve a name: what the loops use, and what is used more than once."""
+    nodes = program.graph.nodes
+    live = [nodes[i] for i in program.live_host if nodes[i].rate == Rate.STEP and nodes[i].args]
+    uses: dict[int, int] = {}
+    for node in live:
+        for a in node.args:
+            uses[a.index] = uses.get(a.index, 0) + 1
+    return [n.index for n in live if n.index in program.scalars or (uses.get(n.index, 0) > 1 and _is_long(n))]
+
+
+def _value_text(program: Program, value: Expr, names: dict[int, str]) -> str:
+    others = {i: n for i, n in names.items() if i != value.index}
+    return expressions(program.graph.nodes, others)[value.index][0]
+
+
+def _traffic(program: Program, number: int) -> str:
+    one = program.passes[number]
+    warm: set[str] = set()
+    back = number - 1
+    while back >= 0 and program.passes[back].barrier == Rate.UNIT:
+        warm |= set(program.passes[back].loads) | set(program.passes[back].stores)
+        back -= 1
+    cold = [name for name in one.loads if name not in warm]
+    said = f"reads {4 * len(cold)}" + (f" ({' '.join(cold)})" if cold else "")
+    again = [name for name in one.loads if name in warm]
+    said += f", from the cache {' '.join(again)}" if again else ""
+    return said + (f"   writes {4 * len(one.stores)} ({' '.join(one.stores)})" if one.stores else "")
+
+
+def _name_reductions(program: Program, one: Pass, names: dict[int, str], counter: int) -> int:
+    for i in one.reductions:
+        names[i] = f"r{counter}"
+        counter += 1
+    return counter
+
+
+def _reduction_text(program: Program, index: int, names: dict[int, str]) -> str:
+    node = program.graph.nodes[index]
+    others = {i: n for i, n in names.items() if i != index}
+    text = expressions(program.graph.nodes, others)[node.args[0].index][0]
+    axis = f", axis {node.value}" if node.rate == Rate.UNIT and node.value else ""
+    return f"{node.op}({text}) per {node.rate.word}{axis}"
+
+
+def _lines(program: Program, one: Pass, names: dict[int, str]) -> list[tuple[str, str]]:
+    """The values of one pass that deserve a name: what is stored, and what is used more than once."""
+    nodes = program.graph.nodes
+    stored = {program.stores[name].index: name for name in reversed(one.stores)}
+    uses: dict[int, int] = {}
+    for i in (*one.body, *one.slow, *one.reductions):
+        for a in nodes[i].args if i not in one.slow or not is_reduction(nodes[i]) else ():
+            uses[a.index] = uses.get(a.index, 0) + 1
+    lines: list[tuple[str, str]] = []
+    taken = set(names.values())
+    for i in sorted({*one.body, *one.slow}):
+        node = nodes[i]
+        if not node.args or i in names or is_reduction(node):
+            continue
+        if i in stored or (uses.get(i, 0) > 1 and OPERATIONS[node.op].name not in ("wide",) and _is_long(node)):
+            name = stored.get(i) or _free(_LETTER[node.rate], taken)
+            lines.append((name, expressions(nodes, names)[i][0]))
+            names[i] = name
+            taken.add(name)
+    for name in one.stores:
+        value = program.stores[name]
+        if names.get(value.index) != name:
+            lines.append((name, expressions(nodes, names)[value.index][0]))
+    return lines
+
+
+def _is_long(node: Expr) -> bool:
+    return any(a.args for a in node.args) or len(node.args) > 1
+
+
+def _free(letter: str, taken: set[str]) -> str:
+    number = 0
+    while f"{letter}{number}" in taken:
+        number += 1
+    return f"{letter}{number}"
+
+
+def expressions(nodes: list[Expr], names: dict[int, str]) -> list[tuple[str, int]]:
+    """Every value as text with its precedence, written over the named ones; one walk along the list."""
+    texts: list[tuple[str, int]] = []
+    for node in nodes:
+        if node.index in names:
+            texts.append((names[node.index], 100))
+        elif node.op == "const":
+            texts.append((f"{node.value:.12g}", 100 if node.value >= 0 else 6))
+        elif not node.args:
+            texts.append((str(node.value), 100))
+        elif is_reduction(node):
+            texts.append((f"{node.op}({texts[node.args[0].index][0]}) per {node.rate.word}", 100))
+        elif node.op == "wide":
+            texts.append(texts[node.args[0].index])
+        else:
+            texts.append(_operation(node, texts))
+    return texts
+
+
+def _operation(node: Expr, texts: list[tuple[str, int]]) -> tuple[str, int]:
+    row = OPERATIONS[node.op]
+    parts = [texts[a.index] for a in node.args]
+    if node.op == "mul" and node.args[0] is node.args[1]:
+        text, precedence = parts[0]
+        return (f"({text})" if precedence < 8 else text) + "**2", 7
+    if not row.infix:
+        return f"{row.name}({', '.join(text for text, _ in parts)})", 100
+    written = []
+    for position, (text, precedence) in enumerate(parts):
+        tight = precedence > row.precedence or (precedence == row.precedence and position == 0 and row.name != "pow")
+        loose = precedence == row.precedence and row.name in ("add", "mul")
+        written.append(text if tight or loose else f"({text})")
+    return row.infix.format(*written), row.precedence
+
+
+def _difference(usual: Program, other: Program) -> str:
+    """What changes, in one line if only reads and writes do, else the other program in full."""
+    if [one.reductions != () for one in usual.passes] == [one.reductions != () for one in other.passes]:
+        said = []
+        for number, (a, b) in enumerate(zip(usual.passes, other.passes, strict=True), 1):
+            for verb, before, after in (("reads", a.loads, b.loads), ("writes", a.stores, b.stores)):
+                more, less = sorted(set(after) - set(before)), sorted(set(before) - set(after))
+                said += [f"pass {number} also {verb} {4 * len(more)} ({' '.join(more)})"] if more else []
+                said += [f"pass {number} no longer {verb} {4 * len(less)} ({' '.join(less)})"] if less else []
+        if said:
+            return f"{other.bytes_per_parameter()} bytes; " + ", ".join(said)
+        return f"{other.bytes_per_parameter()} bytes, the same buffers, other arithmetic:" + "".join(
+            "\n" + line for line in _program(other)
+        )
+    return _headline(other) + "".join("\n" + line for line in _program(other))

@@ -1,0 +1,300 @@
+"""What a plan is: programs of passes over memory, and the rules that every legal program keeps (`verify`).
+
+A `Plan` holds one `Program` per outcome of the chain's STEP conditions. A program is a list of `Pass`; a pass sweeps over
+elements, and ends where a reduction must be complete before the next can start. The rate of that barrier says how far it
+reaches: a UNIT barrier is two sweeps over one unit, a TENSOR barrier two sweeps over one tensor, and only a MODEL barrier
+stops everything. So passes are grouped: `stages` are split at MODEL barriers, their segments at TENSOR barriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from steepest.language.expression import Expr, Graph, Rate, is_reduction
+from steepest.language.operations import OPERATIONS
+from steepest.language.trace import Guard, Measure, Trace
+
+__all__ = ["HostCode", "Pass", "Plan", "Program", "Segment", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One sweep: load every buffer once, compute, reduce, store.
+
+    ``body`` lists its element values in order; ``slow`` the TENSOR and UNIT values it needs, in order. ``barrier`` is the
+    rate of what the next pass waits for (ELEMENT after the last).
+    """
+
+    loads: tuple[str, ...]
+    stores: tuple[str, ...]
+    body: tuple[int, ...]
+    reductions: tuple[int, ...]
+    slow: tuple[int, ...]
+    barrier: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Passes that run together over one piece of a tensor; ``by_unit`` if any of them knows a value per unit."""
+
+    passes: tuple[int, ...]
+    by_unit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostCode:
+    """Values that the host computes, as steps ``value[i] = function(*value[args])``, in order."""
+
+    steps: tuple[tuple[int, Callable[..., float], tuple[int, ...]], ...]
+
+    def run(self, values: list[float]) -> None:
+        for index, function, args in self.steps:
+            values[index] = function(*[values[a] for a in args])
+
+    @classmethod
+    def of(cls, graph: Graph, indices: list[int]) -> HostCode:
+        nodes = [graph.nodes[i] for i in indices]
+        return cls(tuple((n.index, OPERATIONS[n.op].host, tuple(a.index for a in n.args)) for n in nodes))
+
+
+@dataclass(frozen=True)
+class Program:
+    """The passes for one outcome of the STEP conditions.
+
+    ``stored_at`` maps a buffer to the pass that stores it. ``keys`` names each MODEL reduction across chains.
+    """
+
+    graph: Graph
+    stores: dict[str, Expr]
+    host_stores: dict[str, Expr]
+    measures: tuple[Measure, ...]
+    guards: tuple[Guard, ...]
+    passes: tuple[Pass, ...]
+    stored_at: dict[str, int]
+
+    @cached_property
+    def stages(self) -> tuple[tuple[Segment, ...], ...]:
+        """Passes grouped by how far their barriers reach."""
+        stages: list[list[Segment]] = [[]]
+        group: list[int] = []
+        for number, one in enumerate(self.passes):
+            group.append(number)
+            if one.barrier == Rate.UNIT:
+                continue
+            by_unit = any(self._knows_units(self.passes[i]) for i in group)
+            stages[-1].append(Segment(tuple(group), by_unit))
+            group = []
+            if one.barrier == Rate.MODEL:
+                stages.append([])
+        return tuple(tuple(stage) for stage in stages if stage)
+
+    def _knows_units(self, one: Pass) -> bool:
+        nodes = self.graph.nodes
+        return any(nodes[i].rate == Rate.UNIT for i in (*one.slow, *one.reductions))
+
+    @cached_property
+    def buffers(self) -> tuple[str, ...]:
+        """Every buffer that the program touches, in a fixed order."""
+        touched = {name for one in self.passes for name in (*one.loads, *one.stores)}
+        return tuple(sorted(touched, key=lambda name: (name not in ("param", "grad"), name)))
+
+    @cached_property
+    def reads_and_writes(self) -> tuple[int, int]:
+        """Buffers read and written, over all passes; what a sweep over the same unit has read already is in the cache."""
+        reads = writes = 0
+        warm: set[str] = set()
+        for one in self.passes:
+            reads += len(set(one.loads) - warm)
+            writes += len(one.stores)
+            warm = (warm | set(one.loads) | set(one.stores)) if one.barrier == Rate.UNIT else set()
+        return reads, writes
+
+    def bytes_per_parameter(self, itemsize: int = 4) -> int:
+        """Bytes that must move between memory and cores for each parameter."""
+        return itemsize * sum(self.reads_and_writes)
+
+    @cached_property
+    def axes(self) -> frozenset[int]:
+        """The dimensions that number units."""
+        return frozenset(n.value for n in self.graph.nodes if is_reduction(n) and n.rate == Rate.UNIT)
+
+    @cached_property
+    def live_host(self) -> list[int]:
+        """Every STEP and MODEL value that anything needs, in order."""
+        return sorted(i for i in _ancestors(self, self._roots()) if self.graph.nodes[i].rate <= Rate.MODEL)
+
+    def _roots(self) -> list[int]:
+        roots = [e.index for e in self.stores.values()] + [e.index for e in self.host_stores.values()]
+        return roots + [m.value.index for m in self.measures] + [g.condition.index for g in self.guards]
+
+    @cached_property
+    def step_code(self) -> HostCode:
+        nodes = self.graph.nodes
+        return HostCode.of(self.graph, [i for i in self.live_host if nodes[i].rate == Rate.STEP and nodes[i].args])
+
+    @cached_property
+    def model_code(self) -> HostCode:
+        """All MODEL values in order; a value whose reduction is not complete yet is computed again after a later stage."""
+        nodes = self.graph.nodes
+        wanted = [i for i in self.live_host if nodes[i].rate == Rate.MODEL and not is_reduction(nodes[i])]
+        return HostCode.of(self.graph, wanted)
+
+    @cached_property
+    def inputs(self) -> tuple[tuple[int, str], ...]:
+        nodes = self.graph.nodes
+        return tuple((i, nodes[i].value) for i in self.live_host if nodes[i].op == "input")
+
+    @cached_property
+    def template(self) -> list[float]:
+        """One slot per value, with the constants filled in."""
+        return [n.value if n.op == "const" else 0.0 for n in self.graph.nodes]
+
+    @cached_property
+    def scalars(self) -> tuple[int, ...]:
+        """The STEP and MODEL values that the loops use, in the order in which engines receive them."""
+        nodes = self.graph.nodes
+        used: set[int] = set()
+        for one in self.passes:
+            for i in (*one.body, *one.slow, *one.reductions):
+                used |= {a.index for a in nodes[i].args}
+            used |= {self.stores[name].index for name in one.stores}
+        return tuple(sorted(i for i in used if nodes[i].rate <= Rate.MODEL and nodes[i].op != "const"))
+
+    @cached_property
+    def model_reductions(self) -> tuple[tuple[int, ...], ...]:
+        """The MODEL reductions that each stage completes."""
+        nodes = self.graph.nodes
+        return tuple(
+            tuple(i for s in stage for p in s.passes for i in self.passes[p].reductions if nodes[i].rate == Rate.MODEL)
+            for stage in self.stages
+        )
+
+    @cached_property
+    def stage_stores(self) -> tuple[bool, ...]:
+        """Whether each stage stores anything."""
+        return tuple(any(self.passes[p].stores for s in stage for p in s.passes) for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All programs of a chain. ``print(plan)`` explains them; `program` gives the one for an outcome of `conditions`."""
+
+    trace: Trace
+    conditions: tuple[Expr, ...]
+    make: Callable[[Trace, tuple[bool, ...]], Program] = field(repr=False)
+    programs: dict[tuple[bool, ...], Program] = field(default_factory=dict, repr=False)
+
+    def program(self, outcome: tuple[bool, ...]) -> Program:
+        """The program for one outcome of the conditions; planned when it is first asked for."""
+        if outcome not in self.programs:
+            self.programs[outcome] = self.make(self.trace, outcome)
+        return self.programs[outcome]
+
+    @cached_property
+    def usual(self) -> tuple[bool, ...]:
+        """The outcome of a step late in training on which nothing special is due."""
+        values = [n.value if n.op == "const" else 0.0 for n in self.trace.graph.nodes]
+        by_name = {n.value: n.index for n in self.trace.graph.nodes if n.op == "input"}
+        for symbol, (position, name) in self.trace.inputs.items():
+            given = dict(self.trace.chain.links[position].values)[name]
+            if symbol in by_name:
+                values[by_name[symbol]] = float(given(0)) if callable(given) else float(given)
+        values[by_name["step"]] = 1_000_003.0
+        self.condition_code.run(values)
+        return tuple(bool(values[c.index]) for c in self.conditions)
+
+    @cached_property
+    def condition_code(self) -> HostCode:
+        graph = self.trace.graph
+        seen: set[int] = set()
+        todo = [c.index for c in self.conditions]
+        while todo:
+            i = todo.pop()
+            if i not in seen:
+                seen.add(i)
+                todo += [a.index for a in graph.nodes[i].args]
+        return HostCode.of(graph, [i for i in sorted(seen) if graph.nodes[i].args])
+
+    @cached_property
+    def condition_inputs(self) -> tuple[tuple[int, str], ...]:
+        if not self.conditions:
+            return ()
+        return tuple((n.index, n.value) for n in self.trace.graph.nodes if n.op == "input")
+
+    @cached_property
+    def condition_template(self) -> list[float]:
+        return [n.value if n.op == "const" else 0.0 for n in self.trace.graph.nodes]
+
+    def bytes_per_parameter(self, itemsize: int = 4) -> int:
+        """Bytes per parameter of the usual step."""
+        return self.program(self.usual).bytes_per_parameter(itemsize)
+
+    def __str__(self) -> str:
+        from steepest.plan.explain import explain
+
+        return explain(self)
+
+
+def _ancestors(program: Program, roots: list[int]) -> set[int]:
+    seen: set[int] = set()
+    todo = list(roots)
+    while todo:
+        i = todo.pop()
+        if i not in seen:
+            seen.add(i)
+            todo += [a.index for a in program.graph.nodes[i].args]
+    return seen
+
+
+def verify(program: Program) -> None:
+    """Raise AssertionError unless the program is legal: what every plan promises, stated once and run in the tests."""
+    nodes = program.graph.nodes
+    done: set[int] = set()
+    stored: set[str] = set()
+    guard_level = {g.condition.index for g in program.guards}
+    for number, one in enumerate(program.passes):
+        assert len(set(one.loads)) == len(one.loads), f"pass {number} loads a buffer twice"
+        assert len(set(one.stores)) == len(one.stores), f"pass {number} stores a buffer twice"
+        known: set[int] = set()
+        for i in one.slow:
+            arguments = () if is_reduction(nodes[i]) else nodes[i].args
+            assert not is_reduction(nodes[i]) or i in done, f"pass {number} uses a reduction that is not complete"
+            assert all(_slow_known(a, done, known) for a in arguments), f"pass {number}: {nodes[i]!r} is not known yet"
+            known.add(i)
+        for name in stored & set(one.loads):
+            known.add(program.stores[name].index)
+        for i in one.body:
+            node = nodes[i]
+            if node.op == "load":
+                assert node.value in one.loads, f"pass {number} uses {node.value} without loading it"
+                assert node.value not in stored, f"pass {number} needs {node.value} as it was, but it was overwritten"
+            for a in node.args:
+                reachable = a.index in known or a.rate <= Rate.MODEL or _slow_known(a, done, known)
+                assert reachable, f"pass {number} uses {a!r} before it is known"
+            known.add(i)
+        for name in one.stores:
+            assert name not in stored, f"{name} is stored twice"
+            value = program.stores[name]
+            assert value.rate < Rate.ELEMENT or value.index in known, f"pass {number} stores {name}, not yet known"
+            if guard_level:
+                assert all(r in done for r in _model_reductions_of(program)), f"{name} is stored before a guard is known"
+        stored |= set(one.stores)
+        done |= set(one.reductions)
+        rates = [nodes[i].rate for i in one.reductions]
+        assert one.barrier == (min(rates) if rates else Rate.ELEMENT), f"pass {number} ends with the wrong barrier"
+    assert stored == set(program.stores), "a store is missing"
+
+
+def _slow_known(value: Expr, done: set[int], known: set[int]) -> bool:
+    if value.op == "const" or value.rate == Rate.STEP:
+        return True
+    if is_reduction(value):
+        return value.index in done
+    return value.index in known or value.rate <= Rate.MODEL
+
+
+def _model_reductions_of(program: Program) -> set[int]:
+    guarded = _ancestors(program, [g.condition.index for g in program.guards])
+    return {i for i in guarded if is_reduction(program.graph.nodes[i])}

@@ -1,0 +1,193 @@
+"""The planner: from a trace to the fewest passes, and in them the fewest bytes.
+
+Every value gets a level, one more after each reduction: that is the pass in which it can first be known. Values are taken
+backwards from stores and measurements; a store happens as early as no later pass needs the old value; a reduction with
+slack waits for a pass that loads its input anyway. ``x / slow`` becomes ``x * (1 / slow)``, so that the division leaves the
+loop; there is no other algebra (never ``x * 0``, ``x + 0`` or a reassociation).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from steepest.language.expression import Expr, Graph, Rate, is_reduction
+from steepest.language.rule import Chain
+from steepest.language.trace import Guard, Measure, Trace, check_order, structure_of, trace
+from steepest.plan.plan import Pass, Plan, Program
+
+__all__ = ["plan"]
+
+_PLANS: OrderedDict[object, Plan] = OrderedDict()
+_KEPT = 256
+
+
+def plan(chain: Chain) -> Plan:
+    """The plan of a chain. Chains of equal structure share its programs: no number, and no schedule, ever plans again.
+
+    >>> import steepest
+    >>> plan(steepest.adam(1e-3)).bytes_per_parameter()
+    28
+    """
+    key = structure_of(chain)
+    known = _PLANS.get(key)
+    if known is None:
+        traced = trace(chain)
+        known = _PLANS[key] = Plan(traced, conditions_of(traced), make_program)
+        while len(_PLANS) > _KEPT:
+            _PLANS.popitem(last=False)
+    _PLANS.move_to_end(key)
+    return Plan(replace(known.trace, chain=chain), known.conditions, known.make, known.programs)
+
+
+def checked_plan(chain: Chain) -> Plan:
+    """`plan`, after a chain whose order makes no sense has been refused."""
+    check_order(chain)
+    return plan(chain)
+
+
+def conditions_of(traced: Trace) -> tuple[Expr, ...]:
+    """The STEP conditions on which what is read and written depends: each outcome is a program of its own."""
+    found: dict[int, Expr] = {}
+    for node in traced.graph.nodes:
+        if node.op == "where" and node.args[0].rate == Rate.STEP < node.rate:
+            found.setdefault(node.args[0].index, node.args[0])
+    for measure in traced.measures:
+        if measure.condition.op != "const":
+            found.setdefault(measure.condition.index, measure.condition)
+    return tuple(found.values())
+
+
+def make_program(traced: Trace, outcome: tuple[bool, ...]) -> Program:
+    """Specialise a trace for one outcome of its conditions and schedule it."""
+    chosen = {c.index: o for c, o in zip(conditions_of(traced), outcome, strict=True)}
+    graph, new = _rewrite(traced, chosen)
+    stores = {name: new[e.index] for name, e in traced.stores.items()}
+    stores = {name: e for name, e in stores.items() if not (e.op == "load" and e.value == name)}
+    measures = tuple(
+        Measure(m.name, new[m.value.index], new[m.condition.index])
+        for m in traced.measures
+        if chosen.get(m.condition.index, True)
+    )
+    guards = tuple(Guard(new[g.condition.index], g.otherwise, g.message) for g in traced.guards)
+    draft = Program(
+        graph,
+        stores,
+        {name: new[e.index] for name, e in traced.host_stores.items()},
+        measures,
+        guards,
+        (),
+        {},
+    )
+    best = _schedule(draft, frozenset())
+    late: frozenset[int] = frozenset()
+    for i in [i for one in best.passes for i in one.reductions]:
+        other = _schedule(draft, late | {i})
+        if _cost(other) < _cost(best):
+            best, late = other, late | {i}
+    return best
+
+
+def _cost(program: Program) -> tuple[int, int]:
+    return len(program.passes), sum(program.reads_and_writes)
+
+
+def _rewrite(traced: Trace, chosen: dict[int, bool]) -> tuple[Graph, list[Expr]]:
+    """One walk along the list: decided conditions disappear, slow divisors become factors."""
+    graph = Graph()
+    new: list[Expr] = []
+    for node in traced.graph.nodes:
+        args = [new[a.index] for a in node.args]
+        if node.op == "const":
+            made = graph.const(node.value)
+        elif node.op == "input":
+            made = graph.input(node.value)
+        elif node.op == "load":
+            made = graph.load(node.value)
+        elif is_reduction(node):
+            made = graph.reduce(node.op, args[0], node.rate, node.value)
+            if node.rate == Rate.MODEL:
+                graph.keys[made.index] = graph.keys.get(made.index, set()) | traced.graph.keys[node.index]
+        elif node.op == "where" and node.args[0].index in chosen:
+            made = args[1] if chosen[node.args[0].index] else args[2]
+        elif node.op == "div" and args[1].rate < args[0].rate:
+            made = args[0] * (1.0 / args[1])
+        else:
+            made = graph.add(node.op, *args)
+        new.append(made)
+    return graph, new
+
+
+def _live(graph: Graph, roots: Iterable[Expr]) -> set[int]:
+    seen: set[int] = set()
+    todo = [e.index for e in roots]
+    while todo:
+        i = todo.pop()
+        if i not in seen:
+            seen.add(i)
+            todo += [a.index for a in graph.nodes[i].args]
+    return seen
+
+
+def _schedule(draft: Program, late: frozenset[int]) -> Program:
+    """Give every reduction and store its pass; ``late`` reductions wait one pass longer than they must."""
+    graph, stores = draft.graph, draft.stores
+    nodes = graph.nodes
+    roots = [*stores.values(), *draft.host_stores.values(), *(m.value for m in draft.measures)]
+    live = _live(graph, [*roots, *(g.condition for g in draft.guards)])
+    level = [0] * len(nodes)
+    for node in nodes:
+        if node.index in live:
+            first = max((level[a.index] for a in node.args), default=0)
+            level[node.index] = first + (is_reduction(node) + (node.index in late))
+    guarded = max((level[g.condition.index] for g in draft.guards), default=0)
+    at = {name: max(level[e.index], guarded) for name, e in stores.items()}
+    reductions = [nodes[i] for i in sorted(live) if is_reduction(nodes[i])]
+    count = max([*(level[r.index] for r in reductions), *(p + 1 for p in at.values())], default=0)
+    while True:
+        passes, moved = [], False
+        for p in range(count):
+            ending = [r for r in reductions if level[r.index] == p + 1]
+            storing = [name for name in stores if at[name] == p]
+            targets = [r.args[0] for r in ending] + [stores[name] for name in storing]
+            one, needs_old = _pass(graph, targets, stores, at, p)
+            for name in needs_old:
+                if at.get(name, p) < p:
+                    at[name], moved = p, True
+            rates = [r.rate for r in ending]
+            barrier = min(rates) if rates else Rate.ELEMENT
+            passes.append(replace(one, stores=tuple(sorted(storing)), reductions=tuple(r.index for r in ending), barrier=barrier))
+        if not moved:
+            kept = [one for one in passes if one.stores or one.reductions]
+            stored_at = {name: number for number, one in enumerate(kept) for name in one.stores}
+            return replace(draft, passes=tuple(kept), stored_at=stored_at)
+
+
+def _pass(
+    graph: Graph, targets: list[Expr], stores: dict[str, Expr], at: dict[str, int], p: int
+) -> tuple[Pass, set[str]]:
+    """What one pass must load and compute for its targets: back to the buffers, or to a stored value of an earlier pass."""
+    stored = {e.index: name for name, e in stores.items() if at[name] < p}
+    loads: set[str] = set()
+    old: set[str] = set()
+    body: set[int] = set()
+    slow: set[int] = set()
+    todo = list(targets)
+    while todo:
+        node = todo.pop()
+        if node.index in body or node.index in slow or node.rate <= Rate.MODEL:
+            continue
+        if node.rate < Rate.ELEMENT:
+            slow.add(node.index)
+            todo += () if is_reduction(node) else node.args
+            continue
+        if node.index in stored:
+            loads.add(stored[node.index])
+            continue
+        body.add(node.index)
+        todo += node.args
+        if node.op == "load":
+            loads.add(node.value)
+            old.add(node.value)
+    return Pass(tuple(sorted(loads)), (), tuple(sorted(body)), (), tuple(sorted(slow)), Rate.ELEMENT), old

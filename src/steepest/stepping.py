@@ -1,0 +1,267 @@
+"""One step, whatever the framework: groups of tensors with their chains, sorted into jobs for the engines.
+
+Tensors that share a group, a plan, an engine and a history (step count and host states) form a bucket; buckets of one
+program and element type are bound together, so that a step is one call per program however many groups there are. A front
+end gives tensors, chains and gradients; it never computes an update.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.checks import Range, range_of
+from steepest.engines.arrays import ArrayEngine
+from steepest.engines.execute import Job, Skipped, execute, tensor_values
+from steepest.engines.tensors import Bound, Engine, Tensor
+from steepest.language.expression import Rate
+from steepest.language.rule import Chain, Link
+from steepest.language.trace import check_order
+from steepest.plan.plan import Plan, Program
+from steepest.plan.planner import plan
+
+__all__ = ["Bucket", "Stepper", "start_states"]
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """Tensors that share a group, a plan, an engine and a history."""
+
+    group: int
+    plan: Plan
+    engine: Engine
+    tensors: list[Tensor]
+    host: dict[str, float]
+    symbols: list[tuple[str, Any, Range | None, str]] = field(default_factory=list)
+
+
+class Stepper:
+    """Keeps tensors, their chains and histories; `step` runs one step on the gradients in their buffers.
+
+    ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``.
+    """
+
+    def __init__(self, groups: Sequence[list[Tensor]], chains: Sequence[Chain], engine: str = "auto") -> None:
+        if engine not in ("auto", "cpu", "arrays"):
+            raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
+        self.groups = [list(g) for g in groups]
+        self.tensors = [t for group in groups for t in group]
+        self.engine = engine
+        self.steps = 0
+        self.measured: dict[str, Any] = {}
+        self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
+        self.set_chains(chains)
+
+    def set_chains(self, chains: Sequence[Chain]) -> None:
+        """Take new numbers, or new chains, for all groups; nothing is planned again where the structure is known."""
+        for chain in chains:
+            check_order(chain)
+        plans: list[list[Plan]] = []
+        for chain, group in zip(chains, self.groups, strict=True):
+            by_chain: dict[int, Plan] = {}
+            row = []
+            for t in group:
+                own = chain.for_parameter(t.name, t.param.shape)
+                known = by_chain.get(id(own)) if own is chain else None
+                row.append(known or plan(own))
+                if own is chain:
+                    by_chain[id(own)] = row[-1]
+            plans.append(row)
+        self.chains, self._plans = list(chains), plans
+        self.forget_layout()
+
+    def forget_layout(self) -> None:
+        """Write histories back to the tensors and sort them anew at the next step."""
+        for bucket in getattr(self, "_buckets", []):
+            for t in bucket.tensors:
+                t.host = dict(bucket.host)
+        self._buckets: list[Bucket] = []
+        self._bound: dict[tuple[Any, ...], Bound] = {}
+        self._absent: tuple[int, ...] | None = None
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The distinct plans, in the order of the parameters."""
+        distinct: dict[tuple[int, str], Plan] = {}
+        for one in (p for row in self._plans for p in row):
+            distinct.setdefault((id(one.programs), str(one.trace.chain)), one)
+        return list(distinct.values())
+
+    # ---- one step
+
+    def gather(self, grads: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Addresses of all gradients in one compiled call; None where they need Python's closer look."""
+        if self._gatherer is None:
+            if self._buckets and all(b.engine.name == "cpu" for b in self._buckets) and self._absent == ():
+                from steepest.engines.cpu import Gatherer
+
+                self._gatherer = Gatherer(self.tensors)
+            else:
+                return None
+        if self._absent != () or not self._buckets:
+            return None
+        return self._gatherer(grads)
+
+    def step(self, grads: Sequence[NDArray[Any] | None], addresses: NDArray[np.int64] | None = None) -> bool:
+        """Run one step; False if a guard asked for it to be skipped. ``addresses`` spares looking at the gradients."""
+        if addresses is None:
+            absent = tuple(i for i, g in enumerate(grads) if g is None)
+            for t, g in zip(self.tensors, grads, strict=True):
+                if g is not None:
+                    t.buffers["grad"] = g
+            if absent != self._absent:
+                self._sort(absent)
+        jobs = self._jobs(addresses)
+        try:
+            execute([job for job, _ in jobs])
+        except Skipped:
+            return False
+        finally:
+            if addresses is None:
+                for t in self.tensors:
+                    t.buffers.pop("grad", None)
+        for job, buckets in jobs:
+            for row, bucket in enumerate(buckets):
+                bucket.host["step"] += 1
+                for name, value in job.program.host_stores.items():
+                    bucket.host[name] = float(job.values[row][value.index])
+        self.steps += 1
+        self._read_measures([job for job, _ in jobs])
+        return True
+
+    def _sort(self, absent: tuple[int, ...]) -> None:
+        self.forget_layout()
+        without = set(absent)
+        found: dict[tuple[Any, ...], Bucket] = {}
+        for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
+            for t, own in zip(group, plans, strict=True):
+                if t.index in without:
+                    continue
+                start_states(t, own)
+                engine = self._engine_for(own, t)
+                key = (number, id(own.programs), id(engine), t.param.dtype, tuple(sorted(t.host.items())))
+                if key not in found:
+                    found[key] = Bucket(number, own, engine, [], dict(t.host), _symbols(own))
+                found[key].tensors.append(t)
+        self._buckets = list(found.values())
+        self._absent = absent
+
+    def _engine_for(self, own: Plan, tensor: Tensor) -> Engine:
+        cpu = None if self.engine == "arrays" else _cpu_engine()
+        if cpu is not None and cpu.can_run(own, tensor):
+            return cpu  # type: ignore[no-any-return]
+        return _ARRAYS
+
+    def _jobs(self, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[Bucket]]]:
+        grouped: dict[tuple[Any, ...], tuple[Program, list[tuple[Bucket, dict[str, float]]]]] = {}
+        for bucket in self._buckets:
+            inputs = {**bucket.host, "step": bucket.host["step"] + 1}
+            for symbol, value, allowed, said in bucket.symbols:
+                if allowed is not None:
+                    value = float(value(self.steps))
+                    if value not in allowed:
+                        raise ValueError(f"{said} gives {value!r} at step {self.steps}, allowed is {allowed}.")
+                inputs[symbol] = value
+            program = bucket.plan.program(_outcome(bucket.plan, inputs))
+            key = (id(program), id(bucket.engine), bucket.tensors[0].param.dtype)
+            grouped.setdefault(key, (program, []))[1].append((bucket, inputs))
+        jobs = []
+        for key, (program, members) in grouped.items():
+            buckets = [b for b, _ in members]
+            rows = [row for row, b in enumerate(buckets) for _ in b.tensors]
+            bound_key = (*key, *map(id, buckets))
+            bound = self._bound.get(bound_key)
+            if bound is None:
+                bound = buckets[0].engine.bind(program, [t for b in buckets for t in b.tensors], rows)
+                self._bound[bound_key] = bound
+            bound.bind_gradients(addresses)
+            jobs.append((Job(program, bound, [i for _, i in members], rows), buckets))
+        return jobs
+
+    def _read_measures(self, jobs: Sequence[Job]) -> None:
+        read: dict[str, Any] = {}
+        for job in jobs:
+            for measure in job.program.measures:
+                name, value = measure.name, measure.value
+                if value.rate == Rate.TENSOR:
+                    numbers = tensor_values(job, value.index).tolist()
+                    read.setdefault(name, {}).update(zip([t.name for t in job.bound.tensors], numbers, strict=True))
+                    continue
+                numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
+                read.setdefault(name, []).extend(numbers)
+        for name, found in read.items():
+            same = isinstance(found, list) and all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
+            self.measured[name] = found[0] if same else found
+
+
+def start_states(tensor: Tensor, own: Plan) -> None:
+    """Give a tensor the states of its plan that it does not have yet; nothing else changes."""
+    tensor.host.setdefault("step", 0.0)
+    for name, (start, position) in own.trace.starts.items():
+        if start.on_host:
+            tensor.host.setdefault(name, float(start.value))
+        elif name not in tensor.buffers:
+            tensor.buffers[name] = _started(tensor.param, start.copy, start.value, own.trace.chain.links[position])
+
+
+def _started(param: NDArray[Any], copy: bool, value: float | str, link: Link) -> NDArray[Any]:
+    if copy:
+        made = np.empty_like(param)
+        made[...] = param
+        return made
+    if isinstance(value, str):
+        given = dict(link.values)[value]
+        value = float(given(0)) if callable(given) else float(given)
+    return np.zeros_like(param) if value == 0 else np.full_like(param, value)
+
+
+def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
+    """Every hyperparameter's symbol with its number, or its schedule and the range that its values must keep."""
+    found = []
+    for symbol, (position, name) in own.trace.inputs.items():
+        link = own.trace.chain.links[position]
+        value = dict(link.values)[name]
+        if callable(value):
+            hints = get_type_hints(link.function, include_extras=True) if link.function else {}
+            allowed = range_of(hints.get(name)) or Range()
+            found.append((symbol, value, allowed, f"{link.name}: the schedule of {name}"))
+        else:
+            found.append((symbol, float(value), None, ""))
+    return found
+
+
+def _outcome(own: Plan, inputs: dict[str, float]) -> tuple[bool, ...]:
+    if not own.conditions:
+        return ()
+    values = own.condition_template.copy()
+    for index, name in own.condition_inputs:
+        values[index] = inputs[name]
+    own.condition_code.run(values)
+    return tuple(bool(values[c.index]) for c in own.conditions)
+
+
+_ARRAYS = ArrayEngine()
+_CPU: list[Any] = []
+
+
+def _cpu_engine() -> Any:
+    """The cpu engine, or None where Numba is missing (said once)."""
+    if not _CPU:
+        try:
+            from steepest.engines.cpu import CpuEngine
+
+            _CPU.append(CpuEngine())
+        except ImportError as error:
+            warnings.warn(
+                f"steepest: the cpu engine is not available ({error}); steps run on the slower array engine. "
+                f"Install Numba: pip install numba.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            _CPU.append(None)
+    return _CPU[0]
