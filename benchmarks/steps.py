@@ -1,0 +1,279 @@
+"""How long a step takes, beside the time that its bytes alone need.
+
+For each rule: milliseconds for 25 tensors of a million float32 each, bytes per parameter as the plan counts them, and the
+ratio to a plain streaming kernel that reads and writes as many buffers, pass by pass, in place, on as many threads. Both run
+alternately in one process; «best» compares the fastest rounds, «median» is the median of the rounds' ratios. NumPy written
+by hand, as in a tutorial, stands beside it. Then many small tensors, and the first step of a process.
+
+    python benchmarks/steps.py [--dtype float64] [--rounds 15] [--only adam,lamb]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+import steepest
+import steepest.numpy as opt
+from steepest.engines.cpu import number_of_threads
+from steepest.language.expression import Rate
+from steepest.plan.plan import Program
+
+TENSORS, SHAPE = 25, (1000, 1000)
+K = 5
+
+ROWS: dict[str, tuple[Callable[[], steepest.Chain], float]] = {
+    "sgd": (lambda: steepest.sgd(1e-3), 1.15),
+    "sgd, momentum": (lambda: steepest.sgd(1e-3, 0.9), 1.15),
+    "adagrad": (lambda: steepest.adagrad(1e-3), 1.15),
+    "rmsprop": (lambda: steepest.rmsprop(1e-3), 1.15),
+    "adam": (lambda: steepest.adam(1e-3), 1.15),
+    "adamw": (lambda: steepest.adamw(1e-3), 1.15),
+    "radam": (lambda: steepest.radam(1e-3), 1.15),
+    "nadam": (lambda: steepest.nadam(1e-3), 1.15),
+    "adamax": (lambda: steepest.adamax(1e-3), 1.15),
+    "adadelta": (lambda: steepest.adadelta(1e-3), 1.15),
+    "lion": (lambda: steepest.lion(1e-4), 1.15),
+    "lamb": (lambda: steepest.lamb(1e-3, weight_decay=0.01), 1.25),
+    "lars": (lambda: steepest.lars(1e-3), 1.25),
+    "agc + sgd, momentum": (lambda: steepest.chain(steepest.adaptive_grad_clip(0.01), steepest.sgd(1e-3, 0.9)), 1.3),
+    "agc + sgd": (lambda: steepest.chain(steepest.adaptive_grad_clip(0.01), steepest.sgd(1e-3)), 1.3),
+    "lookahead(adam, k=5)": (lambda: steepest.chain(steepest.adam(1e-3), steepest.lookahead(K, 0.5)), 1.15),
+    "clip + adamw + ema": (
+        lambda: steepest.chain(steepest.clip_by_global_norm(1.0), steepest.adamw(1e-3), steepest.ema(0.999)),
+        1.2,
+    ),
+}
+
+
+# ---- the limit
+
+
+def streaming_kernel(read_only: int, updated: int) -> Callable[..., None]:
+    """``w += r0 + r1 …`` for every updated buffer w: nothing but the traffic of one pass."""
+    reads = [f"r{i}" for i in range(read_only)]
+    writes = [f"w{i}" for i in range(updated)]
+    total = " + ".join(f"{r}[i]" for r in reads) or "one"
+    if writes:
+        body = [f"        {w}[i] = {w}[i] + x" for w in writes]
+        kind, result = "piece", ""
+    else:
+        body, kind, result = ["        s = add(s, x)"], "piece", "    return s\n"
+    names = ", ".join([*reads, *writes])
+    slices = ", ".join(f"{n}[lo:hi]" for n in [*reads, *writes])
+    text = (
+        f"@njit(nogil=True)\ndef {kind}({names}, one):\n    s = one\n    for i in range(len({(reads + writes)[0]})):\n"
+        f"        x = {total}\n" + "\n".join(body) + "\n" + result + "\n"
+        f"@njit(parallel=True)\ndef run({names}, one, out):\n    size = len({(reads + writes)[0]})\n"
+        f"    for c in prange((size + {1 << 18} - 1) // {1 << 18}):\n"
+        f"        lo = c * {1 << 18}\n        hi = min(size, lo + {1 << 18})\n"
+        + (f"        piece({slices}, one)\n" if writes else f"        out[c] = piece({slices}, one)\n")
+    )
+    add = numba.njit(fastmath={"reassoc"})(lambda a, b: a + b)
+    space = {"njit": numba.njit, "prange": numba.prange, "add": add}
+    exec(text, space)
+    return space["run"]  # type: ignore[return-value]
+
+
+_KERNELS: dict[tuple[int, int], Callable[..., None]] = {}
+
+
+def limit_of(program: Program, pool: list[list[np.ndarray]]) -> Callable[[], None]:
+    """A function that moves the bytes of one step of a program: its passes over all tensors, one after another."""
+    groups: list[tuple[set[str], set[str]]] = [(set(), set())]
+    for one in program.passes:
+        groups[-1][0].update(one.loads)
+        groups[-1][1].update(one.stores)
+        if one.barrier != Rate.UNIT:
+            groups.append((set(), set()))
+    streams = [(len(reads - writes), len(writes)) for reads, writes in groups if reads or writes]
+    one = pool[0][0].dtype.type(1e-12)
+    out = np.zeros(SHAPE[0] * SHAPE[1] // (1 << 18) + 1, dtype=pool[0][0].dtype)
+
+    def run() -> None:
+        for read_only, updated in streams:
+            kernel = _KERNELS.setdefault((read_only, updated), streaming_kernel(read_only, updated))
+            for buffers in pool:
+                kernel(*buffers[: read_only + updated], one, out)
+
+    return run
+
+
+# ---- by hand, as in a tutorial
+
+
+def by_hand(name: str, params: list[np.ndarray], grads: list[np.ndarray]) -> Callable[[], None] | None:
+    m = [np.zeros_like(p) for p in params]
+    v = [np.zeros_like(p) for p in params]
+    lr = params[0].dtype.type(1e-3)
+
+    def sgd() -> None:
+        for p, g in zip(params, grads, strict=True):
+            p -= lr * g
+
+    def momentum() -> None:
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            m[i] = 0.9 * m[i] + g
+            p -= lr * m[i]
+
+    def rmsprop() -> None:
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            v[i] = 0.99 * v[i] + 0.01 * g**2
+            p -= lr * g / (np.sqrt(v[i]) + 1e-8)
+
+    def adam() -> None:
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.999 * v[i] + 0.001 * g**2
+            p -= lr * (m[i] / 0.5) / (np.sqrt(v[i] / 0.5) + 1e-8)
+
+    def lamb() -> None:
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.999 * v[i] + 0.001 * g**2
+            u = (m[i] / 0.5) / (np.sqrt(v[i] / 0.5) + 1e-6) + 0.01 * p
+            p -= lr * np.linalg.norm(p) / np.linalg.norm(u) * u
+
+    return {"sgd": sgd, "sgd, momentum": momentum, "rmsprop": rmsprop, "adam": adam, "lamb": lamb}.get(name)
+
+
+# ---- measuring
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def large(name: str, dtype: str, rounds: int, pool: list[list[np.ndarray]]) -> str:
+    make, bar = ROWS[name]
+    rng = np.random.default_rng(0)
+    params = [rng.normal(size=SHAPE).astype(dtype) for _ in range(TENSORS)]
+    grads = [(1e-3 * rng.normal(size=SHAPE)).astype(dtype) for _ in range(TENSORS)]
+    optimizer = opt.Optimizer(params, make())
+    repeat = K if "lookahead" in name else 1
+    for _ in range(10 + (-10) % repeat):
+        optimizer.step(grads)
+    plan = optimizer.plan[0]
+    usual = plan.program(plan.usual)
+    limits = [limit_of(usual, pool)] * repeat
+    size = usual.bytes_per_parameter(np.dtype(dtype).itemsize)
+    if repeat > 1:
+        due = plan.program((True,))
+        limits[-1] = limit_of(due, pool)
+        size = (size * (repeat - 1) + due.bytes_per_parameter(np.dtype(dtype).itemsize)) / repeat
+    for limit in limits:
+        limit()
+    ours, bound, ratios = [], [], []
+    for _ in range(rounds):
+        a = sum(seconds(lambda: optimizer.step(grads)) for _ in range(repeat)) / repeat
+        b = sum(seconds(limit) for limit in limits) / repeat
+        ours.append(a)
+        bound.append(b)
+        ratios.append(a / b)
+    hand = by_hand(name, params, grads)
+    hand_ms = f"{min(seconds(hand) for _ in range(3)) * 1e3:9.1f}" if hand else "        -"
+    best = min(ours) / min(bound)
+    return (
+        f"{name:24}{min(ours) * 1e3:9.2f}{statistics.median(ours) * 1e3:9.2f}{size:8.4g}"
+        f"{size * TENSORS * SHAPE[0] * SHAPE[1] / min(bound) / 1e9:8.1f}"
+        f"{best:8.2f}{statistics.median(ratios):8.2f}{bar:7.2f}  {'yes' if best <= bar else 'NO':4}{hand_ms}"
+    )
+
+
+def small(rounds: int = 300) -> str:
+    rng = np.random.default_rng(0)
+    lines = []
+    for name in ("sgd", "adam", "lamb", "clip + adamw + ema"):
+        params = [rng.normal(size=64).astype(np.float32) for _ in range(200)]
+        optimizer = opt.Optimizer(params, ROWS[name][0]())
+        sets = [[rng.normal(size=64).astype(np.float32) for _ in range(200)] for _ in range(4)]
+        for grads in sets:
+            optimizer.step(grads)
+        times = [seconds(lambda g=sets[i % 4]: optimizer.step(g)) for i in range(rounds)]
+        lines.append(f"{name:24}{min(times) * 1e3:9.3f}{statistics.median(times) * 1e3:9.3f}   bar 0.1 ms")
+    return "\n".join(lines)
+
+
+_FIRST = """
+import time; start = time.perf_counter()
+import numpy as np
+base = time.perf_counter()
+import steepest
+imported = time.perf_counter()
+import steepest.numpy as opt
+optimizer = opt.Adam([np.ones((100, 100), dtype=np.float32)], lr=1e-3)
+grads = [np.ones((100, 100), dtype=np.float32)]
+begun = time.perf_counter()
+optimizer.step(grads)
+print(imported - base, time.perf_counter() - base, time.perf_counter() - begun)
+"""
+
+
+def first() -> str:
+    def once(folder: str) -> tuple[float, ...]:
+        environment = {**os.environ, "STEEPEST_CACHE_DIR": folder}
+        done = subprocess.run([sys.executable, "-c", _FIRST], env=environment, capture_output=True, text=True, check=True)
+        return tuple(map(float, done.stdout.split()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        cold = once(folder)
+        warm = [once(folder) for _ in range(5)]
+    best = [min(column) for column in zip(*warm, strict=True)]
+    middle = [statistics.median(column) for column in zip(*warm, strict=True)]
+    return (
+        f"first Adam step, cold cache: {cold[2]:.2f} s (bar 5 s); with all imports {cold[1]:.2f} s\n"
+        f"first Adam step, warm cache: best {best[2]:.2f}, median {middle[2]:.2f} s (bar 1 s); "
+        f"with all imports {middle[1]:.2f} s\n"
+        f"import steepest, after NumPy: best {best[0] * 1e3:.0f}, median {middle[0] * 1e3:.0f} ms (bar 150 ms)"
+    )
+
+
+def machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    return (
+        f"{cpu}, {number_of_threads()} threads, Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"Numba {numba.__version__}, steepest {steepest.__version__}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", default="", help="names of rows, separated by ';'")
+    given = parser.parse_args()
+    numba.set_num_threads(min(number_of_threads(), numba.config.NUMBA_NUM_THREADS))
+    pool = [[np.zeros(SHAPE, dtype=given.dtype).reshape(-1) for _ in range(6)] for _ in range(TENSORS)]
+    for buffers in pool:
+        for b in buffers:
+            b[:] = 1.0
+    print(machine())
+    print(f"{TENSORS} tensors of {SHAPE[0] * SHAPE[1]:,} {given.dtype}; times in ms; limit in GB/s; ratios to the limit")
+    print(f"{'rule':24}{'best':>9}{'median':>9}{'bytes':>8}{'limit':>8}{'ratio':>8}{'median':>8}{'bar':>7}  {'met':4}{'by hand':>9}")
+    wanted = [n.strip() for n in given.only.split(";") if n.strip()] or list(ROWS)
+    for name in wanted:
+        print(large(name, given.dtype, given.rounds, pool), flush=True)
+    if not given.only:
+        print(f"\n200 tensors of 64 float32, a step with Python: best, median in ms\n{small()}\n\n{first()}")
+
+
+if __name__ == "__main__":
+    main()
