@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,37 +62,32 @@ ROWS: dict[str, tuple[Callable[[], steepest.Chain], float]] = {
 # ---- the limit
 
 
-def streaming_kernel(read_only: int, updated: int) -> Callable[..., None]:
-    """``w += r0 + r1 …`` for every updated buffer w: nothing but the traffic of one pass."""
+def streaming_kernel(read_only: int, updated: int) -> Callable[..., Any]:
+    """``w += r0 + r1 …`` for every updated buffer w, or the sum of what is only read: nothing but the traffic of one pass."""
     reads = [f"r{i}" for i in range(read_only)]
     writes = [f"w{i}" for i in range(updated)]
     total = " + ".join(f"{r}[i]" for r in reads) or "one"
-    if writes:
-        body = [f"        {w}[i] = {w}[i] + x" for w in writes]
-        kind, result = "piece", ""
-    else:
-        body, kind, result = ["        s = add(s, x)"], "piece", "    return s\n"
-    names = ", ".join([*reads, *writes])
-    slices = ", ".join(f"{n}[lo:hi]" for n in [*reads, *writes])
+    body = [f"        {w}[i] = {w}[i] + x" for w in writes] or ["        s = add(s, x)"]
     text = (
-        f"@njit(nogil=True)\ndef {kind}({names}, one):\n    s = one\n    for i in range(len({(reads + writes)[0]})):\n"
-        f"        x = {total}\n" + "\n".join(body) + "\n" + result + "\n"
-        f"@njit(parallel=True)\ndef run({names}, one, out):\n    size = len({(reads + writes)[0]})\n"
-        f"    for c in prange((size + {1 << 18} - 1) // {1 << 18}):\n"
-        f"        lo = c * {1 << 18}\n        hi = min(size, lo + {1 << 18})\n"
-        + (f"        piece({slices}, one)\n" if writes else f"        out[c] = piece({slices}, one)\n")
+        f"@njit(nogil=True)\ndef piece({', '.join([*reads, *writes])}, one):\n    s = one\n"
+        f"    for i in range(len({(reads + writes)[0]})):\n        x = {total}\n" + "\n".join(body) + "\n    return s\n"
     )
     add = numba.njit(fastmath={"reassoc"})(lambda a, b: a + b)
-    space = {"njit": numba.njit, "prange": numba.prange, "add": add}
+    space: dict[str, Any] = {"njit": numba.njit, "add": add}
     exec(text, space)
-    return space["run"]  # type: ignore[return-value]
+    return space["piece"]  # type: ignore[no-any-return]
 
 
-_KERNELS: dict[tuple[int, int], Callable[..., None]] = {}
+_KERNELS: dict[tuple[int, int], Callable[..., Any]] = {}
+_THREADS = ThreadPoolExecutor(max(1, number_of_threads() - 1))
 
 
 def limit_of(program: Program, pool: list[list[np.ndarray]]) -> Callable[[], None]:
-    """A function that moves the bytes of one step of a program: its passes over all tensors, one after another."""
+    """A function that moves the bytes of one step of a program: its passes over all tensors, one after another.
+
+    Threads take half tensors from a common list. (Numba's own threads would go on spinning when they are done, and disturb
+    whatever is measured next.)
+    """
     groups: list[tuple[set[str], set[str]]] = [(set(), set())]
     for one in program.passes:
         groups[-1][0].update(one.loads)
@@ -100,13 +96,23 @@ def limit_of(program: Program, pool: list[list[np.ndarray]]) -> Callable[[], Non
             groups.append((set(), set()))
     streams = [(len(reads - writes), len(writes)) for reads, writes in groups if reads or writes]
     one = pool[0][0].dtype.type(1e-12)
-    out = np.zeros(SHAPE[0] * SHAPE[1] // (1 << 18) + 1, dtype=pool[0][0].dtype)
+    half = pool[0][0].size // 2
+    halves = [[b[lo : lo + half] for b in buffers] for buffers in pool for lo in (0, half)]
+
+    def take(kernel: Callable[..., Any], count: int, work: Iterator[list[np.ndarray]]) -> None:
+        for buffers in work:
+            kernel(*buffers[:count], one)
 
     def run() -> None:
         for read_only, updated in streams:
-            kernel = _KERNELS.setdefault((read_only, updated), streaming_kernel(read_only, updated))
-            for buffers in pool:
-                kernel(*buffers[: read_only + updated], one, out)
+            if (read_only, updated) not in _KERNELS:
+                _KERNELS[read_only, updated] = streaming_kernel(read_only, updated)
+            kernel = _KERNELS[read_only, updated]
+            work = iter(halves)
+            helpers = [_THREADS.submit(take, kernel, read_only + updated, work) for _ in range(number_of_threads() - 1)]
+            take(kernel, read_only + updated, work)
+            for helper in helpers:
+                helper.result()
 
     return run
 
@@ -260,7 +266,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="names of rows, separated by ';'")
     given = parser.parse_args()
-    numba.set_num_threads(min(number_of_threads(), numba.config.NUMBA_NUM_THREADS))
     pool = [[np.zeros(SHAPE, dtype=given.dtype).reshape(-1) for _ in range(6)] for _ in range(TENSORS)]
     for buffers in pool:
         for b in buffers:

@@ -2,8 +2,8 @@
 
 A tensor is cut into rows of a fixed number of elements (whole units, where a rule knows units), so that partial sums are the
 same bits for any number of threads. Tensors of one row run all segments of a stage at once, while they are in the cache;
-longer ones run segment by segment, in batches that fit the cache together. Threads take rows from a common counter, and
-the compiled function holds no lock, so Python threads are enough and a late one costs nothing.
+longer ones run segment by segment, a row of a later segment waiting for its tensor's rows before it. Threads take rows from
+a common counter, and the compiled function holds no lock, so Python threads are enough and a late one costs nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ __all__ = ["CpuEngine", "Gatherer", "number_of_threads"]
 
 ROW = 1 << 18
 """Elements per row: long enough that hardware prefetching pays, short enough to share."""
-BATCH_BYTES = 24 << 20
-"""Bytes of the tensors that go through the segments of a stage together."""
 ALONE = 1 << 16
 """Elements below which waking another thread costs more than it gives."""
 
@@ -68,16 +65,6 @@ def is_dense(array: NDArray[Any]) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Phase:
-    """Work that may run at the same time: items are ranges of rows, taken through the given segments."""
-
-    items: NDArray[np.int64]
-    first_segment: int
-    last_segment: int
-    elements: int
-
-
 class _BoundCpu:
     def __init__(self, program: Program, tensors: list[Tensor], rows: list[int]) -> None:
         self.program, self.tensors = program, tensors
@@ -105,35 +92,34 @@ class _BoundCpu:
         self.partials = np.zeros((max(1, len(self.rows)), max(1, len(self.slots))))
         total_units = sum(count for count, _ in units) if unit_slots else 1
         self.units = np.zeros((max(1, total_units), max(1, unit_slots)))
-        self.phases = [self._phases(stage) for stage in range(len(program.stages))]
         self.counter = np.zeros(1, dtype=np.int64)
-        self.counter_address = self.counter.ctypes.data
+        self.done = np.zeros(len(tensors), dtype=np.int64)
+        self.elements = sum(t.param.size for t in tensors)
+        self.stage_start = list(itertools.accumulate((len(s) for s in program.stages), initial=0))
+        self.items = [self._items(stage) for stage in range(len(program.stages))]
 
-    def _phases(self, stage: int) -> list[_Phase]:
-        offset = sum(len(s) for s in self.program.stages[:stage])
-        count = len(self.program.stages[stage])
-        ranges = list(itertools.pairwise(self.first_row.tolist()))
-        sizes = [t.param.size for t in self.tensors]
-        if count == 1:
-            items = [(r, r + 1) for r in range(len(self.rows))]
-            return [_phase(items, offset, offset + 1, sum(sizes))] if items else []
-        short = [(t, lo, hi) for t, (lo, hi) in enumerate(ranges) if hi - lo == 1]
-        phases = []
-        if short:
-            elements = sum(sizes[t] for t, _, _ in short)
-            phases.append(_phase([(lo, hi) for _, lo, hi in short], offset, offset + count, elements))
-        bytes_each = self.tensors[0].param.itemsize * len(self.program.buffers)
-        batch: list[int] = []
-        for t in [t for t, (lo, hi) in enumerate(ranges) if hi - lo > 1] + [-1]:
-            full = sum(sizes[b] for b in batch) * bytes_each + (sizes[t] * bytes_each if t >= 0 else 0) > BATCH_BYTES
-            if batch and (t < 0 or full):
-                items = [(r, r + 1) for b in batch for r in range(*ranges[b])]
-                elements = sum(sizes[b] for b in batch)
-                phases += [_phase(items, offset + s, offset + s + 1, elements) for s in range(count)]
-                batch = []
-            if t >= 0:
-                batch.append(t)
-        return phases
+    def _items(self, stage: int) -> NDArray[np.int64]:
+        """The work of a stage: (first row, last row, first segment, last segment), in the order in which it is taken.
+
+        A tensor's later segment stands after the first segment of the next tensor, so that a thread that reaches it
+        rarely has to wait, and finds the tensor in the cache.
+        """
+        start, end = self.stage_start[stage], self.stage_start[stage + 1]
+        items: list[tuple[int, int, int, int]] = []
+        waiting: list[list[tuple[int, int, int, int]]] = []
+        for lo, hi in itertools.pairwise(self.first_row.tolist()):
+            if hi - lo <= 1 or end - start == 1:
+                items += [(r, r + 1, start, end) for r in range(lo, hi)]
+                continue
+            items += [(r, r + 1, start, start + 1) for r in range(lo, hi)]
+            waiting = [rest for rest in waiting if rest]
+            for rest in waiting:
+                items += rest[: _segment_length(rest)]
+                del rest[: _segment_length(rest)]
+            waiting.append([(r, r + 1, s, s + 1) for s in range(start + 1, end) for r in range(lo, hi)])
+        for rest in waiting:
+            items += rest
+        return np.array(items, dtype=np.int64).reshape(-1, 4)
 
     def bind_gradients(self, addresses: NDArray[np.int64] | None = None) -> None:
         if self.grad_column < 0:
@@ -144,14 +130,15 @@ class _BoundCpu:
             self.table[:, self.grad_column] = addresses[self.index]
 
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
-        for phase in self.phases[stage]:
-            arguments = (
-                phase.items, phase.first_segment, phase.last_segment, self.counter_address, self.table, self.widths,
-                self.rows, self.first_row, scalars, self.scalar_row, self.partials, self.units, self.first_unit,
-            )  # fmt: skip
-            self.counter[0] = 0
-            helpers = min(number_of_threads(), len(phase.items)) - 1 if phase.elements > ALONE else 0
-            _POOL.run(self.kernel, arguments, helpers)
+        items = self.items[stage]
+        self.counter[0] = 0
+        self.done[:] = 0
+        arguments = (
+            items, self.stage_start[stage], self.counter.ctypes.data, self.done.ctypes.data, self.table, self.widths,
+            self.rows, self.first_row, scalars, self.scalar_row, self.partials, self.units, self.first_unit,
+        )  # fmt: skip
+        helpers = min(number_of_threads(), len(items)) - 1 if self.elements > ALONE else 0
+        _POOL.run(self.kernel, arguments, helpers)
         return {i: self._combined(i, self.partials[: len(self.rows)]) for i in self.program.model_reductions[stage]}
 
     def _combined(self, index: int, partials: NDArray[np.float64]) -> float:
@@ -165,8 +152,9 @@ class _BoundCpu:
         return np.array([self._combined(index, self.partials[lo:hi]) for lo, hi in pieces])
 
 
-def _phase(items: Sequence[tuple[int, int]], first: int, last: int, elements: int) -> _Phase:
-    return _Phase(np.array(items, dtype=np.int64).reshape(-1, 2), first, last, elements)
+def _segment_length(rest: list[tuple[int, int, int, int]]) -> int:
+    """How many of the waiting items are of the first one's segment."""
+    return sum(item[2] == rest[0][2] for item in rest)
 
 
 def _units(program: Program, param: NDArray[Any]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The four instructions that the generated loops need and Numba does not offer.
+"""The few instructions that the generated loops need and Numba does not offer.
 
 Kept apart from the generated text so that it stays readable. Imports Numba; imported by generated code and by the engine.
 """
@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["add", "address_float32", "address_float64", "address_int32", "address_int64", "take_next"]
+__all__ = ["add", "add_product", "address_float32", "address_float64", "address_int32", "address_int64", "report", "take_next", "wait_for"]
 
 
 def _address(element: Any, llvm: Any) -> Any:
@@ -31,18 +31,58 @@ address_int32 = _address(types.int32, ir.IntType(32))
 address_int64 = _address(types.int64, ir.IntType(64))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def take_next(typing_context: Any, counter: Any) -> Any:
-    """The number at an address, which is then one larger; no two threads get the same."""
+def _counted(amount_given: bool) -> Any:
+    """An atomic addition at an address: of 1, giving the number before, or of an amount."""
+    word = ir.IntType(64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        amount = args[1] if amount_given else ir.Constant(word, 1)
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer()), amount, "acq_rel")
+
+    if amount_given:
+
+        @intrinsic  # type: ignore[untyped-decorator]
+        def report(typing_context: Any, place: Any, amount: Any) -> Any:
+            return types.int64(types.int64, types.int64), generate
+
+        return report
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def take_next(typing_context: Any, counter: Any) -> Any:
+        return types.int64(types.int64), generate
+
+    return take_next
+
+
+take_next = _counted(amount_given=False)
+"""The number at an address, which is then one larger; no two threads get the same."""
+report = _counted(amount_given=True)
+"""Add to the number at an address; what was written before is seen by whoever waits for it."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _seen(typing_context: Any, place: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
-        return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer()), ir.Constant(word, 1), "monotonic")
+        return builder.load_atomic(builder.inttoptr(args[0], word.as_pointer()), "acquire", 8)
 
     return types.int64(types.int64), generate
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def wait_for(place: int, target: int) -> None:
+    """Return when the number at an address has reached the target."""
+    while _seen(place) < target:
+        pass
 
 
 @njit(fastmath={"reassoc"})  # type: ignore[untyped-decorator]
 def add(a: float, b: float) -> float:
     """An addition that may be reordered inside one loop, so that a sum vectorises; the order is fixed when it is compiled."""
     return a + b
+
+
+@njit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def add_product(sum: float, a: float, b: float) -> float:
+    """The same for a sum of products, which may be rounded once instead of twice."""
+    return sum + a * b

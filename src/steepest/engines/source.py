@@ -31,7 +31,7 @@ Generated. {dtype}; loops over one piece of a tensor, segments around them, run 
 from numba import carray, njit
 from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
 
-from steepest.engines.cpu_pointers import address_{dtype} as address, add, take_next
+from steepest.engines.cpu_pointers import address_{dtype} as address, add, add_product, report, take_next, wait_for
 
 OPTIONS = {{"nogil": True, "error_model": "numpy"}}
 '''
@@ -75,8 +75,8 @@ class _Names:
 
 
 _RESERVED = frozenset(
-    "n i t u row lo hi width table widths rows first_row scalars scalar_row partials units first_unit address add "
-    "take_next carray njit cos exp float32 float64 floor inf isfinite log nan sqrt OPTIONS run".split()
+    "n i t u row lo hi width table widths rows first_row scalars scalar_row partials units first_unit address add add_product "
+    "report take_next wait_for carray njit cos exp float32 float64 floor inf isfinite log nan sqrt OPTIONS run".split()
 )
 
 
@@ -131,15 +131,22 @@ def _loop(program: Program, number: int, names: _Names) -> str:
             return before.setdefault(f"{name} != 0.0", f"{name}_holds")
         return name if double or names.dtype == "float64" else before.setdefault(f"float32({name})", f"{name}_32")
 
+    products = _products(program, one)
     for i in one.body:
         node = nodes[i]
         if node.op == "load":
             local[i] = f"{names.buffer(node.value)}_i"
             continue
+        if i in products:
+            continue
         double = _is_double(node)
         local[i] = f"v{i}"
         inside.append(f"v{i} = {_bare(OPERATIONS[node.op].loop.format(*(text(a, double) for a in node.args)))}")
     for i in one.reductions:
+        if nodes[i].args[0].index in products:
+            a, b = (text(factor, True) for factor in nodes[i].args[0].args)
+            inside.append(f"r{i} = add_product(r{i}, {a}, {b})")
+            continue
         value = text(nodes[i].args[0], True)
         value = value if nodes[i].args[0].kind == "wide" else f"float64({value})"
         if nodes[i].op == "sum":
@@ -158,6 +165,15 @@ def _loop(program: Program, number: int, names: _Names) -> str:
     if one.reductions:
         lines.append(f"    return {', '.join(f'r{i}' for i in one.reductions)}")
     return "\n".join(lines)
+
+
+def _products(program: Program, one: Pass) -> set[int]:
+    """Products in float64 that a sum alone uses: a multiply and add in one instruction."""
+    nodes = program.graph.nodes
+    summed = {nodes[i].args[0].index for i in one.reductions if nodes[i].op == "sum"}
+    used = {a.index for i in one.body for a in nodes[i].args} | {program.stores[n].index for n in one.stores}
+    used |= {nodes[i].args[0].index for i in one.reductions if nodes[i].op != "sum"}
+    return {i for i in summed if nodes[i].op == "mul" and nodes[i].kind == "wide"} - used
 
 
 def _bare(text: str) -> str:
@@ -271,18 +287,25 @@ def _call(program: Program, number: int, names: _Names, start: str) -> list[str]
 
 
 def _run(count: int) -> str:
+    """Items are (first row, last row, first segment, last segment) of one tensor; a later segment waits for its rows."""
     arguments = ", ".join(ARGUMENTS)
     lines = [
         "@njit(cache=CACHE, **OPTIONS)",
-        f"def run(items, first_segment, last_segment, counter, {arguments}):",
+        f"def run(items, stage_start, counter, done, {arguments}):",
         "    while True:",
         "        item = take_next(counter)",
         "        if item >= len(items):",
         "            break",
-        "        for segment in range(first_segment, last_segment):",
-        "            for row in range(items[item, 0], items[item, 1]):",
+        "        first, last = items[item, 0], items[item, 1]",
+        "        t = rows[first, 0]",
+        "        before = items[item, 2] - stage_start",
+        "        if before > 0:",
+        "            wait_for(done + 8 * t, before * (first_row[t + 1] - first_row[t]))",
+        "        for segment in range(items[item, 2], items[item, 3]):",
+        "            for row in range(first, last):",
     ]
     for number in range(count):
         lines.append(f"                {'if' if number == 0 else 'elif'} segment == {number}:")
         lines.append(f"                    segment_{number + 1}(row, {arguments})")
+    lines.append("        report(done + 8 * t, last - first)")
     return "\n".join(lines) + "\n"
