@@ -232,7 +232,9 @@ print(imported - base, time.perf_counter() - base, time.perf_counter() - begun)
 def first() -> str:
     def once(folder: str) -> tuple[float, ...]:
         environment = {**os.environ, "STEEPEST_CACHE_DIR": folder}
-        done = subprocess.run([sys.executable, "-c", _FIRST], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _FIRST], env=environment, capture_output=True, text=True, check=True
+        )
         return tuple(map(float, done.stdout.split()))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -271,8 +273,12 @@ def main() -> None:
         for b in buffers:
             b[:] = 1.0
     print(machine())
-    print(f"{TENSORS} tensors of {SHAPE[0] * SHAPE[1]:,} {given.dtype}; times in ms; limit in GB/s; ratios to the limit")
-    print(f"{'rule':24}{'best':>9}{'median':>9}{'bytes':>8}{'limit':>8}{'ratio':>8}{'median':>8}{'bar':>7}  {'met':4}{'by hand':>9}")
+    print(
+        f"{TENSORS} tensors of {SHAPE[0] * SHAPE[1]:,} {given.dtype}; times in ms; limit in GB/s; ratios to the limit"
+    )
+    print(
+        f"{'rule':24}{'best':>9}{'median':>9}{'bytes':>8}{'limit':>8}{'ratio':>8}{'median':>8}{'bar':>7}  {'met':4}{'by hand':>9}"
+    )
     wanted = [n.strip() for n in given.only.split(";") if n.strip()] or list(ROWS)
     for name in wanted:
         print(large(name, given.dtype, given.rounds, pool), flush=True)

@@ -51,7 +51,9 @@ class Range:
         if self.whole:
             if self.low == -math.inf:
                 return "a whole number"
-            return f"a whole number >= {self.low:g}" if self.high == math.inf else f"a whole number in {self._interval()}"
+            return (
+                f"a whole number >= {self.low:g}" if self.high == math.inf else f"a whole number in {self._interval()}"
+            )
         if self.low == -math.inf and self.high == math.inf:
             return "any finite number"
         if self.structure:
@@ -76,7 +78,7 @@ Axis = Annotated[int, Range(whole=True, structure=True)]
 
 def check_number(what: str, argument: str, value: object, allowed: Range) -> None:
     """Raise unless ``value`` is a real number inside ``allowed``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) and not _is_number(value):
+    if isinstance(value, bool) or (not isinstance(value, (int, float)) and not _is_number(value)):
         schedule = "" if allowed.structure else ", or a schedule"
         raise TypeError(f"{what}: {argument} is {value!r}, allowed is {allowed}{schedule}.")
     if float(value) not in allowed:  # type: ignore[arg-type]  # narrowed above: it has __float__
@@ -130,7 +132,9 @@ def range_of(annotation: object) -> Range | None:
     """The range that an annotation declares, if it declares one."""
     if get_origin(annotation) is Annotated:
         return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Range)), None)
-    found = [range_of(one) for one in get_args(annotation)] if get_origin(annotation) in (Union, types.UnionType) else []
+    found = (
+        [range_of(one) for one in get_args(annotation)] if get_origin(annotation) in (Union, types.UnionType) else []
+    )
     return next((one for one in found if one is not None), None)
 
 

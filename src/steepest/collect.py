@@ -27,10 +27,14 @@ def tensors_of(what: str, groups: Sequence[Arrays]) -> list[list[Tensor]]:
     names: set[str] = set()
     for group in groups:
         if isinstance(group, np.ndarray) or not isinstance(group, (Sequence, Mapping)):
-            raise TypeError(f"{what}: params is {_kind(group)}, allowed is a list or a dict of arrays. Write [array] for one.")
+            raise TypeError(
+                f"{what}: params is {_kind(group)}, allowed is a list or a dict of arrays. Write [array] for one."
+            )
         if not len(group):
             raise ValueError(f"{what}: params is empty, allowed is at least one array.")
-        pairs = list(group.items()) if isinstance(group, Mapping) else [(str(count + i), a) for i, a in enumerate(group)]
+        pairs = (
+            list(group.items()) if isinstance(group, Mapping) else [(str(count + i), a) for i, a in enumerate(group)]
+        )
         tensors = []
         for name, array in pairs:
             if not isinstance(name, str):
@@ -63,7 +67,9 @@ def _check_memory(what: str, tensors: Sequence[Tensor]) -> None:
     ranges = []
     for t in tensors:
         if id(t.param) in seen:
-            raise ValueError(f"{what}: parameters {seen[id(t.param)]!r} and {t.name!r} are the same array. Give it once.")
+            raise ValueError(
+                f"{what}: parameters {seen[id(t.param)]!r} and {t.name!r} are the same array. Give it once."
+            )
         seen[id(t.param)] = t.name
         if t.param.size:
             ranges.append((*np.lib.array_utils.byte_bounds(t.param), t))
@@ -94,7 +100,9 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
         known = {t.name for t in tensors}
         unknown = [name for name in grads if name not in known]
         if unknown:
-            raise ValueError(f"{what}: grads has {unknown[0]!r}, which is no parameter. Known: {', '.join(sorted(known))}.")
+            raise ValueError(
+                f"{what}: grads has {unknown[0]!r}, which is no parameter. Known: {', '.join(sorted(known))}."
+            )
         missing = [t.name for t in tensors if t.name not in grads]
         if missing:
             raise ValueError(f"{what}: grads has no {missing[0]!r}. Give None for a parameter without a gradient.")
@@ -102,7 +110,9 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
     if isinstance(grads, (str, np.ndarray)) or not isinstance(grads, Sequence):
         raise TypeError(f"{what}: grads is {_kind(grads)}, allowed is a list or a dict of arrays, as params.")
     if len(grads) != len(tensors):
-        raise ValueError(f"{what}: grads has {len(grads)} arrays, allowed is one for each of {len(tensors)} parameters.")
+        raise ValueError(
+            f"{what}: grads has {len(grads)} arrays, allowed is one for each of {len(tensors)} parameters."
+        )
     return grads
 
 
@@ -128,4 +138,8 @@ def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[T
 
 
 def _kind(value: object) -> str:
-    return f"{type(value).__name__} {value!r}" if isinstance(value, (int, float, str, type(None))) else type(value).__name__
+    return (
+        f"{type(value).__name__} {value!r}"
+        if isinstance(value, (int, float, str, type(None)))
+        else type(value).__name__
+    )

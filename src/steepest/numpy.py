@@ -212,7 +212,9 @@ class Optimizer:
             t.buffers = {"param": t.param, **{k: v for k, v in found.items() if isinstance(v, np.ndarray)}}
         self._stepper.steps = int(state_dict["steps"])
 
-    def _checked_states(self, what: str, saved: Mapping[str, Any], chains: Sequence[Chain]) -> dict[str, dict[str, Any]]:
+    def _checked_states(
+        self, what: str, saved: Mapping[str, Any], chains: Sequence[Chain]
+    ) -> dict[str, dict[str, Any]]:
         """Copies of the saved states, in the parameters' layout, after all of them have been checked."""
         stepper = self._stepper
         unknown = sorted(set(saved) - {t.name for t in stepper.tensors})
@@ -259,7 +261,9 @@ class Optimizer:
 
 def _given_chain(chain: Chain | None = None) -> Chain:
     if not isinstance(chain, Chain):
-        raise TypeError(f"Optimizer: chain is {chain!r}, allowed is what a rule or recipe returns, or steepest.chain(…).")
+        raise TypeError(
+            f"Optimizer: chain is {chain!r}, allowed is what a rule or recipe returns, or steepest.chain(…)."
+        )
     return chain
 
 
@@ -270,7 +274,9 @@ def _groups(what: str, params: Params, defaults: Mapping[str, Any]) -> list[dict
     groups = []
     for number, group in enumerate(params):
         if "params" not in group:
-            raise ValueError(f"{what}: group {number} has no 'params'; it has {', '.join(map(repr, group)) or 'nothing'}.")
+            raise ValueError(
+                f"{what}: group {number} has no 'params'; it has {', '.join(map(repr, group)) or 'nothing'}."
+            )
         for name in group:
             if name != "params" and name not in defaults:
                 raise TypeError(unknown_name(f"{what}: group {number}", "value", name, defaults))
@@ -479,6 +485,8 @@ def clip_grad_value_(grads: Arrays, low: float, high: float) -> None:
     _clip_in_place("clip_grad_value_", grads, grads, rules.clip_by_value(low, high))
 
 
-def adaptive_clip_grad_(params: Arrays, grads: Arrays, clipping: float = 0.01, eps: float = 1e-3, axis: int = 0) -> None:
+def adaptive_clip_grad_(
+    params: Arrays, grads: Arrays, clipping: float = 0.01, eps: float = 1e-3, axis: int = 0
+) -> None:
     """Adaptive gradient clipping in place: each unit at most ``clipping`` times as long as its weights."""
     _clip_in_place("adaptive_clip_grad_", params, grads, rules.adaptive_grad_clip(clipping, eps, axis))

@@ -11,7 +11,17 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["add", "add_product", "address_float32", "address_float64", "address_int32", "address_int64", "report", "take_next", "wait_for"]
+__all__ = [
+    "add",
+    "add_product",
+    "address_float32",
+    "address_float64",
+    "address_int32",
+    "address_int64",
+    "report",
+    "take_next",
+    "wait_for",
+]
 
 
 def _address(element: Any, llvm: Any) -> Any:

@@ -174,5 +174,3 @@ def tensor_values(job: Job, index: int) -> NDArray[np.float64]:
             else:
                 known[i] = OPERATIONS[node.op].array(np, *(known[a.index] for a in node.args))
     return np.asarray(known[index], dtype=np.float64)
-
-

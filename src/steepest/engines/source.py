@@ -75,8 +75,45 @@ class _Names:
 
 
 _RESERVED = frozenset(
-    "n i t u row lo hi width table widths rows first_row scalars scalar_row partials units first_unit address add add_product "
-    "report take_next wait_for carray njit cos exp float32 float64 floor inf isfinite log nan sqrt OPTIONS run".split()
+    [
+        "n",
+        "i",
+        "t",
+        "u",
+        "row",
+        "lo",
+        "hi",
+        "width",
+        "table",
+        "widths",
+        "rows",
+        "first_row",
+        "scalars",
+        "scalar_row",
+        "partials",
+        "units",
+        "first_unit",
+        "address",
+        "add",
+        "add_product",
+        "report",
+        "take_next",
+        "wait_for",
+        "carray",
+        "njit",
+        "cos",
+        "exp",
+        "float32",
+        "float64",
+        "floor",
+        "inf",
+        "isfinite",
+        "log",
+        "nan",
+        "sqrt",
+        "OPTIONS",
+        "run",
+    ]
 )
 
 
@@ -116,13 +153,17 @@ def _loop(program: Program, number: int, names: _Names) -> str:
     arrays = [names.buffer(name) for name in _pass_buffers(program, one)]
     slow = _outside(program, one)
     before: dict[str, str] = {}
-    local = {program.stores[n].index: f"{names.buffer(n)}_i" for n in one.loads if program.stored_at.get(n, number) < number}
+    local = {
+        program.stores[n].index: f"{names.buffer(n)}_i" for n in one.loads if program.stored_at.get(n, number) < number
+    }
     inside = [f"{names.buffer(name)}_i = {names.buffer(name)}[i]" for name in one.loads]
 
     def text(arg: Expr, double: bool) -> str:
         if arg.op == "const":
             if double or names.dtype == "float64":
-                return _literal(arg.value) if arg.value >= 0 and math.isfinite(arg.value) else f"({_literal(arg.value)})"
+                return (
+                    _literal(arg.value) if arg.value >= 0 and math.isfinite(arg.value) else f"({_literal(arg.value)})"
+                )
             return before.setdefault(f"float32({_literal(arg.value)})", f"c{arg.index}")
         if arg.rate == Rate.ELEMENT:
             return local[arg.index]
@@ -156,7 +197,9 @@ def _loop(program: Program, number: int, names: _Names) -> str:
     for name in one.stores:
         value = program.stores[name]
         said = text(value, False)
-        inside.append(f"{names.buffer(name)}[i] = {f'float32({said})' if value.kind == 'wide' and names.dtype == 'float32' else said}")
+        inside.append(
+            f"{names.buffer(name)}[i] = {f'float32({said})' if value.kind == 'wide' and names.dtype == 'float32' else said}"
+        )
     start = [f"{name} = {said}" for said, name in before.items()]
     start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in one.reductions]
     lines = ["@njit(**OPTIONS)", f"def pass_{number + 1}({', '.join(['n', *arrays, *(names.slow(i) for i in slow)])}):"]

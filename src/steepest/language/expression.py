@@ -38,7 +38,20 @@ _UFUNCS = {
     "float_power": "pow", "remainder": "mod", "less": "lt", "less_equal": "le", "greater": "gt",
     "greater_equal": "ge", "equal": "eq", "not_equal": "ne", "bitwise_and": "and", "bitwise_or": "or",
 }  # fmt: skip
-_NAMED_IN_ERRORS = {"sqrt", "exp", "log", "abs", "sum", "max", "mean", "where", "minimum", "maximum", "sign", "isfinite"}
+_NAMED_IN_ERRORS = {
+    "sqrt",
+    "exp",
+    "log",
+    "abs",
+    "sum",
+    "max",
+    "mean",
+    "where",
+    "minimum",
+    "maximum",
+    "sign",
+    "isfinite",
+}
 
 
 class Expr:
@@ -183,9 +196,7 @@ class Expr:
         raise AttributeError(f"a traced value has no attribute {name!r} ({_line_of_user()}). {hint}".rstrip())
 
     def _refuse(self, what: str, cure: str) -> NoReturn:
-        where = {Rate.STEP: "once per step, on the host"}.get(
-            self.rate, f"once per {self.rate.word}, inside the step"
-        )
+        where = {Rate.STEP: "once per step, on the host"}.get(self.rate, f"once per {self.rate.word}, inside the step")
         raise TypeError(f"{what} a value that is known {where} ({_line_of_user()}). {cure}")
 
 

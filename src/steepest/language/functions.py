@@ -98,7 +98,9 @@ def _reduce(op: Literal["sum", "max"], x: Any, per: Per, axis: int | None) -> An
     if per not in ("model", "tensor", "unit"):
         raise ValueError(f"{op}: per is {per!r}, allowed is one of 'model', 'tensor', 'unit'.")
     if axis is not None and per != "unit":
-        raise ValueError(f"{op}: axis is {axis!r}, allowed with per='unit' only. It numbers the dimension of the units.")
+        raise ValueError(
+            f"{op}: axis is {axis!r}, allowed with per='unit' only. It numbers the dimension of the units."
+        )
     if isinstance(x, Expr):
         return x.graph.reduce(op, x, Rate[per.upper()], axis)
     function = np.sum if op == "sum" else np.max

@@ -163,7 +163,9 @@ _ROWS = (
     Operation("add", "({} + {})", _add, lambda xp, a, b: a + b, "{} + {}", 4),
     Operation("sub", "({} - {})", _sub, lambda xp, a, b: a - b, "{} - {}", 4),
     Operation("mul", "({} * {})", _mul, lambda xp, a, b: a * b, "{} * {}", 5, latex=r"{} \, {}"),
-    Operation("div", "({} / {})", _div, lambda xp, a, b: xp.true_divide(a, b), "{} / {}", 5, latex=r"\frac{{{}}}{{{}}}"),
+    Operation(
+        "div", "({} / {})", _div, lambda xp, a, b: xp.true_divide(a, b), "{} / {}", 5, latex=r"\frac{{{}}}{{{}}}"
+    ),
     Operation("pow", "({} ** {})", _pow, lambda xp, a, b: xp.power(a, b), "{} ** {}", 7, latex="{}^{{{}}}"),
     Operation("mod", "({} % {})", _mod, lambda xp, a, b: xp.remainder(a, b), "{} % {}", 5, latex=r"{} \bmod {}"),
     Operation("neg", "(-{})", _neg, lambda xp, a: -a, "-{}", 6),
@@ -198,7 +200,9 @@ _ROWS = (
         lambda xp, a, b: xp.where((a > b) | (a != a), a, b),
         latex=r"\max({}, {})",
     ),
-    Operation("wide", "float64({})", _wide, lambda xp, a: a.astype(xp.float64) if hasattr(a, "astype") else a, latex="{}"),
+    Operation(
+        "wide", "float64({})", _wide, lambda xp, a: a.astype(xp.float64) if hasattr(a, "astype") else a, latex="{}"
+    ),
 )
 
 OPERATIONS = {row.name: row for row in _ROWS}

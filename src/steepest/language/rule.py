@@ -146,7 +146,9 @@ def chain(*chains: Chain) -> Chain:
         if not isinstance(one, Chain):
             hint = f" Call it: {one.name}(…)." if isinstance(one, Rule) else ""
             hint = hint or (f" Call it: {one.__name__}(…)." if callable(one) and hasattr(one, "__name__") else "")
-            raise TypeError(f"chain: argument {position + 1} is {one!r}, allowed is what a rule or recipe returns.{hint}")
+            raise TypeError(
+                f"chain: argument {position + 1} is {one!r}, allowed is what a rule or recipe returns.{hint}"
+            )
     return Chain(tuple(link for one in chains for link in one.links))
 
 
@@ -245,7 +247,9 @@ def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Any:
             raise TypeError(f"{name}: state is declared ({', '.join(state)}), but the rule does not read 'state'.")
         for n, start in state.items():
             if not isinstance(start, Start):
-                raise TypeError(f"{name}: state {n} starts as {start!r}, allowed are zeros, copy_of_param, full(…), scalar(…).")
+                raise TypeError(
+                    f"{name}: state {n} starts as {start!r}, allowed are zeros, copy_of_param, full(…), scalar(…)."
+                )
             if n in READABLE:
                 raise TypeError(f"{name}: a state may not be named {n!r}.")
         hyperparameters = {n: p for n, p in parameters.items() if p.kind is keyword_only}
@@ -269,7 +273,9 @@ def recipe(function: Callable[P, Chain]) -> Callable[P, Chain]:
         try:
             bound = signature.bind(*positional, **named)
         except TypeError as error:
-            raise TypeError(f"{function.__name__}: {error}. Its arguments are {', '.join(signature.parameters)}.") from None
+            raise TypeError(
+                f"{function.__name__}: {error}. Its arguments are {', '.join(signature.parameters)}."
+            ) from None
         check_arguments(function.__name__, bound.arguments, function)
         return function(*positional, **named)
 
@@ -285,10 +291,14 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
     """
     check_value("measure", "every", every, Count)
     if not measures:
-        raise ValueError("measure: no measurement was given. Name one: measure(grad_norm=lambda update: norm(update, per='model')).")
+        raise ValueError(
+            "measure: no measurement was given. Name one: measure(grad_norm=lambda update: norm(update, per='model'))."
+        )
     for name, function in measures.items():
         if not callable(function):
-            raise TypeError(f"measure: {name} is {function!r}, allowed is a function of update, param, grad, state or step.")
+            raise TypeError(
+                f"measure: {name} is {function!r}, allowed is a function of update, param, grad, state or step."
+            )
         unknown = [n for n in inspect.signature(function).parameters if n not in READABLE]
         if unknown:
             raise TypeError(f"measure: {name} asks for {unknown[0]!r}, allowed are {', '.join(READABLE)}.")
@@ -296,17 +306,13 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
     return Chain((Link("measure", None, values=values, structure=structure, measures=tuple(measures.items())),))
 
 
-def only(
-    what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None
-) -> Chain:
+def only(what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None) -> Chain:
     """Restrict rules to parameters whose name matches a pattern, or that satisfy ``where(name, shape)``, or have at most
     ``max_ndim`` dimensions."""
     return _restrict("only", what, Selector(patterns, where, max_ndim, inverted=False))
 
 
-def exclude(
-    what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None
-) -> Chain:
+def exclude(what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None) -> Chain:
     """Apply rules to all parameters but those whose name matches a pattern, or that satisfy ``where(name, shape)``, or
     have at most ``max_ndim`` dimensions.
 

@@ -93,7 +93,9 @@ class _State:
         names = self.__dict__.get("_names", {})
         if name not in names:
             declared = ", ".join(names) or "none"
-            raise AttributeError(f"{self.__dict__['_link'].name}: state has no {name!r}. Declared in @rule(…): {declared}.")
+            raise AttributeError(
+                f"{self.__dict__['_link'].name}: state has no {name!r}. Declared in @rule(…): {declared}."
+            )
         return str(names[name])
 
 
@@ -121,7 +123,15 @@ def require(condition: Any, otherwise: str, message: str) -> None:
 def structure_of(chain: Chain) -> tuple[Any, ...]:
     """What decides which operations a chain has; two chains with equal structure share a plan, whatever their numbers."""
     return tuple(
-        (link.name, link.function, link.reads, link.state, link.structure, link.measures, tuple(n for n, _ in link.values))
+        (
+            link.name,
+            link.function,
+            link.reads,
+            link.state,
+            link.structure,
+            link.measures,
+            tuple(n for n, _ in link.values),
+        )
         for link in chain
     )
 
@@ -173,7 +183,9 @@ def _distinct(name: str, taken: Any) -> str:
 
 def _result(link: Link, value: Any, graph: Graph) -> Expr:
     if value is None:
-        raise TypeError(f"{link.name} returned None; a rule returns the new value of its first argument, {link.reads[0]!r}.")
+        raise TypeError(
+            f"{link.name} returned None; a rule returns the new value of its first argument, {link.reads[0]!r}."
+        )
     return graph.lift(value)
 
 

@@ -42,7 +42,9 @@ def _headline(program: Program) -> str:
     if sweeps > memory:
         said += f" over memory ({sweeps} sweeps over each unit)"
     reads, writes = program.reads_and_writes
-    return f"{said}, {program.bytes_per_parameter()} bytes per parameter (float32: reads {4 * reads}, writes {4 * writes})"
+    return (
+        f"{said}, {program.bytes_per_parameter()} bytes per parameter (float32: reads {4 * reads}, writes {4 * writes})"
+    )
 
 
 def _program(program: Program) -> list[str]:

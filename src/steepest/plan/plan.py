@@ -279,7 +279,9 @@ def verify(program: Program) -> None:
             value = program.stores[name]
             assert value.rate < Rate.ELEMENT or value.index in known, f"pass {number} stores {name}, not yet known"
             if guard_level:
-                assert all(r in done for r in _model_reductions_of(program)), f"{name} is stored before a guard is known"
+                assert all(r in done for r in _model_reductions_of(program)), (
+                    f"{name} is stored before a guard is known"
+                )
         stored |= set(one.stores)
         done |= set(one.reductions)
         rates = [nodes[i].rate for i in one.reductions]

@@ -157,7 +157,9 @@ def _schedule(draft: Program, late: frozenset[int]) -> Program:
                     at[name], moved = p, True
             rates = [r.rate for r in ending]
             barrier = min(rates) if rates else Rate.ELEMENT
-            passes.append(replace(one, stores=tuple(sorted(storing)), reductions=tuple(r.index for r in ending), barrier=barrier))
+            passes.append(
+                replace(one, stores=tuple(sorted(storing)), reductions=tuple(r.index for r in ending), barrier=barrier)
+            )
         if not moved:
             kept = [one for one in passes if one.stores or one.reductions]
             stored_at = {name: number for number, one in enumerate(kept) for name in one.stores}

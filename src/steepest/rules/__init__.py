@@ -38,7 +38,14 @@ from steepest.rules.clipping import (
     clip_by_norm,
     clip_by_value,
 )
-from steepest.rules.descent import accumulate_momentum, add_decayed_weights, descend, negate, scale_by_learning_rate, sgd
+from steepest.rules.descent import (
+    accumulate_momentum,
+    add_decayed_weights,
+    descend,
+    negate,
+    scale_by_learning_rate,
+    sgd,
+)
 from steepest.rules.layerwise import lamb, lars, scale_by_lars_ratio, scale_by_trust_ratio
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {

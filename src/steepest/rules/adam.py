@@ -20,7 +20,14 @@ __all__ = [
 
 @rule(exp_avg=zeros, exp_avg_sq=zeros)
 def scale_by_adam(
-    update, state, step, *, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8, bias_correction: bool = True
+    update,
+    state,
+    step,
+    *,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    bias_correction: bool = True,
 ):
     """Kingma & Ba, Algorithm 1. Without bias correction the moments are used as they are."""
     state.exp_avg = beta1 * state.exp_avg + (1 - beta1) * update
@@ -149,9 +156,7 @@ def adamw(
     return chain(negate() if maximize else Chain(), scale(*betas, eps), decay(weight_decay), descend(lr))
 
 
-def _with_decay(
-    scale: Chain, lr: NonNegative, weight_decay: NonNegative, decoupled: bool, maximize: bool
-) -> Chain:
+def _with_decay(scale: Chain, lr: NonNegative, weight_decay: NonNegative, decoupled: bool, maximize: bool) -> Chain:
     first = before(0.0 if decoupled else weight_decay, maximize)
     return chain(first, scale, decay(weight_decay) if decoupled else Chain(), descend(lr))
 

@@ -6,7 +6,6 @@ squares beyond float32 does not overflow. The 1e-6 in the denominators is PyTorc
 
 from __future__ import annotations
 
-
 from typing import Literal
 
 from steepest.checks import Axis, Order, Positive, Real
@@ -80,5 +79,3 @@ def adaptive_grad_clip(update, param, *, clipping: Positive = 0.01, eps: Positiv
     """
     limit = clipping * maximum(norm(param, per="unit", axis=axis), eps)
     return update * minimum(1.0, limit / maximum(norm(update, per="unit", axis=axis), 1e-6))
-
-
