@@ -50,7 +50,8 @@ from steepest.rules import __all__ as _catalogue
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from steepest import numpy, schedules
+    import steepest.numpy as numpy
+    import steepest.schedules as schedules
 
 _LAZY = ("numpy", "schedules", "workbench")
 

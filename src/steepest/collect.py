@@ -78,7 +78,7 @@ def _check_memory(what: str, tensors: Sequence[Tensor]) -> None:
     for low, high, t in ranges:
         reach = [(end, other) for end, other in reach if end > low]
         for _, other in reach:
-            if np.shares_memory(other.param, t.param, max_work=10_000_000):
+            if np.shares_memory(other.param, t.param):
                 raise ValueError(
                     f"{what}: parameters {other.name!r} and {t.name!r} share memory. Give the whole array, or copy one."
                 )

@@ -272,7 +272,8 @@ def _groups(what: str, params: Params, defaults: Mapping[str, Any]) -> list[dict
     if not (is_list and len(params) and all(isinstance(p, Mapping) for p in params)):
         return [{"params": params}]
     groups = []
-    for number, group in enumerate(params):
+    listed: Sequence[Mapping[str, Any]] = [group for group in params if isinstance(group, Mapping)]
+    for number, group in enumerate(listed):
         if "params" not in group:
             raise ValueError(
                 f"{what}: group {number} has no 'params'; it has {', '.join(map(repr, group)) or 'nothing'}."

@@ -30,7 +30,8 @@ def save_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], 
     try:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
-                np.savez(file, **{_META: np.frombuffer(text.encode(), dtype=np.uint8)}, **dict(arrays))
+                entries: dict[str, Any] = {_META: np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+                np.savez(file, **entries)
         else:
             from safetensors.numpy import save_file as save
 

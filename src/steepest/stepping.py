@@ -222,7 +222,7 @@ def _started(param: NDArray[Any], copy: bool, value: float | str, link: Link) ->
 
 def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
     """Every hyperparameter's symbol with its number, or its schedule and the range that its values must keep."""
-    found = []
+    found: list[tuple[str, Any, Range | None, str]] = []
     for symbol, (position, name) in own.trace.inputs.items():
         link = own.trace.chain.links[position]
         value = dict(link.values)[name]

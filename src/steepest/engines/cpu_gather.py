@@ -13,7 +13,7 @@ from steepest.engines.cpu_pointers import address_int32, address_int64
 ALIGNED = 0x0100
 
 
-@njit(nogil=True, cache=CACHE)  # noqa: F821  # the cache sets it
+@njit(nogil=True, cache=CACHE)  # noqa: F821  # set by engines/cache.py
 def gather(objects, header, array_type, dtypes, ndims, first_dim, shapes, strides, sizes, starts, ends, out):
     """Write each array's data address to ``out``; return the first array that needs a closer look, or -1."""
     for t in range(len(objects)):

@@ -25,12 +25,13 @@ __all__ = [
 
 
 def _address(element: Any, llvm: Any) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def address(typing_context: Any, number: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], llvm.as_pointer())
 
-        return types.CPointer(element)(types.int64), generate
+        pointer = types.CPointer(element)  # type: ignore[no-untyped-call]  # Numba's own
+        return pointer(types.int64), generate
 
     return address
 
@@ -51,13 +52,13 @@ def _counted(amount_given: bool) -> Any:
 
     if amount_given:
 
-        @intrinsic  # type: ignore[untyped-decorator]
+        @intrinsic
         def report(typing_context: Any, place: Any, amount: Any) -> Any:
             return types.int64(types.int64, types.int64), generate
 
         return report
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def take_next(typing_context: Any, counter: Any) -> Any:
         return types.int64(types.int64), generate
 
@@ -70,7 +71,7 @@ report = _counted(amount_given=True)
 """Add to the number at an address; what was written before is seen by whoever waits for it."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _seen(typing_context: Any, place: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
@@ -79,20 +80,20 @@ def _seen(typing_context: Any, place: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def wait_for(place: int, target: int) -> None:
     """Return when the number at an address has reached the target."""
-    while _seen(place) < target:
+    while _seen(place) < target:  # type: ignore[call-arg]  # an intrinsic's first argument is Numba's
         pass
 
 
-@njit(fastmath={"reassoc"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"reassoc"})
 def add(a: float, b: float) -> float:
     """An addition that may be reordered inside one loop, so that a sum vectorises; the order is fixed when it is compiled."""
     return a + b
 
 
-@njit(fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@njit(fastmath={"reassoc", "contract"})
 def add_product(sum: float, a: float, b: float) -> float:
     """The same for a sum of products, which may be rounded once instead of twice."""
     return sum + a * b

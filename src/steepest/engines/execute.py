@@ -23,7 +23,7 @@ from steepest.plan.plan import Program
 __all__ = ["Job", "Skipped", "execute"]
 
 
-class Skipped(Exception):
+class Skipped(Exception):  # noqa: N818  # an outcome, not an error
     """A guard asked for the step to be left out; nothing has been changed."""
 
 

@@ -195,10 +195,10 @@ def _loop(program: Program, number: int, names: _Names) -> str:
         else:
             inside.append(f"r{i} = r{i} if (r{i} > {value}) | (r{i} != r{i}) else {value}")
     for name in one.stores:
-        value = program.stores[name]
-        said = text(value, False)
+        stored = program.stores[name]
+        said = text(stored, False)
         inside.append(
-            f"{names.buffer(name)}[i] = {f'float32({said})' if value.kind == 'wide' and names.dtype == 'float32' else said}"
+            f"{names.buffer(name)}[i] = {f'float32({said})' if stored.kind == 'wide' and names.dtype == 'float32' else said}"
         )
     start = [f"{name} = {said}" for said, name in before.items()]
     start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in one.reductions]

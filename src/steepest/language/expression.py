@@ -176,7 +176,7 @@ class Expr:
             "iteration was asked of", "A rule is written for one element; a sum over elements is sum(x, per='tensor')."
         )
 
-    __len__ = __getitem__ = __contains__ = __iter__  # type: ignore[assignment]  # all refused with the same words
+    __len__ = __getitem__ = __contains__ = __iter__
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         self._refuse("an array was asked of", "Use the functions of steepest (sqrt, where, norm …) instead of NumPy's.")

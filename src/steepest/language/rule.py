@@ -12,9 +12,19 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, ParamSpec, TypeAlias, get_type_hints
+from typing import Any, ParamSpec, TypeAlias, get_type_hints, overload
 
-from steepest.checks import Count, Real, Value, check_arguments, check_value, range_of, unknown_name
+from steepest.checks import (
+    Count,
+    Range,
+    Real,
+    Value,
+    check_arguments,
+    check_number,
+    check_value,
+    range_of,
+    unknown_name,
+)
 
 __all__ = [
     "Chain", "Link", "Rule", "Selector", "Start", "chain", "copy_of_param", "exclude", "full", "measure", "only", "recipe",
@@ -83,8 +93,8 @@ class Link:
     """One rule of a chain with its hyperparameters' values.
 
     ``values`` are numbers and schedules, symbols to the planner; ``structure`` holds what decides which operations there
-    are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is what it returns anew. ``measures`` maps
-    names to functions for a link that only measures. ``selectors`` all must accept a parameter.
+    are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is
+    what it returns anew. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a parameter.
     """
 
     name: str
@@ -198,7 +208,7 @@ class Rule:
         symbols, structure = [], []
         for name, value in values.items():
             declared = range_of(hints.get(name))
-            if _is_structure(value) or (declared is not None and declared.structure):
+            if value is None or isinstance(value, (bool, str)) or (declared is not None and declared.structure):
                 structure.append((name, value))
                 continue
             if declared is None:
@@ -207,11 +217,11 @@ class Rule:
         return Link(self.name, self.function, self.reads, self.state, tuple(symbols), tuple(structure))
 
 
-def _is_structure(value: object) -> bool:
-    return value is None or isinstance(value, (bool, str))
-
-
-def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Any:
+@overload
+def rule(function: Callable[..., Any], /) -> Rule: ...
+@overload
+def rule(function: None = None, /, **state: Start) -> Callable[[Callable[..., Any]], Rule]: ...
+def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Rule | Callable[[Callable[..., Any]], Rule]:
     """Make a rule of a function on symbolic values.
 
     The function returns the new value of its first argument, ``update`` or ``param``. Its other positional arguments name
@@ -333,6 +343,6 @@ def _restrict(name: str, what: Chain, selector: Selector) -> Chain:
             raise TypeError(f"{name}: pattern is {pattern!r}, allowed is a text like '*.bias'.")
     if selector.where is not None and not callable(selector.where):
         raise TypeError(f"{name}: where is {selector.where!r}, allowed is a function of name and shape.")
-    if selector.max_ndim is not None and (not isinstance(selector.max_ndim, int) or selector.max_ndim < 0):
-        raise ValueError(f"{name}: max_ndim is {selector.max_ndim!r}, allowed is a whole number >= 0.")
+    if selector.max_ndim is not None:
+        check_number(name, "max_ndim", selector.max_ndim, Range(0, whole=True, structure=True))
     return Chain(tuple(replace(link, selectors=(*link.selectors, selector)) for link in what.links))
