@@ -94,7 +94,8 @@ class Link:
 
     ``values`` are numbers and schedules, symbols to the planner; ``structure`` holds what decides which operations there
     are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is
-    what it returns anew. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a parameter.
+    what it returns anew. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a
+    parameter.
     """
 
     name: str

@@ -28,8 +28,10 @@ def explain(plan: Plan) -> str:
 
 
 def equations(plan: Plan) -> list[str]:
-    """The usual step as equations, without regard to passes: what ``steepest list`` shows."""
-    program = plan.program(plan.usual)
+    """A step as equations, as the rules say it, without regard to passes: what ``steepest list`` shows."""
+    traced = plan.trace
+    stores = {name: e for name, e in traced.stores.items() if not (e.op == "load" and e.value == name)}
+    program = Program(traced.graph, stores, {}, (), (), (), {})
     whole = Pass((), tuple(program.stores), tuple(range(len(program.graph.nodes))), (), (), Rate.ELEMENT)
     shared: dict[int, str] = {}
     return [f"{name} = {text}" for name, text in _lines(program, whole, shared)]

@@ -1,0 +1,87 @@
+"""What `steepest list` shows: every recipe, rule and schedule with its equation, defaults and source.
+
+Equations are printed from the traced rules, so they can't drift from what runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import steepest
+from steepest import schedules
+from steepest.plan.explain import equations
+from steepest.plan.planner import plan
+
+__all__ = ["listing"]
+
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "clip_by_value": {"low": -1.0, "high": 1.0},
+    "clip_by_global_norm": {"max_norm": 1.0},
+    "clip_by_norm": {"max_norm": 1.0},
+    "clip_by_block_rms": {"threshold": 1.0},
+    "descend": {"lr": 0.1},
+    "scale_by_learning_rate": {"lr": 0.1},
+    "add_decayed_weights": {"weight_decay": 0.1},
+    "scale_by_lars_ratio": {"weight_decay": 0.1},
+}
+
+
+def listing() -> Iterator[str]:
+    """The lines, group by group."""
+    groups = (
+        ("optimizers", steepest.OPTIMIZERS),
+        ("clipping", steepest.CLIPS),
+        ("wrappers", steepest.WRAPPERS),
+        ("rules to compose", steepest.PARTS),
+    )
+    for title, recipes in groups:
+        yield f"\n{title}"
+        for name, make in recipes.items():
+            yield from _entry(name, make)
+    yield "\nschedules"
+    for name in schedules.__all__:
+        function = getattr(schedules, name)
+        if inspect.isfunction(function) and name != "from_json":
+            yield f"  {name}{_arguments(inspect.signature(function))}"
+            yield f"      {_first_line(function)}"
+
+
+def _entry(name: str, make: Callable[..., Any]) -> Iterator[str]:
+    function = getattr(make, "function", make)
+    signature = inspect.signature(function)
+    shown = signature.parameters.values()
+    if function is not make:
+        shown = [p for p in shown if p.kind is p.KEYWORD_ONLY]  # type: ignore[assignment]  # a list of the same
+    yield f"  {name}{_arguments(inspect.Signature([p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in shown]))}"
+    yield f"      {_first_line(function)}"
+    for equation in _equations(make(**_EXAMPLES.get(name, {}))):
+        yield f"        {equation}"
+    source = [line.strip() for line in (inspect.getdoc(function) or "").splitlines() if line.startswith("Source:")]
+    module = inspect.getmodule(function)
+    home = (module.__name__ if module else "").removeprefix("steepest.").replace(".", "/")
+    yield f"      {source[0] if source else f'Source: see {home}.py'}"
+
+
+def _equations(chain: steepest.Chain) -> list[str]:
+    changes = [link.changes for link in chain]
+    if "param" in changes:
+        return equations(plan(chain))
+    shown = equations(plan(steepest.chain(chain, steepest.descend(1.0))))
+    return [
+        line.replace("param = param - lr * ", "update = ", 1) if line.startswith("param") else line for line in shown
+    ]
+
+
+def _arguments(signature: inspect.Signature) -> str:
+    said = []
+    for parameter in signature.parameters.values():
+        default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        said.append(f"{parameter.name}{default}")
+    return f"({', '.join(said)})"
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    text = inspect.getdoc(function) or ""
+    return text.split("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,204 @@
+"""Chains from text: ``clip_by_global_norm(1.0) | adamw(lr=cosine(1e-3, steps=1000)) | ema(0.999)``.
+
+The text is read as a Python expression and walked, never evaluated: names of recipes and schedules, numbers and texts, calls
+and ``|`` are all there is. A bare name is a call with defaults; ``lookahead(adam, k=5)`` wraps; ``variables`` (``lr``,
+``steps``) stand for numbers, and ``lr`` is given to a recipe that has been given none.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import math
+import operator
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import steepest
+from steepest import schedules
+from steepest.checks import unknown_name
+
+__all__ = ["parse", "split_list"]
+
+_NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+_SCHEDULES = {
+    name: getattr(schedules, name)
+    for name in schedules.__all__
+    if name[0].islower() and name not in ("from_json", "schedule") and callable(getattr(schedules, name))
+}
+_WRAPPERS = {"lookahead", "ema"}
+_RESTRICTIONS = {"only": steepest.only, "exclude": steepest.exclude}
+
+
+def parse(text: str, variables: Mapping[str, float] | None = None) -> steepest.Chain:
+    """The chain that a text describes.
+
+    Raises ValueError or TypeError that names the place of the mistake and what is known.
+
+    >>> print(parse("clip_by_global_norm(1.0) | lookahead(adam(1e-3), k=5)"))
+    clip_by_global_norm > scale_by_adam > descend > lookahead
+    """
+    if not text.strip():
+        raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
+    if _is_file(text):
+        return _from_file(text, variables or {})
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset}.") from None
+    return _chain(tree, text, variables or {})
+
+
+def split_list(text: str) -> list[str]:
+    """Split at commas outside parentheses and quotes.
+
+    >>> split_list("adam, clip_by_value(-1, 1) | sgd")
+    ['adam', 'clip_by_value(-1, 1) | sgd']
+    """
+    parts, depth, start, quote = [], 0, 0, ""
+    for position, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    return [part.strip() for part in [*parts, text[start:]] if part.strip()]
+
+
+def _is_file(text: str) -> bool:
+    path, _, name = text.rpartition(":")
+    return path.endswith(".py") and name.isidentifier()
+
+
+def _from_file(text: str, variables: Mapping[str, float]) -> steepest.Chain:
+    path, _, name = text.rpartition(":")
+    function = load_recipe(path, name)
+    takes_lr = "lr" in inspect.signature(function).parameters
+    made = function(lr=variables["lr"]) if takes_lr and "lr" in variables else function()
+    if not isinstance(made, steepest.Chain):
+        raise TypeError(f"{text}: the recipe returned {made!r}, allowed is what steepest.chain(…) returns.")
+    return made
+
+
+def load_recipe(path: str, name: str) -> Callable[..., Any]:
+    """A user's recipe: a function in a file of theirs."""
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{path}:{name}: there is no file {path}.")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}:{name}: {path} can't be read as a module.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = _line_in(error, file)
+        raise ValueError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, name, None)):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise ValueError(unknown_name(path, "recipe", name, known))
+    return getattr(module, name)  # type: ignore[no-any-return]
+
+
+def _line_in(error: BaseException, file: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename).name == file.name:
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
+
+
+def _chain(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest.Chain:
+    parts, todo = [], [node]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, ast.BinOp) and isinstance(one.op, ast.BitOr):
+            todo += [one.right, one.left]
+        else:
+            parts.append(_link(one, text, variables))
+    return steepest.chain(*parts)
+
+
+def _link(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest.Chain:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(call.func, ast.Name):
+        raise ValueError(f"{_place(node, text)} is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'.")
+    name = call.func.id
+    if name in _RESTRICTIONS or (name in _WRAPPERS and call.args and _is_chain(call.args[0])):
+        if not call.args:
+            raise ValueError(f"{name} needs a rule first: {name}(add_decayed_weights(0.01), '*.bias').")
+        inner = _chain(call.args[0], text, variables)
+        rest = [_value(a, text, variables) for a in call.args[1:]]
+        named = {k.arg: _value(k.value, text, variables) for k in call.keywords if k.arg}
+        if name in _RESTRICTIONS:
+            return _RESTRICTIONS[name](inner, *rest, **named)
+        return steepest.chain(inner, steepest.RECIPES[name](*rest, **named))
+    if name not in steepest.RECIPES:
+        if name in _SCHEDULES:
+            raise ValueError(f"{name} is a schedule. Give it to a hyperparameter, as in 'adam(lr={name}(…))'.")
+        raise ValueError(unknown_name("chain", "rule or recipe", name, [*steepest.RECIPES, *_RESTRICTIONS]))
+    arguments = [_value(a, text, variables) for a in call.args]
+    named = {k.arg: _value(k.value, text, variables) for k in call.keywords if k.arg}
+    if name in steepest.OPTIMIZERS and not arguments and "lr" not in named and "lr" in variables:
+        named["lr"] = variables["lr"]
+    return steepest.RECIPES[name](*arguments, **named)  # type: ignore[no-any-return]
+
+
+def _is_chain(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.BitOr)
+    name = node.func if isinstance(node, ast.Call) else node
+    return isinstance(name, ast.Name) and (name.id in steepest.RECIPES or name.id in _RESTRICTIONS)
+
+
+def _value(node: ast.expr, text: str, variables: Mapping[str, float]) -> Any:
+    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, (int, float, str, bool))):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        value = _value(node.operand, text, variables)
+        if isinstance(value, (int, float)):
+            return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(_value(one, text, variables) for one in node.elts)
+    if isinstance(node, ast.Name):
+        if node.id in variables:
+            return variables[node.id]
+        if node.id in ("inf", "nan"):
+            return getattr(math, node.id)
+        raise ValueError(unknown_name("chain", "value", node.id, [*variables, "inf", *_SCHEDULES]))
+    if isinstance(node, ast.BinOp) and type(node.op) in _NUMBERS:
+        left, right = _value(node.left, text, variables), _value(node.right, text, variables)
+        try:
+            return _NUMBERS[type(node.op)](left, right)
+        except (TypeError, ZeroDivisionError) as error:
+            raise ValueError(f"{_place(node, text)}: {error}.") from None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id not in _SCHEDULES:
+            raise ValueError(unknown_name("chain", "schedule", node.func.id, _SCHEDULES))
+        arguments = [_value(a, text, variables) for a in node.args]
+        return _SCHEDULES[node.func.id](
+            *arguments, **{k.arg: _value(k.value, text, variables) for k in node.keywords if k.arg}
+        )
+    raise ValueError(f"{_place(node, text)} is not allowed here. Allowed are numbers, texts, tuples and schedules.")
+
+
+def _place(node: ast.expr, text: str) -> str:
+    part = ast.get_source_segment(text.strip(), node) or "this"
+    return f"{part!r} at character {getattr(node, 'col_offset', 0) + 1} of {text!r}"
