@@ -138,6 +138,9 @@ def range_of(annotation: object) -> Range | None:
     return next((one for one in found if one is not None), None)
 
 
+_SHOWN = 16
+
+
 def unknown_name(what: str, kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: the nearest known one first, then all of them.
 
@@ -147,6 +150,9 @@ def unknown_name(what: str, kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if len(known) > _SHOWN:
+        shown = difflib.get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
+        return f"{what}: unknown {kind} {name!r}.{hint} Known are {len(known)}, among them {', '.join(shown)}."
     return f"{what}: unknown {kind} {name!r}.{hint} Known: {', '.join(known)}."
 
 
