@@ -21,7 +21,9 @@ def explain(plan: Plan) -> str:
         outcome = tuple(o != (i == position) for i, o in enumerate(plan.usual))
         said = texts[condition.index][0]
         said = said if outcome[position] else f"not ({said})"
-        lines += ["", f"where {said}: {_difference(usual, plan.program(outcome))}"]
+        other = plan.program(outcome)
+        if _program(other) != _program(usual):
+            lines += ["", f"where {said}: {_difference(usual, other)}"]
     if len(plan.conditions) > _SHOWN_VARIANTS:
         lines.append(f"and {len(plan.conditions) - _SHOWN_VARIANTS} more conditions")
     return "\n".join(lines)
@@ -53,20 +55,19 @@ def _program(program: Program) -> list[str]:
     names: dict[int, str] = {}
     lines: list[str] = []
     host = _host_values(program)
-    texts = expressions(program.graph.nodes, {})
-    host_states = [f"  {name} = {texts[e.index][0]}" for name, e in program.host_stores.items()]
-    if host or host_states:
+    if host or program.host_stores:
         lines += ["", "step    on the host, float64"]
         for number, i in enumerate(host):
             lines.append(f"  s{number} = {expressions(program.graph.nodes, names)[i][0]}")
             names[i] = f"s{number}"
-        lines += host_states
+        texts = expressions(program.graph.nodes, names)
+        lines += [f"  {name} = {texts[e.index][0]}" for name, e in program.host_stores.items()]
     counter = 0
     for number, one in enumerate(program.passes):
         counter = _name_reductions(program, one, names, counter)
-        until = "ends the stage" if one.barrier == Rate.MODEL else f"then again per {one.barrier.word}"
-        title = f"pass {number + 1}  " + ("" if one.barrier == Rate.ELEMENT else until)
-        lines += ["", f"{title:<36}{_traffic(program, number)}"]
+        last = number + 1 == len(program.passes)
+        title = f"pass {number + 1}" + ("" if last else f", per {one.barrier.word} complete before {number + 2}")
+        lines += ["", f"{title:<40}{_traffic(program, number)}"]
         lines += [f"  {name} = {text}" for name, text in _lines(program, one, names)]
         lines += [f"  {names[i]} = {_reduction_text(program, i, names)}" for i in one.reductions]
     for measure in program.measures:
