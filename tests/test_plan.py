@@ -17,7 +17,7 @@ from steepest import Chain, chain
 from steepest.language.expression import Rate, is_reduction
 from steepest.plan.plan import Plan, Program, verify
 from steepest.plan.planner import plan
-from tests.drawn import chains
+from tests.strategies import chains
 
 PLANS = Path(__file__).parent / "plans"
 
