@@ -11,10 +11,11 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["Axis", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Range", "Real", "Value"]
 
@@ -42,18 +43,22 @@ class Range:
     cure: str = ""
 
     def __contains__(self, value: float) -> bool:
+        try:
+            value = float(value)
+        except OverflowError:  # a whole number that no float64 holds
+            return False
         above = value >= self.low if self.low_included else value > self.low
         below = value <= self.high if self.high_included else value < self.high
-        finite = math.isfinite(value) or (self.structure and value == math.inf)
-        return bool(above and below and finite and (not self.whole or value == int(value)))
+        if not -math.inf < value < math.inf:
+            return bool(self.structure and not self.whole and value == math.inf and above and below)
+        return bool(above and below and (not self.whole or value == int(value)))
 
     def __str__(self) -> str:
         if self.whole:
-            if self.low == -math.inf:
+            if self.low == -math.inf and self.high == math.inf:
                 return "a whole number"
-            return (
-                f"a whole number >= {self.low:g}" if self.high == math.inf else f"a whole number in {self._interval()}"
-            )
+            at_least = self.high == math.inf and self.low_included
+            return f"a whole number >= {_bound(self.low)}" if at_least else f"a whole number in {self._interval()}"
         if self.low == -math.inf and self.high == math.inf:
             return "any finite number"
         if self.structure:
@@ -63,7 +68,7 @@ class Range:
     def _interval(self) -> str:
         left = "[" if self.low_included and self.low != -math.inf else "("
         right = "]" if self.high_included and self.high != math.inf else ")"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        return f"{left}{_bound(self.low)}, {_bound(self.high)}{right}"
 
 
 Real = Annotated[Value, Range()]
@@ -81,7 +86,7 @@ def check_number(what: str, argument: str, value: object, allowed: Range) -> Non
     if isinstance(value, bool) or (not isinstance(value, (int, float)) and not _is_number(value)):
         schedule = "" if allowed.structure else ", or a schedule"
         raise TypeError(f"{what}: {argument} is {value!r}, allowed is {allowed}{schedule}.")
-    if float(value) not in allowed:  # type: ignore[arg-type]  # narrowed above: it has __float__
+    if value not in allowed:  # type: ignore[operator]  # narrowed above: it has __float__
         raise ValueError(f"{what}: {argument} is {_plain(value)}, allowed is {allowed}. {allowed.cure}".rstrip())
 
 
@@ -106,7 +111,7 @@ def check_value(what: str, argument: str, value: object, annotation: object) -> 
         for position, (one, kind) in enumerate(zip(value, arguments, strict=True)):
             check_value(what, f"{argument}[{position}]", one, kind)
         return
-    if str(get_origin(annotation)) == "typing.Literal":
+    if get_origin(annotation) is Literal:
         if value not in arguments:
             choices = ", ".join(map(repr, arguments))
             raise ValueError(f"{what}: {argument} is {value!r}, allowed is one of {choices}.")
@@ -162,4 +167,14 @@ def _is_number(value: object) -> bool:
 
 
 def _plain(value: object) -> str:
+    """The value as a message shows it: NumPy's without its type, one of thousands of digits without them."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return "a whole number beyond float64"
     return repr(value.item()) if hasattr(value, "item") else repr(value)
+
+
+def _bound(number: float) -> str:
+    """As short as it can be without losing a digit."""
+    if isinstance(number, int) or (number.is_integer() and abs(number) < 2**53):
+        return str(int(number))
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)

@@ -63,12 +63,21 @@ def _div(a: float, b: float) -> float:
 
 
 def _pow(a: float, b: float) -> float:
+    """C's power: an odd exponent keeps the sign of the base, of -0.0 too."""
     try:
         return math.pow(a, b)
     except OverflowError:
         return -math.inf if a < 0 and b % 2 == 1 else math.inf
     except ValueError:
-        return math.inf if a == 0 else math.nan
+        if a != 0:
+            return math.nan
+        return math.copysign(math.inf, a) if b % 2 == 1 else math.inf
+
+
+def _power(xp: Any, a: Any, b: Any) -> Any:
+    """NumPy and PyTorch take a lone exponent 0.5 for a root, which differs from C's power at -0 and -inf."""
+    alike = (b == 0.5) & ((a == 0) | (a == -math.inf))
+    return xp.power(xp.where(alike, xp.abs(a), a), b)
 
 
 def _mod(a: float, b: float) -> float:
@@ -92,7 +101,7 @@ def _log(a: float) -> float:
 
 
 def _floor(a: float) -> float:
-    return float(math.floor(a)) if math.isfinite(a) else a
+    return float(math.floor(a)) if math.isfinite(a) and a != 0 else a
 
 
 def _cos(a: float) -> float:
@@ -166,7 +175,7 @@ _ROWS = (
     Operation(
         "div", "({} / {})", _div, lambda xp, a, b: xp.true_divide(a, b), "{} / {}", 5, latex=r"\frac{{{}}}{{{}}}"
     ),
-    Operation("pow", "({} ** {})", _pow, lambda xp, a, b: xp.power(a, b), "{} ** {}", 7, latex="{}^{{{}}}"),
+    Operation("pow", "({} ** {})", _pow, _power, "{} ** {}", 7, latex="{}^{{{}}}"),
     Operation("mod", "({} % {})", _mod, lambda xp, a, b: xp.remainder(a, b), "{} % {}", 5, latex=r"{} \bmod {}"),
     Operation("neg", "(-{})", _neg, lambda xp, a: -a, "-{}", 6),
     Operation("abs", "abs({})", _abs, lambda xp, a: xp.abs(a), latex=r"\left|{}\right|"),
