@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -408,18 +409,17 @@ class Lookahead(Optimizer):
             raise TypeError(f"Lookahead: optimizer is {optimizer!r}, allowed is an optimizer of steepest.numpy.")
         if optimizer.steps:
             raise ValueError("Lookahead: the inner optimizer has taken steps already. Wrap it before the first one.")
-        inner = optimizer._recipe
         rules.lookahead(k, alpha)
-
-        def recipe(k: Any, alpha: Any, **values: Any) -> Chain:
-            return chain(inner(**values), rules.lookahead(k, alpha))
-
-        self._recipe = recipe
+        self._recipe = partial(_with_lookahead, optimizer._recipe)
         self._swapped = ""
         self.defaults = {**optimizer.defaults, "k": k, "alpha": alpha}
         self.param_groups = [{**group, "k": k, "alpha": alpha} for group in optimizer.param_groups]
         self._seen = self._values()
         self._stepper = Stepper(optimizer._stepper.groups, self._chains(), optimizer._stepper.engine)
+
+
+def _with_lookahead(inner: Callable[..., Chain], k: Any, alpha: Any, **values: Any) -> Chain:
+    return chain(inner(**values), rules.lookahead(k, alpha))
 
 
 # ---- clipping in place, for those who want it apart from the step

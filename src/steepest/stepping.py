@@ -84,6 +84,17 @@ class Stepper:
         self._bound: dict[tuple[Any, ...], Bound] = {}
         self._absent: tuple[int, ...] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without plans, kernels and addresses: a copy finds its own."""
+        self.forget_layout()
+        dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent")
+        return {name: value for name, value in vars(self).items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._gatherer = None
+        self.set_chains(self.chains)
+
     @property
     def plans(self) -> list[Plan]:
         """The distinct plans, in the order of the parameters."""
@@ -103,7 +114,7 @@ class Stepper:
                 self._gatherer = Gatherer(self.tensors)
             else:
                 return None
-        if self._absent != () or not self._buckets:
+        if self._absent != () or not self._buckets or any(b.engine.name != "cpu" for b in self._buckets):
             return None
         return self._gatherer(grads)
 

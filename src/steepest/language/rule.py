@@ -8,7 +8,9 @@ in which order, with which values.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -112,6 +114,28 @@ class Link:
         """``"update"`` or ``"param"``; empty for a link that only measures."""
         return self.reads[0] if self.function else ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with the name of its rule, since under its own name the function's module holds the rule."""
+        if self.function is None:
+            return Link, (
+                self.name,
+                None,
+                self.reads,
+                self.state,
+                self.values,
+                self.structure,
+                self.selectors,
+                self.measures,
+            )
+        place = (self.function.__module__, self.function.__qualname__)
+        if _function_at(*place) is not self.function:
+            raise pickle.PicklingError(
+                f"{self.name}: the rule can't be pickled, since it is no attribute of its module. Define it at the top of a "
+                f"module, or save the optimizer's state_dict() instead."
+            )
+        rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures)
+        return _link_at, (self.name, *place, *rest)
+
     def applies_to(self, name: str, shape: tuple[int, ...]) -> bool:
         return all(selector(name, shape) for selector in self.selectors)
 
@@ -119,6 +143,17 @@ class Link:
         if not self.function:
             return f"measure({', '.join(name for name, _ in self.measures)})"
         return self.name + "".join(f" [{selector}]" for selector in self.selectors)
+
+
+def _function_at(module: str, name: str) -> Any:
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)  # type: ignore[assignment]  # from the module to what it holds
+    return getattr(found, "function", None)
+
+
+def _link_at(name: str, module: str, rule_name: str, *rest: Any) -> Link:
+    return Link(name, _function_at(module, rule_name), *rest)
 
 
 @dataclass(frozen=True, slots=True)
