@@ -8,11 +8,14 @@ The rate of an operation is the highest of its arguments'; only a reduction lowe
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
 
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 
@@ -171,7 +174,7 @@ class Expr:
 
     __int__ = __index__ = __complex__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
 
-    def __iter__(self) -> Iterator[NoReturn]:
+    def __iter__(self, *_: Any) -> Iterator[NoReturn]:
         self._refuse(
             "iteration was asked of", "A rule is written for one element; a sum over elements is sum(x, per='tensor')."
         )
@@ -184,9 +187,10 @@ class Expr:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Expr:
         op = _UFUNCS.get(ufunc.__name__)
         if op is None or method != "__call__":
-            name = {"absolute": "abs"}.get(ufunc.__name__, ufunc.__name__)
+            asked = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+            name = {"absolute": "abs", "add.reduce": "sum", "maximum.reduce": "max"}.get(asked, asked)
             use = f"Write steepest.{name}" if name in _NAMED_IN_ERRORS else "Use the functions of steepest"
-            self._refuse(f"numpy.{ufunc.__name__} was asked of", f"{use} instead.")
+            self._refuse(f"numpy.{asked} was asked of", f"{use} instead.")
         return self.graph.add(op, *inputs)
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -286,12 +290,16 @@ class Graph:
                 )
             return value
         try:
-            return self.const(value)
+            if not isinstance(value, (str, bytes)):  # float() would read the number out of a text
+                return self.const(value)
         except (TypeError, ValueError):
-            raise TypeError(
-                f"{type(value).__name__} {value!r} met a traced value ({_line_of_user()}). Allowed are numbers and "
-                f"values made from the rule's arguments."
-            ) from None
+            pass
+        except OverflowError:
+            raise ValueError(f"a whole number beyond float64 met a traced value ({_line_of_user()}).") from None
+        raise TypeError(
+            f"{type(value).__name__} {value!r} met a traced value ({_line_of_user()}). Allowed are numbers and "
+            f"values made from the rule's arguments."
+        )
 
     def _once(self, key: tuple[Any, ...], op: str, args: tuple[Expr, ...], value: Any, rate: Rate, kind: str) -> Expr:
         known = self._known.get(key)
@@ -306,12 +314,12 @@ def is_reduction(value: Expr) -> bool:
     return value.op in REDUCTIONS
 
 
-_HERE = str(Path(__file__).parent)
+_SKIPPED = tuple(str(Path(file).parent) + os.sep for file in (__file__, np.__file__))
 
 
 def _line_of_user() -> str:
-    """``file:line`` of the nearest frame outside the language: the rule's own line."""
+    """``file:line`` of the nearest frame outside the language and NumPy: the rule's own line."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_SKIPPED):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

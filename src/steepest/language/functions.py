@@ -94,13 +94,17 @@ def sign(x: Any) -> Any:
     return where(x > 0, 1.0, where(x < 0, -1.0, x))
 
 
-def _reduce(op: Literal["sum", "max"], x: Any, per: Per, axis: int | None) -> Any:
+def _check_units(what: str, per: Per, axis: int | None) -> None:
     if per not in ("model", "tensor", "unit"):
-        raise ValueError(f"{op}: per is {per!r}, allowed is one of 'model', 'tensor', 'unit'.")
+        raise ValueError(f"{what}: per is {per!r}, allowed is one of 'model', 'tensor', 'unit'.")
     if axis is not None and per != "unit":
         raise ValueError(
-            f"{op}: axis is {axis!r}, allowed with per='unit' only. It numbers the dimension of the units."
+            f"{what}: axis is {axis!r}, allowed with per='unit' only. It numbers the dimension of the units."
         )
+
+
+def _reduce(op: Literal["sum", "max"], x: Any, per: Per, axis: int | None) -> Any:
+    _check_units(op, per, axis)
     if isinstance(x, Expr):
         return x.graph.reduce(op, x, Rate[per.upper()], axis)
     function = np.sum if op == "sum" else np.max
@@ -139,6 +143,7 @@ def norm(x: Any, per: Per, order: float = 2, axis: int | None = None) -> Any:
 
 def count(x: Any, per: Per, axis: int | None = None) -> Any:
     """How many elements a unit, a tensor or the model has."""
+    _check_units("count", per, axis)
     if isinstance(x, Expr):
         return x.graph.reduce("sum", 1.0, Rate[per.upper()], axis)
     return sum(np.ones_like(x), per, axis)
