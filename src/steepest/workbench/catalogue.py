@@ -43,9 +43,10 @@ def listing() -> Iterator[str]:
     yield "\nschedules"
     for name in schedules.__all__:
         function = getattr(schedules, name)
-        if inspect.isfunction(function) and name != "from_json":
+        if name not in ("Schedule", "from_json"):
             yield f"  {name}{_arguments(inspect.signature(function))}"
             yield f"      {_first_line(function)}"
+            yield f"      {_source(function)}"
 
 
 def _entry(name: str, make: Callable[..., Any]) -> Iterator[str]:
@@ -58,10 +59,16 @@ def _entry(name: str, make: Callable[..., Any]) -> Iterator[str]:
     yield f"      {_first_line(function)}"
     for equation in _equations(make(**_EXAMPLES.get(name, {}))):
         yield f"        {equation}"
-    source = [line.strip() for line in (inspect.getdoc(function) or "").splitlines() if line.startswith("Source:")]
+    yield f"      {_source(function)}"
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """The docstring's paragraph on where it comes from, or where to read on."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     module = inspect.getmodule(function)
     home = (module.__name__ if module else "").removeprefix("steepest.").replace(".", "/")
-    yield f"      {source[0] if source else f'Source: see {home}.py'}"
+    said = [" ".join(text.split()) for text in paragraphs if text.startswith("Source:")]
+    return said[0] if said else f"Source: see {home}.py"
 
 
 def _equations(chain: steepest.Chain) -> list[str]:

@@ -6,10 +6,12 @@ A user's mistake ends with one line and exit status 2, an interrupt with what ha
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NoReturn
 
 import steepest
@@ -26,11 +28,23 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    given = _arguments().parse_args(argv)
+    try:
+        given = _arguments().parse_args(argv)
+    except SystemExit as end:
+        return int(end.code or 0)
     try:
         return int(given.run(given))
-    except BrokenPipeError:
+    except BrokenPipeError:  # `steepest list | head`; what is left to flush at exit has nowhere to go either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        if error.name not in ("rich", "sklearn", "threadpoolctl"):
+            raise
+        print(
+            f"steepest {given.command}: {error.name} is missing. Install it: pip install 'steepest[compare]'.",
+            file=sys.stderr,
+        )
+        return 2
     except (ValueError, TypeError, OSError, ImportError) as error:
         said = " ".join(str(error).split())
         print(f"steepest {given.command}: {said}", file=sys.stderr)
@@ -74,7 +88,7 @@ def _whole(text: str) -> int:
 def _list(_: argparse.Namespace) -> int:
     from steepest.workbench.catalogue import listing
 
-    print("\n".join(listing()).lstrip("\n"))
+    print("\n".join(listing()).lstrip("\n"), flush=True)
     return 0
 
 
@@ -91,14 +105,15 @@ def _plan(given: argparse.Namespace) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    from steepest.workbench.compare import DEFAULT, compare
+    from steepest.workbench.compare import DEFAULT, check_chains, compare
     from steepest.workbench.parse import split_list
     from steepest.workbench.report import write
 
     names = DEFAULT if given.optimizers is None else tuple(split_list(given.optimizers))
     folder = Path(given.output) if given.output else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    folder.mkdir(parents=True, exist_ok=True)
-    with _Progress(len(dict.fromkeys(names))) as advance:
+    names = tuple(check_chains(names, given.epochs))
+    _check_writable(folder)
+    with _Progress(len(names)) as advance:
         result = compare(names, given.seeds, given.epochs, given.jobs, advance)
     report, data = write(result, folder)
     _show(result)
@@ -107,6 +122,18 @@ def _compare(given: argparse.Namespace) -> int:
         print(f"interrupted; not finished: {', '.join(result.unfinished) or 'nothing'}", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_writable(folder: Path) -> None:
+    """Before a minute of training, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"output is {str(folder)!r}, allowed is a folder that can be written: {error.strerror}."
+        ) from error
 
 
 class _Progress:
@@ -137,7 +164,7 @@ def _show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from steepest.workbench.report import accuracy, loss
+    from steepest.workbench.report import accuracy, loss, rate
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     table = Table(title=f"handwritten digits, {result.seeds} seeds, {result.epochs} epochs", title_justify="left")
@@ -148,7 +175,7 @@ def _show(result: Any) -> None:
     for number, c in enumerate(result.contenders, 1):
         low, high = c.loss_range
         table.add_row(
-            str(number), c.name, f"{c.lr:.3g}{' (edge)' if c.at_edge else ''}", loss(c.median_loss),
+            str(number), c.name, rate(c), loss(c.median_loss),
             f"{loss(low)} – {loss(high)}", accuracy(c.median_accuracy), str(c.failures), f"{c.step_microseconds:.0f}",
             str(c.bytes_per_parameter),
         )  # fmt: skip

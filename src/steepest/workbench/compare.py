@@ -8,20 +8,24 @@ the end of training, not at the best moment. A run that fails counts as infinite
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
+import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import steepest
 from steepest.checks import Count, check_value
-from steepest.workbench.digits import Run, steps_for, train
-from steepest.workbench.parse import load_recipe, parse
+from steepest.plan.planner import checked_plan
+from steepest.schedules import ReduceOnPlateau
+from steepest.workbench.digits import Run, learning_rate, steps_for, train
+from steepest.workbench.parse import parse
+from steepest.workbench.search import centre, depends_on_rate, search_rate
 
-__all__ = ["DEFAULT", "Comparison", "Contender", "Run", "compare"]
+__all__ = ["DEFAULT", "Comparison", "Contender", "Run", "check_chains", "compare"]
 
 OPTIMIZERS = ("sgd", "sgd(momentum=0.9)", *(name for name in steepest.OPTIMIZERS if name != "sgd"))
 CLIPS = (
@@ -45,16 +49,11 @@ SCHEDULES = (
     "adamw(inverse_sqrt(lr, steps // 10))",
     "adamw(cyclic(lr / 10, lr, steps // 8))",
     "adamw(one_cycle(lr, steps))",
+    "adamw(ReduceOnPlateau(lr, factor=0.3, patience=1))",
 )
 DEFAULT = (*OPTIMIZERS, *CLIPS, *WRAPPERS, *SCHEDULES)
 """Every optimizer, clip, wrapper and kind of schedule of the library."""
 
-_CENTRES = {
-    "sgd(momentum": 0.03, "sgd": 0.3, "adagrad": 0.03, "rmsprop": 1e-3, "adadelta": 1.0, "adamax": 1e-2, "nadam": 3e-3,
-    "radam": 3e-3, "adamw": 3e-3, "adam": 3e-3, "lion": 3e-4, "lamb": 1e-2, "lars": 3.0,
-}  # fmt: skip
-_GRID = (-2, -1, 0, 1, 2)
-_WIDEST = 8
 _SEARCH_SEEDS = (1_000, 1_001)
 
 
@@ -63,12 +62,14 @@ class Contender:
     """One optimizer's result.
 
     ``search`` maps each tried learning rate to its median validation loss; ``at_edge`` says that the best one still was the
-    last of the widest grid. ``schedule`` is the learning rate over the steps, where it is one.
+    last of the widest grid. A chain that says its own rate is not searched: ``search`` is empty, and ``lr`` is that rate,
+    or None where it is a schedule. ``schedule`` is the learning rate over the steps, where it is one; ``runs`` holds the
+    judged runs.
     """
 
     name: str
     chain: str
-    lr: float
+    lr: float | None
     search: tuple[tuple[float, float], ...]
     at_edge: bool
     runs: tuple[Run, ...]
@@ -117,45 +118,12 @@ class Comparison:
     unfinished: tuple[str, ...] = ()
 
 
-def centre(name: str) -> float:
-    """The learning rate from which the grid starts: the family's usual one on this workload, or a recipe's own default."""
-    path, _, recipe = name.rpartition(":")
-    if path.endswith(".py"):
-        import inspect
-
-        lr = inspect.signature(load_recipe(path, recipe)).parameters.get("lr")
-        return float(lr.default) if lr is not None and isinstance(lr.default, (int, float)) else 1e-3
-    squeezed = name.replace(" ", "")
-    found = [(squeezed.find(key), -len(key), rate) for key, rate in _CENTRES.items() if key in squeezed]
-    return min(found)[2] if found else 1e-3
-
-
-def search_rate(loss_at: Callable[[float], float], middle: float) -> tuple[float, dict[float, float], bool]:
-    """The best rate of a grid of factors of sqrt(10) that widens while its edge wins; and whether it still is at an edge.
-
-    >>> best, tried, at_edge = search_rate(lambda rate: abs(math.log10(rate / 100.0)), 1.0)
-    >>> round(best), at_edge
-    (100, False)
-    """
-    tried = {i: loss_at(middle * 10 ** (i / 2)) for i in _GRID}
-    while True:
-        best = min(tried, key=lambda i: (tried[i], abs(i)))
-        low, high = min(tried), max(tried)
-        if best not in (low, high):
-            at_edge = False
-            break
-        beyond = low - 1 if best == low else high + 1
-        if abs(beyond) > _WIDEST:
-            at_edge = True
-            break
-        tried[beyond] = loss_at(middle * 10 ** (beyond / 2))
-    rates = {middle * 10 ** (i / 2): loss for i, loss in sorted(tried.items())}
-    return middle * 10 ** (best / 2), rates, at_edge
-
-
 def contend(name: str, seeds: int, epochs: int) -> Contender:
     """Search and judge one contender; runs in a process of its own."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn, without types
+
     steps = steps_for(epochs)
+    middle = centre(name)
 
     def made(lr: float) -> steepest.Chain:
         return parse(name, {"lr": lr, "steps": steps})
@@ -167,19 +135,29 @@ def contend(name: str, seeds: int, epochs: int) -> Contender:
             return math.inf
         return statistics.median(train(chain, seed, epochs, lr).validation_loss for seed in _SEARCH_SEEDS)
 
-    lr, tried, at_edge = search_rate(loss_at, centre(name))
-    chain = made(lr)
-    runs = tuple(train(chain, seed, epochs, lr) for seed in range(seeds))
-    given = next((value for link in chain for key, value in link.values if key == "lr" and callable(value)), None)
-    curve = tuple(float(given(t)) for t in range(steps)) if given else ()
-    size = _bytes(chain)
-    return Contender(name, str(chain), lr, tuple(tried.items()), at_edge, runs, curve, size)
+    lr: float | None
+    tried: dict[float, float]
+    with threadpool_limits(1):  # as in the processes of a pool, so that both give the same numbers
+        if depends_on_rate(made, middle, steps):
+            lr, tried, at_edge = search_rate(loss_at, middle)
+            chain = made(lr)
+        else:
+            chain, tried, at_edge = made(middle), {}, False
+            own = learning_rate(chain)
+            lr = None if own is None or callable(own) else float(own)
+        runs = tuple(train(chain, seed, epochs, lr) for seed in range(seeds))
+    given = learning_rate(chain)
+    curve: tuple[float, ...] = ()
+    if isinstance(given, ReduceOnPlateau):  # known only from a run: the first one's, epoch by epoch
+        per_epoch = steps // epochs
+        curve = tuple(rate for rate in runs[0].rates for _ in range(per_epoch))
+    elif callable(given):
+        curve = tuple(float(given(t)) for t in range(steps))
+    return Contender(name, str(chain), lr, tuple(tried.items()), at_edge, runs, curve, _bytes(chain))
 
 
 def _bytes(chain: steepest.Chain) -> int:
-    from steepest.plan.planner import plan
-
-    return plan(chain).bytes_per_parameter()
+    return checked_plan(chain).bytes_per_parameter()
 
 
 def compare(
@@ -199,15 +177,16 @@ def compare(
     jobs : processes; None for one per core.
     progress : called with each contender as it finishes.
 
-    An interrupt (Ctrl-C) returns what has finished, with ``interrupted`` set.
+    An interrupt (Ctrl-C) returns what has finished, with ``interrupted`` set. With more than one job, a script calls this
+    under ``if __name__ == "__main__":``, as always with processes that are started anew.
+
+    >>> result = compare(["sgd(0.1)"], seeds=1, epochs=1, jobs=1)
+    >>> result.contenders[0].name, result.contenders[0].lr, result.steps
+    ('sgd(0.1)', 0.1, 20)
     """
     for what, value in (("seeds", seeds), ("epochs", epochs), ("jobs", jobs if jobs is not None else 1)):
         check_value("compare", what, value, Count)
-    if not optimizers:
-        raise ValueError("compare: optimizers is empty, allowed is at least one chain. `steepest list` shows them.")
-    names = list(dict.fromkeys(optimizers))
-    for name in names:
-        parse(name, {"lr": centre(name), "steps": steps_for(epochs)})
+    names = check_chains(optimizers, epochs)
     finished: list[Contender] = []
     interrupted = False
     try:
@@ -223,20 +202,40 @@ def compare(
     return Comparison(tuple(ranked), seeds, epochs, steps_for(epochs), interrupted, unfinished)
 
 
+def check_chains(optimizers: Sequence[str], epochs: int = 20) -> list[str]:
+    """The chains, each once; raises ValueError or TypeError for one that can't be read or planned, before any training."""
+    if not optimizers or isinstance(optimizers, str):
+        raise ValueError(
+            f"compare: optimizers is {optimizers!r}, allowed is a list of chains. `steepest list` shows what they are made of."
+        )
+    for name in optimizers:
+        checked_plan(parse(name, {"lr": centre(name), "steps": steps_for(epochs)}))
+    return list(dict.fromkeys(optimizers))
+
+
 def _results(names: Sequence[str], seeds: int, epochs: int, jobs: int) -> Iterator[Contender]:
     if jobs == 1 or len(names) == 1:
         with _one_thread():
             for name in names:
                 yield contend(name, seeds, epochs)
         return
-    with _one_thread(), ProcessPoolExecutor(min(jobs, len(names)), mp_context=get_context("spawn")) as pool:
+    others = multiprocessing.active_children()
+    spawn = multiprocessing.get_context("spawn")
+    with _one_thread(), ProcessPoolExecutor(min(jobs, len(names)), spawn, _leave_interrupts_to_the_parent) as pool:
         futures = [pool.submit(contend, name, seeds, epochs) for name in names]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():  # an unfinished contender would take long to wait for
+                if child not in others:
+                    child.terminate()
             raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -7,9 +7,12 @@ and the order of the batches, the same for every optimizer.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -17,26 +20,34 @@ from numpy.typing import NDArray
 
 import steepest
 import steepest.numpy as opt
+from steepest.schedules import ReduceOnPlateau
 
-__all__ = ["BATCH", "Run", "steps_for", "train"]
+__all__ = ["BATCH", "FAILED", "Run", "learning_rate", "steps_for", "train"]
 
 Matrix = NDArray[np.float32]
 WIDTHS = (64, 128, 128, 10)
 BATCH = 64
+FAILED = 1.5 * float(np.log(WIDTHS[-1]))
+"""A validation loss (nats) above which a run has failed: half as much again as guessing."""
+UNTIMED = 10  # steps: the first ones compile
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run: what it was given, what came out. Losses are cross-entropies in nats; infinite where it failed."""
+    """One training run: what it was given, what came out. Losses are cross-entropies in nats; infinite where it failed.
+
+    ``curve`` is the validation loss after each epoch, ``rates`` the learning rate during each, where it is scheduled.
+    """
 
     seed: int
-    lr: float
+    lr: float | None
     failed: bool
     validation_loss: float
     validation_accuracy: float
     test_loss: float
     test_accuracy: float
-    curve: tuple[float, ...] = field(default=())
+    curve: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
     step_microseconds: float = 0.0
 
 
@@ -108,44 +119,53 @@ def evaluate(params: dict[str, Matrix], part: str) -> tuple[float, float]:
     return float(-scores[np.arange(len(y)), y].mean()), float((scores.argmax(axis=1) == y).mean())
 
 
-def train(chain: steepest.Chain, seed: int, epochs: int, lr: float) -> Run:
-    """One run. It fails where a loss is not finite, or the last is above that of guessing."""
+def train(chain: steepest.Chain, seed: int, epochs: int, lr: float | None) -> Run:
+    """One run. It fails where a loss is not finite, where the chain refuses a gradient that is not, and where the last
+    validation loss is above `FAILED`. ``lr`` is what the run's record says.
+    """
     params = initial(seed)
+    chain = copy.deepcopy(chain)  # a ReduceOnPlateau remembers: every run begins with its own
     optimizer = opt.Optimizer(params, chain)
     rng = np.random.default_rng([seed, 1])
     x, y = data()["train"]
     averaged = any(name == "average" for link in chain for name, _ in link.state)
+    rate = learning_rate(chain)
+    plateaus = {id(v): v for link in chain for _, v in link.values if isinstance(v, ReduceOnPlateau)}.values()
     curve: list[float] = []
+    rates: list[float] = []
     spent = 0.0
     steps = 0
     with np.errstate(all="ignore"):
         for _ in range(epochs):
+            if callable(rate):
+                rates.append(float(rate(steps)))
             order = rng.permutation(len(x))
-            for lo in range(0, len(x), BATCH):
-                batch = order[lo : lo + BATCH]
-                grads = gradients(params, x[batch], y[batch])
-                begun = time.perf_counter()
-                optimizer.step(grads)
-                spent += time.perf_counter() - begun if steps >= 10 else 0.0
-                steps += 1
-            if averaged:
-                with optimizer.using("average"):
-                    results = {part: evaluate(params, part) for part in ("validation", "test")}
-            else:
-                results = {part: evaluate(params, part) for part in ("validation", "test")}
-            curve.append(results["validation"][0])
+            try:
+                for lo in range(0, len(x), BATCH):
+                    batch = order[lo : lo + BATCH]
+                    grads = gradients(params, x[batch], y[batch])
+                    begun = time.perf_counter()
+                    optimizer.step(grads)
+                    spent += time.perf_counter() - begun if steps >= UNTIMED else 0.0
+                    steps += 1
+            except FloatingPointError:  # a chain with on_nonfinite="error"
+                curve.append(np.inf)
+                break
+            with optimizer.using("average") if averaged else nullcontext():
+                validation = evaluate(params, "validation")
+                test = evaluate(params, "test") if len(curve) == epochs - 1 else (np.inf, 0.0)
+            curve.append(validation[0] if np.isfinite(validation[0]) else np.inf)
             if not np.isfinite(curve[-1]):
                 break
-    failed = not np.isfinite(curve[-1]) or curve[-1] > 1.5 * np.log(WIDTHS[-1])
-    infinite = float("inf")
-    return Run(
-        seed,
-        lr,
-        bool(failed),
-        infinite if failed else results["validation"][0],
-        0.0 if failed else results["validation"][1],
-        infinite if failed else results["test"][0],
-        0.0 if failed else results["test"][1],
-        tuple(c if np.isfinite(c) else infinite for c in curve),
-        1e6 * spent / max(1, steps - 10),
-    )
+            for plateau in plateaus:
+                plateau.step(curve[-1])
+    failed = not curve[-1] <= FAILED or not np.isfinite(test[0])
+    if failed:
+        validation = test = (float("inf"), 0.0)
+    timed = 1e6 * spent / max(1, steps - UNTIMED)
+    return Run(seed, lr, failed, *validation, *test, tuple(map(float, curve)), tuple(rates), timed)
+
+
+def learning_rate(chain: steepest.Chain) -> float | Callable[[int], float] | None:
+    """What a chain was given as ``lr``: a number, a schedule, or nothing."""
+    return next((value for link in chain for name, value in link.values if name == "lr"), None)

@@ -8,12 +8,15 @@ and ``|`` are all there is. A bare name is a call with defaults; ``lookahead(ada
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import inspect
 import math
 import operator
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import steepest
@@ -29,11 +32,7 @@ _NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
-_SCHEDULES = {
-    name: getattr(schedules, name)
-    for name in schedules.__all__
-    if name[0].islower() and name not in ("from_json", "schedule") and callable(getattr(schedules, name))
-}
+_SCHEDULES = {name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "from_json")}
 _WRAPPERS = {"lookahead", "ema"}
 _RESTRICTIONS = {"only": steepest.only, "exclude": steepest.exclude}
 
@@ -50,11 +49,15 @@ def parse(text: str, variables: Mapping[str, float] | None = None) -> steepest.C
         raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
     if _is_file(text):
         return _from_file(text, variables or {})
+    if "\0" in text:
+        raise ValueError(f"{text!r} is no chain: it contains a null character.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
+        return _chain(tree, text.strip(), variables or {})
     except SyntaxError as error:
         raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset}.") from None
-    return _chain(tree, text, variables or {})
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{text[:40]!r}… is nested too deeply for a chain. Join rules by | instead.") from None
 
 
 def split_list(text: str) -> list[str]:
@@ -88,7 +91,10 @@ def _from_file(text: str, variables: Mapping[str, float]) -> steepest.Chain:
     path, _, name = text.rpartition(":")
     function = load_recipe(path, name)
     takes_lr = "lr" in inspect.signature(function).parameters
-    made = function(lr=variables["lr"]) if takes_lr and "lr" in variables else function()
+    try:
+        made = function(lr=variables["lr"]) if takes_lr and "lr" in variables else function()
+    except Exception as error:
+        raise ValueError(f"{path}{_line_in(error, Path(path))}: {_said(error)}") from error
     if not isinstance(made, steepest.Chain):
         raise TypeError(f"{text}: the recipe returned {made!r}, allowed is what steepest.chain(…) returns.")
     return made
@@ -99,23 +105,41 @@ def load_recipe(path: str, name: str) -> Callable[..., Any]:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"{path}:{name}: there is no file {path}.")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path}:{name}: {path} can't be read as a module.")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        line = _line_in(error, file)
-        raise ValueError(f"{path}{line}: {type(error).__name__}: {error}") from error
+        module = _module(file, file.stat().st_mtime_ns)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path}{_line_in(error, file)}: {_said(error)}") from error
     if not callable(getattr(module, name, None)):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise ValueError(unknown_name(path, "recipe", name, known))
     return getattr(module, name)  # type: ignore[no-any-return]
 
 
-def _line_in(error: BaseException, file: Path) -> str:
+@functools.lru_cache
+def _module(file: Path, _changed: int) -> ModuleType:
+    """The file, run once per version of it; what lies beside it can be imported, as by a script."""
+    spec = importlib.util.spec_from_file_location(f"recipes of {file}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError("it can't be read as a module")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    folder = str(file.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _said(error: BaseException) -> str:
+    """A mistake that the library explains stands by itself; any other is named."""
     if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}"
+    return str(error) if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: {error}"
+
+
+def _line_in(error: BaseException, file: Path) -> str:
+    if isinstance(error, SyntaxError) and Path(error.filename or "").name == file.name:
         return f":{error.lineno}"
     line, trace = "", error.__traceback__
     while trace is not None:
@@ -146,19 +170,29 @@ def _link(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest
             raise ValueError(f"{name} needs a rule first: {name}(add_decayed_weights(0.01), '*.bias').")
         inner = _chain(call.args[0], text, variables)
         rest = [_value(a, text, variables) for a in call.args[1:]]
-        named = {k.arg: _value(k.value, text, variables) for k in call.keywords if k.arg}
+        named = _named(call, text, variables)
         if name in _RESTRICTIONS:
             return _RESTRICTIONS[name](inner, *rest, **named)
         return steepest.chain(inner, steepest.RECIPES[name](*rest, **named))
     if name not in steepest.RECIPES:
         if name in _SCHEDULES:
-            raise ValueError(f"{name} is a schedule. Give it to a hyperparameter, as in 'adam(lr={name}(…))'.")
-        raise ValueError(unknown_name("chain", "rule or recipe", name, [*steepest.RECIPES, *_RESTRICTIONS]))
+            raise ValueError(
+                f"{_place(node, text)}: {name} is a schedule. Give it to a hyperparameter, as in 'adam(lr={name}(…))'."
+            )
+        known = [*steepest.RECIPES, *_RESTRICTIONS]
+        raise ValueError(unknown_name(_where(node, text), "rule or recipe", name, known))
     arguments = [_value(a, text, variables) for a in call.args]
-    named = {k.arg: _value(k.value, text, variables) for k in call.keywords if k.arg}
+    named = _named(call, text, variables)
     if name in steepest.OPTIMIZERS and not arguments and "lr" not in named and "lr" in variables:
         named["lr"] = variables["lr"]
     return steepest.RECIPES[name](*arguments, **named)  # type: ignore[no-any-return]
+
+
+def _named(call: ast.Call, text: str, variables: Mapping[str, float]) -> dict[str, Any]:
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise ValueError(f"{_place(keyword.value, text)}: ** is not allowed here. Write the arguments out.")
+    return {str(k.arg): _value(k.value, text, variables) for k in call.keywords}
 
 
 def _is_chain(node: ast.expr) -> bool:
@@ -182,23 +216,29 @@ def _value(node: ast.expr, text: str, variables: Mapping[str, float]) -> Any:
             return variables[node.id]
         if node.id in ("inf", "nan"):
             return getattr(math, node.id)
-        raise ValueError(unknown_name("chain", "value", node.id, [*variables, "inf", *_SCHEDULES]))
+        raise ValueError(unknown_name(_where(node, text), "value", node.id, [*variables, "inf", *_SCHEDULES]))
     if isinstance(node, ast.BinOp) and type(node.op) in _NUMBERS:
         left, right = _value(node.left, text, variables), _value(node.right, text, variables)
+        if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+            raise ValueError(f"{_place(node, text)}: only numbers can be computed with here.")
         try:
             return _NUMBERS[type(node.op)](left, right)
-        except (TypeError, ZeroDivisionError) as error:
+        except ArithmeticError as error:
             raise ValueError(f"{_place(node, text)}: {error}.") from None
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id not in _SCHEDULES:
-            raise ValueError(unknown_name("chain", "schedule", node.func.id, _SCHEDULES))
+            raise ValueError(unknown_name(_where(node, text), "schedule", node.func.id, _SCHEDULES))
         arguments = [_value(a, text, variables) for a in node.args]
-        return _SCHEDULES[node.func.id](
-            *arguments, **{k.arg: _value(k.value, text, variables) for k in node.keywords if k.arg}
-        )
+        return _SCHEDULES[node.func.id](*arguments, **_named(node, text, variables))
     raise ValueError(f"{_place(node, text)} is not allowed here. Allowed are numbers, texts, tuples and schedules.")
 
 
 def _place(node: ast.expr, text: str) -> str:
-    part = ast.get_source_segment(text.strip(), node) or "this"
-    return f"{part!r} at character {getattr(node, 'col_offset', 0) + 1} of {text!r}"
+    part = ast.get_source_segment(text, node) or "this"
+    return f"{part!r} at {_where(node, text)}"
+
+
+def _where(node: ast.expr, text: str) -> str:
+    before = text.encode().splitlines()[: node.lineno]  # ast counts bytes, a person characters
+    character = sum(len(line.decode()) + 1 for line in before[:-1]) + len(before[-1][: node.col_offset].decode())
+    return f"character {character + 1} of {text!r}"

@@ -14,8 +14,9 @@ import numpy as np
 
 import steepest
 from steepest.workbench.compare import Comparison, Contender
+from steepest.workbench.digits import FAILED
 
-__all__ = ["accuracy", "from_json", "loss", "page", "to_json", "write"]
+__all__ = ["accuracy", "from_json", "loss", "page", "rate", "to_json", "write"]
 
 _COLOURS = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d")
 _STYLE = """
@@ -27,7 +28,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p, figcaption { color: var(--soft); max-width: 48rem; } figure { margin: 1rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } .name { text-align: left; font-family: ui-monospace, monospace; font-size: .85rem; }
 svg { width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .frame { stroke: var(--line); stroke-width: 1; fill: none; }
@@ -39,6 +40,14 @@ svg { width: 100%; height: auto; } svg text { fill: var(--soft); font: 11px syst
 
 def loss(value: float) -> str:
     return "failed" if math.isinf(value) else f"{value:.4f}"
+
+
+def rate(contender: Contender) -> str:
+    """A learning rate and how it came about: searched, at the edge of the widest grid, or given by the chain itself."""
+    if contender.lr is None:
+        return "its own"
+    mark = " (edge)" if contender.at_edge else "" if contender.search else " (given)"
+    return f"{contender.lr:.3g}{mark}"
 
 
 def accuracy(value: float) -> str:
@@ -91,6 +100,10 @@ def page(result: Comparison) -> str:
         "64-128-128-10 on 1,257 images; the learning rate is chosen on 240 others by the loss at the end of training (two "
         "seeds of their own), the result measured on 300 more. All contenders see the same initial weights and batches. One "
         "workload ranks nothing in general: look at the spread before the order.</p>",
+        f"<p>Test loss and accuracy are medians over the seeds. A run has failed where its loss is not finite or ends above "
+        f"{FAILED:.2f} on validation, and counts as the worst of all. (edge): the best rate was the last of the widest grid, so "
+        "a better one may lie beyond. (given): the chain says its own rate, nothing was searched. Times are taken while "
+        "all processes train; they are no benchmark.</p>",
     ]
     if result.interrupted:
         names = ", ".join(result.unfinished)
@@ -121,9 +134,8 @@ def _table(contenders: Sequence[Contender]) -> str:
     for number, c in enumerate(contenders, 1):
         low, high = c.loss_range
         worst, best = c.accuracy_range
-        mark = " (edge)" if c.at_edge else ""
         rows.append(
-            f"<tr><td>{number}</td><td class=name>{html.escape(c.name)}</td><td>{c.lr:.3g}{mark}</td>"
+            f"<tr><td>{number}</td><td class=name>{html.escape(c.name)}</td><td>{rate(c)}</td>"
             f"<td>{loss(c.median_loss)}</td><td>{loss(low)} – {loss(high)}</td><td>{accuracy(c.median_accuracy)}</td>"
             f"<td>{accuracy(worst)} – {accuracy(best)}</td><td>{c.failures} of {len(c.runs)}</td>"
             f"<td>{c.step_microseconds:.0f}</td><td>{c.bytes_per_parameter}</td></tr>"
@@ -175,10 +187,10 @@ def _curves(contenders: Sequence[Contender]) -> str:
         others = "".join(_line(_median_curve(o), low, high, "var(--line)", 1) for o in contenders if o is not c)
         own = _line(_median_curve(c), low, high, colour, 2)
         small.append(
-            f'<figure><svg viewBox="0 0 240 130" role="img"><rect class="frame" x="34" y="6" width="200" height="104"/>'
-            f'{others}{own}<text x="30" y="14" text-anchor="end">{high:.2g}</text>'
-            f'<text x="30" y="110" text-anchor="end">{low:.2g}</text>'
-            f'<text x="34" y="124">1</text><text x="234" y="124" text-anchor="end">{len(_median_curve(c))}</text></svg>'
+            f'<figure><svg viewBox="0 0 256 130" role="img"><rect class="frame" x="50" y="6" width="200" height="104"/>'
+            f'{others}{own}<text x="46" y="14" text-anchor="end">{high:.2g}</text>'
+            f'<text x="46" y="110" text-anchor="end">{low:.2g}</text>'
+            f'<text x="50" y="124">1</text><text x="250" y="124" text-anchor="end">{len(_median_curve(c))}</text></svg>'
             f"<figcaption>{html.escape(c.name)}</figcaption></figure>"
         )
     note = "<p>Each picture shows one contender before all others; logarithmic, in nats.</p>"
@@ -197,7 +209,7 @@ def _line(curve: Sequence[float], low: float, high: float, colour: str, width: f
         if not math.isfinite(value):
             break
         share = (math.log(min(value, high)) - math.log(low)) / (math.log(high) - math.log(low) or 1)
-        points.append(f"{34 + 200 * i / max(1, len(curve) - 1):.1f},{110 - 104 * share:.1f}")
+        points.append(f"{50 + 200 * i / max(1, len(curve) - 1):.1f},{110 - 104 * share:.1f}")
     return f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
 
 
@@ -205,19 +217,19 @@ def _schedule(contender: Contender) -> str:
     curve = contender.schedule
     top = max(curve) or 1.0
     picked = sorted({round(i * (len(curve) - 1) / 400) for i in range(401)})
-    points = " ".join(f"{34 + 200 * i / max(1, len(curve) - 1):.1f},{110 - 100 * curve[i] / top:.1f}" for i in picked)
+    points = " ".join(f"{50 + 200 * i / max(1, len(curve) - 1):.1f},{110 - 100 * curve[i] / top:.1f}" for i in picked)
     return (
-        f'<figure><svg viewBox="0 0 240 130" role="img"><rect class="frame" x="34" y="6" width="200" height="104"/>'
+        f'<figure><svg viewBox="0 0 256 130" role="img"><rect class="frame" x="50" y="6" width="200" height="104"/>'
         f'<polyline points="{points}" fill="none" stroke="var(--bar)" stroke-width="1.8"/>'
-        f'<text x="30" y="14" text-anchor="end">{top:.2g}</text><text x="30" y="110" text-anchor="end">0</text>'
-        f'<text x="34" y="124">0</text><text x="234" y="124" text-anchor="end">{len(curve)} steps</text></svg>'
+        f'<text x="46" y="14" text-anchor="end">{top:.2g}</text><text x="46" y="110" text-anchor="end">0</text>'
+        f'<text x="50" y="124">0</text><text x="250" y="124" text-anchor="end">{len(curve)} steps</text></svg>'
         f"<figcaption>{html.escape(contender.name)}</figcaption></figure>"
     )
 
 
 def _search(contenders: Sequence[Contender]) -> str:
     rows = []
-    for c in contenders:
+    for c in filter(lambda c: c.search, contenders):
         tried = "  ".join(
             f"<b>{rate:.3g}: {loss(value)}</b>" if rate == c.lr else f"{rate:.3g}: {loss(value)}"
             for rate, value in c.search

@@ -1,0 +1,172 @@
+"""The parser: every form that a chain can be written in, and what is said about each mistake."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+import steepest
+from steepest import schedules
+from steepest.workbench import parse
+from steepest.workbench.compare import DEFAULT
+from steepest.workbench.parse import split_list
+from steepest.workbench.search import centre
+
+NO_RULE = " is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
+NOT_ALLOWED = " is not allowed here. Allowed are numbers, texts, tuples and schedules."
+SCHEDULE = "cosine is a schedule. Give it to a hyperparameter, as in 'adam(lr=cosine(…))'."
+
+
+@pytest.mark.parametrize(
+    ("text", "chain"),
+    [
+        ("adam", steepest.adam()),
+        ("adam()", steepest.adam()),
+        (" adam(1e-3) ", steepest.adam(1e-3)),
+        ("adam(lr=1e-3, betas=(0.8, 0.9), amsgrad=True)", steepest.adam(1e-3, (0.8, 0.9), amsgrad=True)),
+        ("clip_by_value(-0.1, +0.1) | sgd(0.1)", steepest.chain(steepest.clip_by_value(-0.1, 0.1), steepest.sgd(0.1))),
+        (
+            "clip_by_global_norm(1.0, inf, 'skip') | adamw | ema(0.999)",
+            steepest.chain(steepest.clip_by_global_norm(1.0, math.inf, "skip"), steepest.adamw(), steepest.ema(0.999)),
+        ),
+        ("lookahead(adam(1e-3), k=5)", steepest.chain(steepest.adam(1e-3), steepest.lookahead(k=5))),
+        ("lookahead(adam, 6, 0.8)", steepest.chain(steepest.adam(), steepest.lookahead(6, 0.8))),
+        ("ema(clip_by_norm(1) | sgd)", steepest.chain(steepest.clip_by_norm(1), steepest.sgd(), steepest.ema())),
+        (
+            "adamw(lr=cosine(1e-3, steps=1000, warmup=50))",
+            steepest.adamw(lr=schedules.cosine(1e-3, steps=1000, warmup=50)),
+        ),
+        (
+            "sgd(join((0.1, linear(0.1, 0, 10)), (5,)))",
+            steepest.sgd(schedules.join((0.1, schedules.linear(0.1, 0, 10)), (5,))),
+        ),
+        (
+            "scale_by_adam | exclude(add_decayed_weights(0.1), '*.bias', max_ndim=1) | descend(2 * 0.25)",
+            steepest.chain(
+                steepest.scale_by_adam(),
+                steepest.exclude(steepest.add_decayed_weights(0.1), "*.bias", max_ndim=1),
+                steepest.descend(0.5),
+            ),
+        ),
+        (
+            "scale_by_trust_ratio(low=None) | descend(1 / 4)",
+            steepest.chain(steepest.scale_by_trust_ratio(), steepest.descend(0.25)),
+        ),
+    ],
+)
+def test_a_text_gives_the_chain_that_python_gives(text: str, chain: steepest.Chain) -> None:
+    assert parse(text) == chain
+
+
+def test_lr_and_steps_stand_for_the_numbers_given() -> None:
+    variables = {"lr": 0.25, "steps": 100}
+    assert parse("adam", variables) == steepest.adam(0.25)
+    assert parse("adam(0.5)", variables) == steepest.adam(0.5)
+    assert parse("sgd(cosine(lr, steps // 2))", variables) == steepest.sgd(schedules.cosine(0.25, 50))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'."),
+        ("adam(", "'adam(' is no chain: '(' was never closed at character 5."),
+        ("adam\0", "'adam\\x00' is no chain: it contains a null character."),
+        ("adam | 3", "'3' at character 8 of 'adam | 3'" + NO_RULE),
+        ("steepest.adam()", "'steepest.adam()' at character 1 of 'steepest.adam()'" + NO_RULE),
+        ("cosine(1, 5)", "'cosine(1, 5)' at character 1 of 'cosine(1, 5)': " + SCHEDULE),
+        ("adam(**{})", "'{}' at character 8 of 'adam(**{})': ** is not allowed here. Write the arguments out."),
+        ("adam(*(1, 2))", "'*(1, 2)' at character 6 of 'adam(*(1, 2))'" + NOT_ALLOWED),
+        ("adam('a' * 10**9)", "'10**9' at character 12 of \"adam('a' * 10**9)\"" + NOT_ALLOWED),
+        ("adam('a' * 99)", "\"'a' * 99\" at character 6 of \"adam('a' * 99)\": only numbers can be computed with here."),
+        ("adam(eps=1 / 0)", "'1 / 0' at character 10 of 'adam(eps=1 / 0)': division by zero."),
+        ("adam(lr=-1)", "adam: lr is -1, allowed is [0, inf)."),
+        ("adam(betas=(0.9, 1.0))", "adam: betas[1] is 1.0, allowed is [0, 1). At 1 the average never forgets its start."),
+        ("adam(lrr=1)", "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, eps, lr, maximize, weight_decay."),
+        ("only()", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
+        ("no_such.py:f", "no_such.py:f: there is no file no_such.py."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        parse(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("adamm", "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'?"),
+        ("sgd | look_ahead", "character 7 of 'sgd | look_ahead': unknown rule or recipe 'look_ahead'. Did you mean 'lookahead'?"),
+        ("adam(lr=cosin(1))", "character 9 of 'adam(lr=cosin(1))': unknown schedule 'cosin'. Did you mean 'cosine'?"),
+        ("adam(stepz)", "character 6 of 'adam(stepz)': unknown value 'stepz'. Did you mean 'step'?"),
+        ("adam(__import__('os'))", "character 6 of \"adam(__import__('os'))\": unknown schedule '__import__'."),
+        ("sgd('µ', oops)", "character 10 of \"sgd('µ', oops)\": unknown value 'oops'."),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_gets_its_place_and_the_nearest_known_one(text: str, start: str) -> None:
+    with pytest.raises(ValueError, match="unknown") as caught:
+        parse(text)
+    assert str(caught.value).startswith(start)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 5000 + "adam" + ")" * 5000, "adam(" + "-" * 5000 + "1)", "adam(0" + "+1" * 5000 + ")"]
+)
+def test_deep_nesting_is_refused_and_not_a_crash(text: str) -> None:
+    with pytest.raises(ValueError, match=r"nested|parentheses"):
+        parse(text)
+
+
+def test_a_list_is_split_at_top_level_commas_only() -> None:
+    assert split_list("adam,clip_by_value(-1, 1) | sgd, my_rules.py:cautious,,") == [
+        "adam",
+        "clip_by_value(-1, 1) | sgd",
+        "my_rules.py:cautious",
+    ]
+    assert split_list("only(sgd, 'a,b'), lamb") == ["only(sgd, 'a,b')", "lamb"]
+
+
+@pytest.mark.parametrize("steps", [20, 400])
+def test_the_default_run_holds_every_optimizer_clip_wrapper_and_kind_of_schedule(steps: int) -> None:
+    for name in DEFAULT:
+        parse(name, {"lr": centre(name), "steps": steps})
+    said = " ".join(DEFAULT)
+    kinds = set(schedules.__all__) - {"Schedule", "from_json", "constant", "join", "scale", "piecewise", "warmup"}
+    missing = [
+        n for n in (*steepest.OPTIMIZERS, *steepest.CLIPS, *steepest.WRAPPERS, *kinds) if n not in said
+    ]  # constant is every plain name, piecewise the general multi_step; a warm-up is an argument of cosine and wsd
+    assert missing == []
+
+
+def test_a_users_recipe_gets_the_rate_and_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("FACTOR = 2\n")
+    (tmp_path / "my_rules.py").write_text(
+        "import steepest\nfrom beside import FACTOR\n"
+        "def mine(lr=0.5):\n    return steepest.sgd(FACTOR * lr)\n"
+        "def fixed():\n    return steepest.sgd(0.125)\n"
+    )
+    assert parse(f"{tmp_path / 'my_rules.py'}:mine", {"lr": 0.25}) == steepest.sgd(0.5)
+    assert parse(f"{tmp_path / 'my_rules.py'}:mine") == steepest.sgd(1.0)
+    assert parse(f"{tmp_path / 'my_rules.py'}:fixed", {"lr": 0.25}) == steepest.sgd(0.125)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import steepest\n\nx = nothing\n", ":3: NameError: name 'nothing' is not defined"),
+        ("def mine(:\n", ":1: SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(3)\n", ":2: SystemExit: 3"),
+        ("def mine(lr=1):\n    return lr / 0\n", ":2: ZeroDivisionError: "),
+        ("import steepest\ndef mine(lr=1):\n    return steepest.sgd(-1)\n", ":3: sgd: lr is -1, allowed is [0, inf)."),
+        ("def other():\n    pass\n", ": unknown recipe 'mine'. Known: other."),
+        ("def mine():\n    return 3\n", ":mine: the recipe returned 3, allowed is what steepest.chain(…) returns."),
+    ],
+)
+def test_a_mistake_in_a_users_file_names_its_line(tmp_path: Path, source: str, message: str) -> None:
+    file = tmp_path / "my_rules.py"
+    file.write_text(source)
+    with pytest.raises((ValueError, TypeError)) as caught:
+        parse(f"{file}:mine")
+    assert str(caught.value).startswith(f"{file}{message}")
