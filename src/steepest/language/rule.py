@@ -245,7 +245,7 @@ class Rule:
         for name, value in values.items():
             declared = range_of(hints.get(name))
             if value is None or isinstance(value, (bool, str)) or (declared is not None and declared.structure):
-                structure.append((name, value))
+                structure.append((name, value if value is None or not hasattr(value, "item") else value.item()))
                 continue
             if declared is None:
                 check_value(self.name, name, value, Real)
@@ -274,6 +274,8 @@ def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Rule 
     """
 
     def decorate(function: Callable[..., Any]) -> Rule:
+        if not inspect.isfunction(function):
+            raise TypeError(f"rule: the argument is {function!r}, allowed is a function.")
         name = function.__name__
         parameters = inspect.signature(function).parameters
         kinds = {p.kind for p in parameters.values()}
@@ -291,6 +293,7 @@ def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Rule 
             raise TypeError(f"{name}: the first argument is what the rule changes, 'update' or 'param'.")
         if state and "state" not in reads:
             raise TypeError(f"{name}: state is declared ({', '.join(state)}), but the rule does not read 'state'.")
+        hyperparameters = {n: p for n, p in parameters.items() if p.kind is keyword_only}
         for n, start in state.items():
             if not isinstance(start, Start):
                 raise TypeError(
@@ -298,7 +301,8 @@ def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Rule 
                 )
             if n in READABLE:
                 raise TypeError(f"{name}: a state may not be named {n!r}.")
-        hyperparameters = {n: p for n, p in parameters.items() if p.kind is keyword_only}
+            if isinstance(start.value, str) and start.value not in hyperparameters:
+                raise TypeError(unknown_name(f"{name}: state {n}", "hyperparameter", start.value, hyperparameters))
         return Rule(function, tuple(state.items()), reads, hyperparameters)
 
     return decorate if function is None else decorate(function)
