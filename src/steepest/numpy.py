@@ -262,8 +262,10 @@ class Optimizer:
 
 def _given_chain(chain: Chain | None = None) -> Chain:
     if not isinstance(chain, Chain):
+        name = getattr(chain, "__name__", "")
+        hint = f" Call it: {name}(…)." if callable(chain) and name else ""
         raise TypeError(
-            f"Optimizer: chain is {chain!r}, allowed is what a rule or recipe returns, or steepest.chain(…)."
+            f"Optimizer: chain is {name or repr(chain)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
         )
     return chain
 
