@@ -260,7 +260,7 @@ class Optimizer:
         return f"{type(self).__name__}({len(self._stepper.tensors)} parameters of {count} elements, {self._stepper.chains[0]})"
 
 
-def _given_chain(chain: Chain | None = None) -> Chain:
+def _given_chain(chain: object = None) -> Chain:
     if not isinstance(chain, Chain):
         name = getattr(chain, "__name__", "")
         hint = f" Call it: {name}(…)." if callable(chain) and name else ""
