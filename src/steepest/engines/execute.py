@@ -51,16 +51,16 @@ def execute(jobs: Sequence[Job]) -> None:
     totals: dict[str, float] = {}
     missing = {name: len(members) for name, members in shared.items()}
     guards_open = any(job.program.guards for job in jobs)
+    if shared and len(jobs) > 1:
+        _check_order(jobs, shared)
     while any(job.stage < len(job.program.stages) for job in jobs):
-        ran = False
         for number, job in enumerate(jobs):
-            if job.stage >= len(job.program.stages) or not _ready(job, number, shared, missing):
+            if not _ready(job.program, number, job.stage, shared, missing):
                 continue
             if guards_open and job.program.stage_stores[job.stage]:
                 continue
             partial = job.bound.run(job.stage, job.scalars)
             job.stage += 1
-            ran = True
             for index, value in partial.items():
                 name = next(n for n, members in shared.items() if (number, index) in members)
                 op = job.program.graph.nodes[index].op
@@ -77,6 +77,35 @@ def execute(jobs: Sequence[Job]) -> None:
         if guards_open and not any(missing[n] for n in _guarding(jobs, shared)):
             _check_guards(jobs)
             guards_open = False
+
+
+def _check_order(jobs: Sequence[Job], shared: dict[str, set[tuple[int, int]]]) -> None:
+    """Go through the stages without running them, so that groups that wait for each other are refused unchanged."""
+    missing = {name: len(members) for name, members in shared.items()}
+    name_of = {member: name for name, members in shared.items() for member in members}
+    stages = [0] * len(jobs)
+    guarding = _guarding(jobs, shared)
+    guards_open = any(job.program.guards for job in jobs)
+    while any(stage < len(job.program.stages) for stage, job in zip(stages, jobs, strict=True)):
+        ran = blocked = False
+        for number, job in enumerate(jobs):
+            stage = stages[number]
+            if not _ready(job.program, number, stage, shared, missing):
+                continue
+            if guards_open and job.program.stage_stores[stage]:
+                blocked = True
+                continue
+            for index in job.program.model_reductions[stage]:
+                missing[name_of[number, index]] -= 1
+            stages[number] += 1
+            ran = True
+        if guards_open and not any(missing[n] for n in guarding):
+            guards_open = False
+        elif not ran and blocked:
+            raise ValueError(
+                "a group's guard (on_nonfinite) waits for a norm of the whole model, and another group without the guard "
+                "takes its part of that norm only where it stores states already. Give all groups the same on_nonfinite."
+            )
         elif not ran:
             raise ValueError(
                 "the groups' chains take their global norms in different orders, so that none can come first. "
@@ -119,9 +148,13 @@ def _shared(jobs: Sequence[Job]) -> dict[str, set[tuple[int, int]]]:
     return {min(keys): members for keys, members in groups}
 
 
-def _ready(job: Job, number: int, shared: dict[str, set[tuple[int, int]]], missing: dict[str, int]) -> bool:
-    """Whether every MODEL reduction of the job's earlier stages is complete over all groups."""
-    earlier = {i for stage in job.program.model_reductions[: job.stage] for i in stage}
+def _ready(
+    program: Program, number: int, stage: int, shared: dict[str, set[tuple[int, int]]], missing: dict[str, int]
+) -> bool:
+    """Whether a job has a next stage, and every MODEL reduction of its earlier ones is complete over all groups."""
+    if stage >= len(program.stages):
+        return False
+    earlier = {i for reductions in program.model_reductions[:stage] for i in reductions}
     return not any(missing[n] and any((number, i) in members for i in earlier) for n, members in shared.items())
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import builtins
 import keyword
 import math
+import re
+from collections.abc import Iterable
 
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
@@ -58,63 +60,39 @@ class _Names:
         self.itemsize = 4 if dtype == "float32" else 8
         self.tensor_slots = _slots(program, Rate.MODEL, Rate.TENSOR)
         self.unit_slots = _slots(program, Rate.UNIT)
+        inputs = [str(n.value) for n in program.graph.nodes if n.op == "input"]
+        taken: set[str] = set()
+        self.buffers, self.inputs = _identifiers(program.buffers, taken), _identifiers(inputs, taken)
 
     def buffer(self, name: str) -> str:
-        taken = keyword.iskeyword(name) or hasattr(builtins, name) or name in _RESERVED
-        return f"{name}_" if taken else name
+        return self.buffers[name]
 
     def slow(self, i: int) -> str:
         node = self.program.graph.nodes[i]
         if node.op == "input":
-            return f"{node.value}_" if self._clashes(node.value) else str(node.value)
+            return self.inputs[node.value]
         letter = {Rate.STEP: "s", Rate.MODEL: "m", Rate.TENSOR: "t", Rate.UNIT: "u"}[node.rate]
         return f"{letter}{i}"
 
-    def _clashes(self, name: str) -> bool:
-        return keyword.iskeyword(name) or hasattr(builtins, name) or name in _RESERVED or name in self.program.buffers
+
+def _identifiers(names: Iterable[str], taken: set[str]) -> dict[str, str]:
+    """Each name, with underscores behind it while Python, the text around it or another name has it already."""
+    found: dict[str, str] = {}
+    for name in names:
+        made = name
+        while made in taken or keyword.iskeyword(made) or hasattr(builtins, made) or _OWN.fullmatch(made):
+            made += "_"
+        found[name] = made
+        taken.add(made)
+    return found
 
 
-_RESERVED = frozenset(
-    [
-        "n",
-        "i",
-        "t",
-        "u",
-        "row",
-        "lo",
-        "hi",
-        "width",
-        "table",
-        "widths",
-        "rows",
-        "first_row",
-        "scalars",
-        "scalar_row",
-        "partials",
-        "units",
-        "first_unit",
-        "address",
-        "add",
-        "add_product",
-        "report",
-        "take_next",
-        "wait_for",
-        "carray",
-        "njit",
-        "cos",
-        "exp",
-        "float32",
-        "float64",
-        "floor",
-        "inf",
-        "isfinite",
-        "log",
-        "nan",
-        "sqrt",
-        "OPTIONS",
-        "run",
-    ]
+_OWN_NAMES = (
+    "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
+    "add_product|report|take_next|wait_for|carray|njit|cos|exp|float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run"
 )
+_OWN = re.compile(rf"{_OWN_NAMES}|(s|m|t|u|v|c|r|sum|pass_|segment_)\d+|.*(_i|_32|_holds)")
+"""The names that generated text gives to values of its own."""
 
 
 def _slots(program: Program, *rates: Rate) -> dict[int, int]:

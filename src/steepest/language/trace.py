@@ -147,10 +147,11 @@ def trace(chain: Chain) -> Trace:
     seen: dict[str, int] = {}
     for position, link in enumerate(chain):
         seen[link.name] = seen.get(link.name, 0) + 1
-        graph.asking = f"{link.name} {seen[link.name]}"
+        graph.asking = _asking(link, seen[link.name])
         names: dict[str, str] = {}
         for name, start in link.state:
-            names[name] = _distinct(name, starts)
+            # A number on the host is known by its name alone, so it may not have a hyperparameter's.
+            names[name] = _distinct(name, {**starts, **inputs} if start.on_host else starts)
             starts[names[name]] = (start, position)
             scope[names[name]] = graph.input(names[name]) if start.on_host else graph.load(names[name])
         hyper: dict[str, Any] = dict(link.structure)
@@ -171,6 +172,13 @@ def trace(chain: Chain) -> Trace:
     stores = {n: scope[n] for n in ("param", *starts) if n == "param" or not starts[n][0].on_host}
     host_stores = {n: scope[n] for n, (start, _) in starts.items() if start.on_host}
     return Trace(chain, graph, stores, host_stores, inputs, starts, tuple(measures), tuple(graph.guards))
+
+
+def _asking(link: Link, number: int) -> str:
+    """The same for the same sum in every chain: a norm of another order, another measurement is another sum."""
+    numbers = [v for _, v in link.structure if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    told_apart = [str(float(v)) for v in numbers] if link.function else [name for name, _ in link.measures]
+    return " ".join([link.name, *told_apart, str(number)])
 
 
 def _distinct(name: str, taken: Any) -> str:
