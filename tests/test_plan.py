@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 import steepest
 import steepest.numpy as opt
 from steepest import Chain, chain
+from steepest.engines.tensors import Tensor
 from steepest.language.expression import Rate, is_reduction
+from steepest.language.operations import OPERATIONS
 from steepest.plan.plan import Plan, Program, verify
 from steepest.plan.planner import plan
-from tests.strategies import chains
+from steepest.stepping import Stepper
+from tests.strategies import Array, chains, seeds, shapes, values
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -246,6 +252,53 @@ SNAPSHOTS: dict[str, Chain] = {
         steepest.ema(),
     ),
 }  # fmt: skip
+
+
+def carried_out(text: str, buffers: dict[str, Array], numbers: dict[str, float]) -> dict[str, Any]:
+    """The usual step of a printed plan, its lines run one after another as Python on arrays of one tensor."""
+    shape = buffers["param"].shape
+    known: dict[str, Any] = {**numbers, **buffers, "inf": np.inf, "nan": np.nan}
+    functions = {name: partial(row.array, np) for name, row in OPERATIONS.items()}
+    for line in text.partition("\n\nwhere ")[0].splitlines():
+        if not line.startswith("  "):
+            continue
+        name, _, said = line.strip().partition(" = ")
+        reduced = re.fullmatch(r"(sum|max)\((.*)\) per (unit|tensor|model)(?:, axis (-?\d+))?", said)
+        said, per, axis = (reduced[2], reduced[3], reduced[4]) if reduced else (said, "", None)
+        with np.errstate(all="ignore"):
+            value = eval(said, {**known, **functions})
+        if reduced:
+            value = np.broadcast_to(value, shape)
+            value = getattr(steepest, reduced[1])(value, per, int(axis) if axis else None)
+        known[name] = value
+    return known
+
+
+@given(chains(most=5), shapes(1), seeds)
+@settings(max_examples=150)
+@example(chain(steepest.measure(w=lambda param: steepest.norm(param, per="model")), steepest.sgd()), [(3,)], 1)
+def test_a_printed_plan_carried_out_by_hand_is_the_step(made: Chain, form: list[tuple[int, ...]], seed: int) -> None:
+    one = plan(made)
+    buffers = {"param": values(seed, form[0]), "grad": values(seed + 1, form[0])}
+    numbers = {symbol: dict(made.links[at].values)[name] for symbol, (at, name) in one.trace.inputs.items()}
+    host = {"step": 1_000_002.0}
+    for position, (name, (start, _)) in enumerate(one.trace.starts.items()):
+        if start.on_host:
+            host[name] = 0.5
+        else:
+            buffers[name] = np.array(np.abs(values(seed + 2 + position, form[0])) + 2)
+    expected = carried_out(str(one), buffers, {**numbers, **host, "step": 1_000_003.0})
+    grad = buffers.pop("grad")
+    tensor = Tensor("w", 0, {name: array.copy() for name, array in buffers.items()}, dict(host))
+    Stepper([[tensor]], [made], "arrays").step([grad])
+    for name, array in tensor.buffers.items():
+        np.testing.assert_allclose(np.broadcast_to(expected[name], array.shape), array, rtol=1e-8, err_msg=name)
+
+
+def test_a_value_that_is_needed_as_it_was_is_named_before_it_is_replaced() -> None:
+    weight = steepest.measure(weight=lambda param: steepest.sum(param, per="model"))
+    text = str(plan(chain(weight, steepest.sgd())))
+    assert "  v0 = param\n  param = v0 - lr * grad\n  r0 = sum(v0) per model" in text
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
+from steepest.language.rule import Start
 from steepest.plan.plan import Pass, Plan, Program
 
 __all__ = ["equations", "explain", "expressions"]
@@ -15,18 +16,52 @@ _SHOWN_VARIANTS = 8
 def explain(plan: Plan) -> str:
     """The usual program in full, then what each other outcome of the STEP conditions changes."""
     usual = plan.program(plan.usual)
-    lines = [f"chain: {plan.trace.chain}", _headline(usual), *_program(usual)]
+    lines = [f"chain: {plan.trace.chain}", _headline(usual), *_second_names(plan), *_program(usual)]
     texts = expressions(plan.trace.graph.nodes, {})
-    for position, condition in enumerate(plan.conditions[:_SHOWN_VARIANTS]):
-        outcome = tuple(o != (i == position) for i, o in enumerate(plan.usual))
-        said = texts[condition.index][0]
-        said = said if outcome[position] else f"not ({said})"
-        other = plan.program(outcome)
-        if _program(other) != _program(usual):
-            lines += ["", f"where {said}: {_difference(usual, other)}"]
+    for positions in _variants(plan):
+        outcome = _flipped(plan, positions)
+        said = []
+        for position in positions:
+            text = texts[plan.conditions[position].index][0]
+            said.append(text if outcome[position] else f"not ({text})")
+        lines += ["", f"where {' and '.join(said)}: {_difference(usual, plan.program(outcome))}"]
     if len(plan.conditions) > _SHOWN_VARIANTS:
         lines.append(f"and {len(plan.conditions) - _SHOWN_VARIANTS} more conditions")
     return "\n".join(lines)
+
+
+def _second_names(plan: Plan) -> list[str]:
+    """Whose values they are that got a number behind their name, since another link has one of that name."""
+    links = plan.trace.chain.links
+    found = {symbol: f"{symbol}: {name} of {links[at].name}" for symbol, (at, name) in plan.trace.inputs.items()}
+    said = [text for symbol, text in found.items() if symbol not in text.partition(": ")[2].split()]
+    names = {full: name for at, link in enumerate(links) for full, name in _states_of(plan, at, link.state).items()}
+    said += [
+        f"{full}: {name} of {links[plan.trace.starts[full][1]].name}" for full, name in names.items() if full != name
+    ]
+    return [", ".join(said)] if said else []
+
+
+def _states_of(plan: Plan, position: int, declared: tuple[tuple[str, Start], ...]) -> dict[str, str]:
+    own = [name for name, (_, at) in plan.trace.starts.items() if at == position]
+    return dict(zip(own, (name for name, _ in declared), strict=True))
+
+
+def _flipped(plan: Plan, positions: tuple[int, ...]) -> tuple[bool, ...]:
+    return tuple(o != (i in positions) for i, o in enumerate(plan.usual))
+
+
+def _variants(plan: Plan) -> list[tuple[int, ...]]:
+    """The conditions that change something, and the pairs of which one changes something only with the other."""
+    shown = range(min(len(plan.conditions), _SHOWN_VARIANTS))
+    alone = {i: _program(plan.program(_flipped(plan, (i,)))) for i in shown}
+    usual = _program(plan.program(plan.usual))
+    found: list[tuple[int, ...]] = [(i,) for i in shown if alone[i] != usual]
+    for i in (i for i in shown if alone[i] == usual):
+        for j in (j for j in shown if alone[j] != usual):
+            if _program(plan.program(_flipped(plan, (i, j)))) != alone[j]:
+                found.append((i, j))
+    return found
 
 
 def equations(plan: Plan) -> list[str]:
@@ -128,27 +163,57 @@ def _reduction_text(program: Program, index: int, names: dict[int, str]) -> str:
 def _lines(program: Program, one: Pass, names: dict[int, str]) -> list[tuple[str, str]]:
     """The values of one pass that deserve a name: what is stored, and what is used more than once."""
     nodes = program.graph.nodes
-    stored = {program.stores[name].index: name for name in reversed(one.stores)}
+    stored = {program.stores[n].index: n for n in sorted(one.stores, key="param".__eq__)}  # param, if it is one of two
     uses: dict[int, int] = {}
     for i in (*one.body, *one.slow, *one.reductions):
         for a in nodes[i].args if i not in one.slow or not is_reduction(nodes[i]) else ():
             uses[a.index] = uses.get(a.index, 0) + 1
+    order = [
+        i for i in sorted({*one.body, *one.slow}) if nodes[i].args and i not in names and not is_reduction(nodes[i])
+    ]
+    order = [i for i in order if i in stored or (uses.get(i, 0) > 1 and nodes[i].op != "wide" and _is_long(nodes[i]))]
     lines: list[tuple[str, str]] = []
     taken = set(names.values())
-    for i in sorted({*one.body, *one.slow}):
-        node = nodes[i]
-        if not node.args or i in names or is_reduction(node):
-            continue
-        if i in stored or (uses.get(i, 0) > 1 and OPERATIONS[node.op].name not in ("wide",) and _is_long(node)):
-            name = stored.get(i) or _free(_LETTER[node.rate], taken)
-            lines.append((name, expressions(nodes, names)[i][0]))
-            names[i] = name
-            taken.add(name)
+    for old in _needed_after_their_store(program, one, names, order, stored):
+        names[old] = _free("v", taken)
+        taken.add(names[old])
+        lines.append((names[old], str(nodes[old].value)))
+    for i in order:
+        name = stored.get(i) or _free(_LETTER[nodes[i].rate], taken)
+        lines.append((name, expressions(nodes, names)[i][0]))
+        names[i] = name
+        taken.add(name)
     for name in one.stores:
         value = program.stores[name]
         if names.get(value.index) != name:
             lines.append((name, expressions(nodes, names)[value.index][0]))
     return lines
+
+
+def _needed_after_their_store(
+    program: Program, one: Pass, names: dict[int, str], order: list[int], stored: dict[int, str]
+) -> list[int]:
+    """The loads that a line reads below the one that gives their buffer its new value: they need a name of their own."""
+    nodes = program.graph.nodes
+    rest = [n for n in one.stores if stored.get(program.stores[n].index) != n or program.stores[n].index not in order]
+    sequence = [(stored.get(i, ""), i) for i in order]
+    sequence += [(name, program.stores[name].index) for name in rest] + [("", i) for i in one.reductions]
+    given: set[str] = set()
+    found: set[int] = set()
+    for name, root in sequence:
+        known = not is_reduction(nodes[root]) and (root in names or (name in rest and root in order))
+        todo = [] if known else [a.index for a in nodes[root].args] or [root]
+        seen: set[int] = set()
+        while todo:
+            i = todo.pop()
+            if i in seen or i in names or i in order:
+                continue
+            seen.add(i)
+            todo += [a.index for a in nodes[i].args]
+            if nodes[i].op == "load" and nodes[i].value in given:
+                found.add(i)
+        given.add(name)
+    return sorted(found)
 
 
 def _is_long(node: Expr) -> bool:
@@ -177,23 +242,29 @@ def expressions(nodes: list[Expr], names: dict[int, str]) -> list[tuple[str, int
         elif node.op == "wide":
             texts.append(texts[node.args[0].index])
         else:
-            texts.append(_operation(node, texts))
+            texts.append(_operation(node, texts, names))
     return texts
 
 
-def _operation(node: Expr, texts: list[tuple[str, int]]) -> tuple[str, int]:
-    row = OPERATIONS[node.op]
-    parts = [texts[a.index] for a in node.args]
-    if node.op == "mul" and node.args[0] is node.args[1]:
-        text, precedence = parts[0]
+def _operation(node: Expr, texts: list[tuple[str, int]], names: dict[int, str]) -> tuple[str, int]:
+    row, args = OPERATIONS[node.op], node.args
+    if node.op == "mul" and args[0] is args[1]:
+        text, precedence = texts[args[0].index]
         return (f"({text})" if precedence < 8 else text) + "**2", 7
+    factor = args[-1]
+    if node.op == "mul" and factor.op == "div" and factor.args[0].value == 1.0 and factor.index not in names:
+        row, args = OPERATIONS["div"], (args[0], factor.args[1])  # the planner's own x * (1 / slow)
+    parts = [texts[a.index] for a in args]
     if not row.infix:
         return f"{row.name}({', '.join(text for text, _ in parts)})", 100
     written = []
     for position, (text, precedence) in enumerate(parts):
-        tight = precedence > row.precedence or (precedence == row.precedence and position == 0 and row.name != "pow")
-        loose = precedence == row.precedence and row.name in ("add", "mul")
-        written.append(text if tight or loose else f"({text})")
+        same = precedence == row.precedence and not row.boolean
+        first = same and position == 0 and row.name != "pow"
+        regrouped = same and row.name in ("add", "mul") and args[position].op != "mod"
+        compared = row.name in ("and", "or") and precedence == 3
+        tight = precedence > row.precedence and not compared
+        written.append(text if tight or first or regrouped else f"({text})")
     return row.infix.format(*written), row.precedence
 
 
@@ -206,9 +277,8 @@ def _difference(usual: Program, other: Program) -> str:
                 more, less = sorted(set(after) - set(before)), sorted(set(before) - set(after))
                 said += [f"pass {number} also {verb} {4 * len(more)} ({' '.join(more)})"] if more else []
                 said += [f"pass {number} no longer {verb} {4 * len(less)} ({' '.join(less)})"] if less else []
-        if said:
-            return f"{other.bytes_per_parameter()} bytes; " + ", ".join(said)
-        return f"{other.bytes_per_parameter()} bytes, the same buffers, other arithmetic:" + "".join(
-            "\n" + line for line in _program(other)
-        )
+        changed = [line for line in _program(other) if line.strip() and line not in _program(usual)]
+        changed = [line for line in changed if not line.startswith("pass ")]
+        summary = ", ".join(said) or "the same buffers, other arithmetic"
+        return f"{other.bytes_per_parameter()} bytes; {summary}" + "".join("\n" + line for line in changed)
     return _headline(other) + "".join("\n" + line for line in _program(other))
