@@ -163,8 +163,9 @@ def test_an_interrupt_reports_what_has_finished_and_ends_with_130(
     assert "Not finished: adam" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a group of processes")
-def test_ctrl_c_in_a_terminal_stops_all_processes_without_a_traceback(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc when the processes have started")
+@pytest.mark.parametrize("wait", [0.1, 4.0], ids=["while they start", "while they train"])
+def test_ctrl_c_in_a_terminal_stops_all_processes_without_a_traceback(tmp_path: Path, wait: float) -> None:
     command = [
         sys.executable,
         "-m",
@@ -179,7 +180,11 @@ def test_ctrl_c_in_a_terminal_stops_all_processes_without_a_traceback(tmp_path: 
     with subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
     ) as process:
-        time.sleep(6)  # the processes are training by then, or still starting: both must stop
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + 60
+        while len(children.read_text().split()) < 3 and time.monotonic() < until:  # the tracker of resources and two
+            time.sleep(0.02)
+        time.sleep(wait)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

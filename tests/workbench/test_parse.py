@@ -150,6 +150,11 @@ def test_a_users_recipe_gets_the_rate_and_its_neighbours(tmp_path: Path) -> None
     assert parse(f"{tmp_path / 'my_rules.py'}:mine", {"lr": 0.25}) == steepest.sgd(0.5)
     assert parse(f"{tmp_path / 'my_rules.py'}:mine") == steepest.sgd(1.0)
     assert parse(f"{tmp_path / 'my_rules.py'}:fixed", {"lr": 0.25}) == steepest.sgd(0.125)
+    chain = f"clip_by_value(-1, 1) | {tmp_path / 'my_rules.py'}:mine | ema(0.9)"
+    assert parse(chain, {"lr": 0.25}) == steepest.chain(
+        steepest.clip_by_value(-1, 1), steepest.sgd(0.5), steepest.ema(0.9)
+    )
+    assert centre(chain) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,8 @@ def _results(names: Sequence[str], seeds: int, epochs: int, jobs: int) -> Iterat
     others = multiprocessing.active_children()
     spawn = multiprocessing.get_context("spawn")
     with _one_thread(), ProcessPoolExecutor(min(jobs, len(names)), spawn, _leave_interrupts_to_the_parent) as pool:
-        futures = [pool.submit(contend, name, seeds, epochs) for name in names]
+        with _interrupts_blocked():  # from the first moment of the children, which inherit it
+            futures = [pool.submit(contend, name, seeds, epochs) for name in names]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -232,6 +233,19 @@ def _results(names: Sequence[str], seeds: int, epochs: int, jobs: int) -> Iterat
                 if child not in others:
                     child.terminate()
             raise
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """An interrupt waits for the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to_the_parent() -> None:

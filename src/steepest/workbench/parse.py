@@ -2,7 +2,8 @@
 
 The text is read as a Python expression and walked, never evaluated: names of recipes and schedules, numbers and texts, calls
 and ``|`` are all there is. A bare name is a call with defaults; ``lookahead(adam, k=5)`` wraps; ``variables`` (``lr``,
-``steps``) stand for numbers, and ``lr`` is given to a recipe that has been given none.
+``steps``) stand for numbers, and ``lr`` is given to a recipe that has been given none. ``my_rules.py:name`` is a recipe of
+one's own, alone or as a link.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ def parse(text: str, variables: Mapping[str, float] | None = None) -> steepest.C
     """
     if not text.strip():
         raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
-    if _is_file(text):
+    if is_file(text):
         return _from_file(text, variables or {})
+    if any(map(is_file, links := split_list(text, "|"))):
+        return steepest.chain(*(parse(link, variables) for link in links))
     if "\0" in text:
         raise ValueError(f"{text!r} is no chain: it contains a null character.")
     try:
@@ -60,8 +63,8 @@ def parse(text: str, variables: Mapping[str, float] | None = None) -> steepest.C
         raise ValueError(f"{text[:40]!r}… is nested too deeply for a chain. Join rules by | instead.") from None
 
 
-def split_list(text: str) -> list[str]:
-    """Split at commas outside parentheses and quotes.
+def split_list(text: str, separator: str = ",") -> list[str]:
+    """Split at commas (or bars) outside parentheses and quotes.
 
     >>> split_list("adam, clip_by_value(-1, 1) | sgd")
     ['adam', 'clip_by_value(-1, 1) | sgd']
@@ -76,15 +79,16 @@ def split_list(text: str) -> list[str]:
             depth += 1
         elif character in ")]}":
             depth -= 1
-        elif character == "," and depth == 0:
+        elif character == separator and depth == 0:
             parts.append(text[start:position])
             start = position + 1
     return [part.strip() for part in [*parts, text[start:]] if part.strip()]
 
 
-def _is_file(text: str) -> bool:
+def is_file(text: str) -> bool:
+    """Whether a text names a recipe of one's own, ``my_rules.py:name``."""
     path, _, name = text.rpartition(":")
-    return path.endswith(".py") and name.isidentifier()
+    return path.endswith(".py") and "|" not in path and name.isidentifier()
 
 
 def _from_file(text: str, variables: Mapping[str, float]) -> steepest.Chain:

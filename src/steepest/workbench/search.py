@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 import steepest
-from steepest.workbench.parse import load_recipe
+from steepest.workbench.parse import is_file, load_recipe, split_list
 
 __all__ = ["centre", "depends_on_rate", "search_rate"]
 
@@ -24,10 +24,11 @@ _WIDEST = 8
 
 def centre(name: str) -> float:
     """The learning rate from which the grid starts: the family's usual one on this workload, or a recipe's own default."""
-    path, _, recipe = name.rpartition(":")
-    if path.endswith(".py"):
+    for link in filter(is_file, split_list(name, "|")):
+        path, _, recipe = link.rpartition(":")
         lr = inspect.signature(load_recipe(path, recipe)).parameters.get("lr")
-        return float(lr.default) if lr is not None and isinstance(lr.default, (int, float)) else 1e-3
+        if lr is not None and isinstance(lr.default, (int, float)):
+            return float(lr.default)
     squeezed = name.replace(" ", "")
     found = [(squeezed.find(key), -len(key), rate) for key, rate in _CENTRES.items() if key in squeezed]
     return min(found)[2] if found else 1e-3
