@@ -460,6 +460,14 @@ def returns_none(update: Any) -> Any:
     pass
 
 
+def returns_two(update: Any, param: Any) -> Any:
+    return update, param
+
+
+def returns_its_state(update: Any, state: Any) -> Any:
+    return state
+
+
 def reads_a_state_it_has_not(update: Any, state: Any) -> Any:
     return update + state.averag
 
@@ -507,6 +515,9 @@ UNITS = "allowed is one of 'model', 'tensor', 'unit'."
     ("function", "state", "kind", "message"),
     [
         (returns_none, {}, TypeError, "returns_none returned None; a rule returns the new value of its first argument, 'update'."),
+        (returns_two, {}, TypeError, "returns_two returned a tuple; a rule returns the new value of its first argument, 'update'."),
+        (returns_its_state, {"average": s.zeros}, TypeError,
+         "returns_its_state returned its state; a rule returns the new value of its first argument, 'update'."),
         (reads_a_state_it_has_not, {"average": s.zeros}, AttributeError,
          "reads_a_state_it_has_not: state has no 'averag'. Declared in @rule(…): average."),
         (writes_a_state_it_has_not, {"average": s.zeros}, AttributeError,
@@ -737,6 +748,11 @@ def test_a_measured_value_is_known_at_most_once_per_tensor(per: Any, word: str) 
         f"Reduce it: norm(…, per='tensor')."
     )
     assert refused(TypeError, trace, s.chain(measured, SGD)) == message
+
+
+def test_a_measurement_of_nothing_is_refused() -> None:
+    measured = s.chain(s.measure(one=lambda update: None), SGD)
+    assert refused(TypeError, trace, measured) == "measure: one returned None, allowed is one value."
 
 
 # Arguments of rules and recipes

@@ -190,11 +190,16 @@ def _distinct(name: str, taken: Any) -> str:
 
 
 def _result(link: Link, value: Any, graph: Graph) -> Expr:
-    if value is None:
+    try:
+        return graph.lift(value)
+    except TypeError:
         raise TypeError(
-            f"{link.name} returned None; a rule returns the new value of its first argument, {link.reads[0]!r}."
-        )
-    return graph.lift(value)
+            f"{link.name} returned {_kind(value)}; a rule returns the new value of its first argument, {link.reads[0]!r}."
+        ) from None
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else "its state" if isinstance(value, _State) else f"a {type(value).__name__}"
 
 
 def _measures(link: Link, offered: dict[str, Any], every: Expr | int) -> list[Measure]:
@@ -202,7 +207,11 @@ def _measures(link: Link, offered: dict[str, Any], every: Expr | int) -> list[Me
     step: Expr = offered["step"]
     recorded = step % every == 0 if isinstance(every, Expr) else step.graph.const(1.0)
     for name, function in link.measures:
-        value = step.graph.lift(_call(function, offered))
+        value = _call(function, offered)
+        try:
+            value = step.graph.lift(value)
+        except TypeError:
+            raise TypeError(f"measure: {name} returned {_kind(value)}, allowed is one value.") from None
         if value.rate > Rate.TENSOR:
             raise TypeError(
                 f"measure: {name} is known once per {value.rate.word}, allowed is once per step, model or tensor. "
