@@ -579,7 +579,7 @@ def one_state(update: Any, state: Any, *, eps: s.Positive = 1e-8) -> Any: ...
          "one_state: state a: unknown hyperparameter 'epss'. Did you mean 'eps'? Known: eps."),
         (3, {}, "rule: the argument is 3, allowed is a function."),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", ""),
 )  # fmt: skip
 def test_a_declaration_that_makes_no_rule_is_refused(function: Any, state: dict[str, Any], message: str) -> None:
     declare = s.rule(**state)
