@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import steepest
@@ -141,6 +141,7 @@ def test_nan_and_infinity_reach_the_same_places_through_every_reduction(number: 
 
 @given(made=chains(ALL, most=4), shape=shapes(1), seed=seeds, special=st.booleans())
 @settings(max_examples=150)
+@example(chain(steepest.clip_by_block_rms(0.5), steepest.descend(0.1)), [(0,)], 1, False)
 def test_the_array_engine_gives_what_the_rules_give_by_hand(
     made: Chain, shape: list[tuple[int, ...]], seed: int, special: bool
 ) -> None:

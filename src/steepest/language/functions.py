@@ -110,7 +110,7 @@ def _reduce(op: Literal["sum", "max"], x: Any, per: Per, axis: int | None) -> An
     function = np.sum if op == "sum" else np.max
     x = np.asarray(x, dtype=np.float64)
     if per != "unit" or x.ndim <= 1:
-        return function(x) if x.size else (0.0 if op == "sum" else -math.inf)
+        return function(x) if x.size else np.float64(0.0 if op == "sum" else -math.inf)
     return function(x, axis=tuple(d for d in range(x.ndim) if d != (axis or 0) % x.ndim), keepdims=True)
 
 
