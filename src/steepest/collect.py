@@ -113,7 +113,7 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
         raise ValueError(
             f"{what}: grads has {len(grads)} arrays, allowed is one for each of {len(tensors)} parameters."
         )
-    return grads
+    return grads if isinstance(grads, (list, tuple)) else list(grads)  # one that makes its arrays makes them once
 
 
 def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[Tensor]) -> Array:

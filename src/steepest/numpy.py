@@ -11,6 +11,7 @@ none. ``optimizer.param_groups[0]["lr"] = …`` changes a value between steps wi
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,7 +97,8 @@ class Optimizer:
         self._stepper = Stepper(tensors, self._chains(), engine)
 
     def _values(self) -> list[dict[str, Any]]:
-        return [{name: v for name, v in group.items() if name != "params"} for group in self.param_groups]
+        """The groups' values as they are now, free of what could be changed in place without being seen."""
+        return [{name: _frozen(v) for name, v in group.items() if name != "params"} for group in self.param_groups]
 
     def _chains(self) -> list[Chain]:
         return [self._recipe(**values) for values in self._values()]
@@ -104,6 +106,11 @@ class Optimizer:
     def _refresh(self) -> None:
         values = self._values()
         if values != self._seen:
+            if len(values) != len(self._seen):
+                raise ValueError(
+                    f"{type(self).__name__}: param_groups has {len(values)} groups, allowed is {len(self._seen)}. Groups "
+                    f"can't be added or removed; make a new optimizer."
+                )
             self._stepper.set_chains(self._chains())
             self._seen = values
 
@@ -114,8 +121,7 @@ class Optimizer:
         ``on_nonfinite="error"``; in each case nothing has been changed.
         """
         what = f"{type(self).__name__}.step"
-        if self._swapped:
-            raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
+        self._refuse_while_swapped(what)
         self._refresh()
         stepper = self._stepper
         listed = listed_gradients(what, stepper.tensors, grads)
@@ -124,6 +130,10 @@ class Optimizer:
             stepper.step((), addresses)
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
+
+    def _refuse_while_swapped(self, what: str) -> None:
+        if self._swapped:
+            raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
 
     @property
     def plan(self) -> Plans:
@@ -172,6 +182,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a run continues from: states by parameter name, step counts, and the groups' values. Copies."""
+        self._refuse_while_swapped(f"{type(self).__name__}.state_dict")
         state = {
             name: {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in states.items()}
             for name, states in self.state.items()
@@ -188,30 +199,32 @@ class Optimizer:
         Parameters are found by name. Raises ValueError, with nothing changed, where names, states, shapes or chains differ.
         """
         what = f"{type(self).__name__}.load_state_dict"
-        for key in ("state", "param_groups", "steps"):
-            if key not in state_dict:
-                raise ValueError(f"{what}: {key!r} is missing; allowed is what state_dict() returns.")
-        groups = state_dict["param_groups"]
+        self._refuse_while_swapped(what)
+        groups = _checked_form(what, state_dict)
+        steps = _whole(what, "steps", state_dict["steps"])
         if len(groups) != len(self.param_groups):
             raise ValueError(f"{what}: {len(groups)} groups were saved, allowed is {len(self.param_groups)}.")
+        plateaus: list[tuple[ReduceOnPlateau, Mapping[str, float]]] = []
         values = [
-            _restored(what, number, saved, current)
+            _restored(what, number, saved, current, plateaus)
             for number, (saved, current) in enumerate(zip(groups, self._values(), strict=True))
         ]
         chains = [self._recipe(**v) for v in values]
         states = self._checked_states(what, state_dict["state"], chains)
-        for group, new, saved in zip(self.param_groups, values, groups, strict=True):
-            for name, value in new.items():
-                if isinstance(value, ReduceOnPlateau):
-                    value.load_state_dict(saved[name]["plateau"])
-            group.update(new)
+        for number, (group, row) in enumerate(zip(groups, self._stepper.groups, strict=True)):
+            _check_names(what, number, group["params"], [t.name for t in row])
         self._stepper.set_chains(chains)
+        self._stepper.forget_layout()
+        for plateau, state in plateaus:
+            plateau.load_state_dict(state)
+        for group, new in zip(self.param_groups, values, strict=True):
+            group.update(new)
         self._seen = self._values()
         for t in self._stepper.tensors:
             found = states.get(t.name, {})
             t.host = {k: float(v) for k, v in found.items() if not isinstance(v, np.ndarray)}
             t.buffers = {"param": t.param, **{k: v for k, v in found.items() if isinstance(v, np.ndarray)}}
-        self._stepper.steps = int(state_dict["steps"])
+        self._stepper.steps = steps
 
     def _checked_states(
         self, what: str, saved: Mapping[str, Any], chains: Sequence[Chain]
@@ -249,7 +262,10 @@ class Optimizer:
     def load(self, path: str | PathLike[str]) -> None:
         """Continue from a file that `save` has written; bit for bit as if the run had never stopped."""
         arrays, meta = load_file(path)
-        state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in meta.get("host", {}).items()}
+        host = meta.get("host", {})
+        if not isinstance(host, dict) or not all(isinstance(numbers, dict) for numbers in host.values()):
+            raise ValueError(f"load: {path} is no state file of steepest (host is {host!r}).")
+        state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in host.items()}
         for name, array in arrays.items():
             parameter, _, key = name.rpartition("/")
             state.setdefault(parameter, {})[key] = array
@@ -307,7 +323,7 @@ def _saved(value: Any) -> Any:
     if isinstance(value, ReduceOnPlateau):
         return {"plateau": value.state_dict()}
     if isinstance(value, Chain):
-        return {"chain": str(value)}
+        return {"chain": str(value), "plateaus": [p.state_dict() for p in _plateaus(value)]}
     if callable(value):
         return {"function": getattr(value, "__qualname__", repr(value))}
     if isinstance(value, tuple):
@@ -315,34 +331,97 @@ def _saved(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _restored(what: str, number: int, saved: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+def _frozen(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_frozen, value))
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def _plateaus(chain: Chain) -> list[ReduceOnPlateau]:
+    return [value for link in chain for _, value in link.values if isinstance(value, ReduceOnPlateau)]
+
+
+def _checked_form(what: str, state_dict: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The saved groups, after everything that holds something else is of the right kind."""
+    allowed = "allowed is what state_dict() returns."
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"{what}: the state is {type(state_dict).__name__}, {allowed}")
+    for key in ("state", "param_groups", "steps"):
+        if key not in state_dict:
+            raise ValueError(f"{what}: {key!r} is missing; {allowed}")
+    state, groups = state_dict["state"], state_dict["param_groups"]
+    if not isinstance(state, Mapping) or not all(isinstance(states, Mapping) for states in state.values()):
+        raise TypeError(f"{what}: 'state' is no mapping of mappings, {allowed}")
+    if not isinstance(groups, Sequence) or not all(
+        isinstance(group, Mapping) and "params" in group for group in groups
+    ):
+        raise TypeError(f"{what}: 'param_groups' is no list of groups with 'params', {allowed}")
+    return groups
+
+
+def _check_names(what: str, number: int, saved: Sequence[str], here: Sequence[str]) -> None:
+    for name in sorted({*saved} - {*here}):
+        raise ValueError(f"{what}: group {number} was saved with the parameter {name!r}, which it does not have here.")
+    for name in sorted({*here} - {*saved}):
+        raise ValueError(f"{what}: group {number} was saved without the parameter {name!r}, which it has here.")
+
+
+def _whole(what: str, name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{what}: {name} is {value!r}, allowed is a whole number >= 0.")
+    if not 0 <= value < 2**53 or value != int(value):
+        raise ValueError(f"{what}: {name} is {value!r}, allowed is a whole number >= 0.")
+    return int(value)
+
+
+def _restored(
+    what: str, number: int, saved: Mapping[str, Any], current: Mapping[str, Any], plateaus: list[Any]
+) -> dict[str, Any]:
     """The values of a group from a state dict; what can't be saved (chains, functions) stays as it is here."""
     if set(saved) - {"params"} != set(current):
         raise ValueError(
             f"{what}: group {number} was saved with {', '.join(sorted(set(saved) - {'params'}))}; "
             f"it has {', '.join(sorted(current))} here."
         )
-    return {name: _unsaved(what, name, saved[name], value) for name, value in current.items()}
+    return {name: _unsaved(what, name, saved[name], value, plateaus) for name, value in current.items()}
 
 
-def _unsaved(what: str, name: str, saved: Any, current: Any) -> Any:
+def _unsaved(what: str, name: str, saved: Any, current: Any, plateaus: list[Any]) -> Any:
+    """One value; what a plateau here has to take over is added to ``plateaus``, checked but not taken over yet."""
     if not isinstance(saved, Mapping):
         return saved
     if "schedule" in saved:
         return from_json(saved["schedule"])
     if "tuple" in saved:
-        held = current if isinstance(current, tuple) else (None,) * len(saved["tuple"])
-        return tuple(_unsaved(what, name, s, c) for s, c in zip(saved["tuple"], held, strict=True))
-    if "chain" in saved and str(current) != saved["chain"]:
-        raise ValueError(f"{what}: the saved chain is {saved['chain']}; here it is {current}. Build the same chain.")
-    if not callable(current) and not isinstance(current, Chain):
+        fits = isinstance(current, tuple) and len(current) == len(saved["tuple"])
+        held = current if fits else (None,) * len(saved["tuple"])
+        return tuple(_unsaved(what, name, s, c, plateaus) for s, c in zip(saved["tuple"], held, strict=True))
+    if "chain" in saved:
+        here = _plateaus(current) if isinstance(current, Chain) else []
+        states = saved.get("plateaus", ())
+        if str(current) != saved["chain"] or len(states) != len(here):
+            raise ValueError(
+                f"{what}: the saved chain is {saved['chain']} with {len(states)} plateaus; here it is {current} with "
+                f"{len(here)}. Build the same chain."
+            )
+        for plateau, state in zip(here, states, strict=True):
+            copy.copy(plateau).load_state_dict(state)
+            plateaus.append((plateau, state))
+        return current
+    if "plateau" in saved and isinstance(current, ReduceOnPlateau):
+        copy.copy(current).load_state_dict(saved["plateau"])
+        plateaus.append((current, saved["plateau"]))
+        return current
+    if isinstance(current, ReduceOnPlateau) or "plateau" in saved or not callable(current):
         raise ValueError(f"{what}: {name} was saved as {dict(saved)}; here it is {current!r}. Give the same schedule.")
     return current
 
 
 def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> Any:
     if not isinstance(expected, np.ndarray):
-        if not isinstance(saved, (int, float, np.number)):
+        if name == "step":
+            return float(_whole(what, f"step of {parameter!r}", saved))
+        if isinstance(saved, bool) or not isinstance(saved, (int, float, np.number)):
             raise ValueError(f"{what}: {name} of {parameter!r} is {type(saved).__name__}, allowed is a number.")
         return float(saved)
     saved = np.asarray(saved)
@@ -377,7 +456,8 @@ def _bind(name: str, recipe: Callable[..., Chain]) -> type[_Named]:
     made = type(name, (_Named,), {"recipe": staticmethod(recipe), "__doc__": doc, "__module__": __name__})
     parameters = list(inspect.signature(recipe).parameters.values())
     first = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    made.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    engine = inspect.Parameter("engine", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation="str")
+    made.__signature__ = inspect.Signature([first, *parameters, engine])  # type: ignore[attr-defined]
     return made
 
 
@@ -411,6 +491,10 @@ class Lookahead(Optimizer):
             raise TypeError(f"Lookahead: optimizer is {optimizer!r}, allowed is an optimizer of steepest.numpy.")
         if optimizer.steps:
             raise ValueError("Lookahead: the inner optimizer has taken steps already. Wrap it before the first one.")
+        if isinstance(optimizer, Lookahead):
+            raise TypeError(
+                "Lookahead: optimizer is a Lookahead, allowed is one that is not wrapped. Use chain for two."
+            )
         rules.lookahead(k, alpha)
         self._recipe = partial(_with_lookahead, optimizer._recipe)
         self._swapped = ""

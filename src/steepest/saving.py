@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ def save_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], 
     """Write arrays and a JSON-able mapping to ``path`` (.npz or .safetensors)."""
     path = _checked(path)
     text = json.dumps(meta)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
+    # Not by tempfile, whose files only their owner may read.
+    temporary = str(path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"))
     try:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
@@ -35,7 +35,7 @@ def save_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], 
         else:
             from safetensors.numpy import save_file as save
 
-            save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, metadata={_META: text})
+            save({k: np.asarray(v, order="C") for k, v in arrays.items()}, temporary, metadata={_META: text})
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -57,7 +57,9 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], di
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
                 text = file.metadata()[_META]
         meta = json.loads(text)
-    except FileNotFoundError:
+        if not isinstance(meta, dict):
+            raise TypeError(f"its description is {meta!r}")
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except Exception as error:
         raise ValueError(f"load: {path.name} is no state file of steepest ({type(error).__name__}: {error}).") from None

@@ -54,7 +54,6 @@ class Stepper:
         self.engine = engine
         self.steps = 0
         self.measured: dict[str, Any] = {}
-        self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
         self.set_chains(chains)
 
     def set_chains(self, chains: Sequence[Chain]) -> None:
@@ -73,7 +72,26 @@ class Stepper:
                     by_chain[id(own)] = row[-1]
             plans.append(row)
         self.chains, self._plans = list(chains), plans
-        self.forget_layout()
+        if not self._renumber():
+            self.forget_layout()
+
+    def _renumber(self) -> bool:
+        """Give the buckets the new numbers where they lie; False if the layout is not known or does not fit any more."""
+        own = {
+            t.index: p
+            for group, row in zip(self.groups, self._plans, strict=True)
+            for t, p in zip(group, row, strict=True)
+        }
+        buckets = getattr(self, "_buckets", [])
+        for bucket in buckets:
+            first, *rest = {id(p): p for p in (own[t.index] for t in bucket.tensors)}.values()
+            alike = all(p.programs is first.programs and _numbers(p) == _numbers(first) for p in rest)
+            if not alike or first.programs is not bucket.plan.programs:
+                return False
+        for bucket in buckets:
+            bucket.plan = own[bucket.tensors[0].index]
+            bucket.symbols = _symbols(bucket.plan)
+        return bool(buckets)
 
     def forget_layout(self) -> None:
         """Write histories back to the tensors and sort them anew at the next step."""
@@ -83,16 +101,17 @@ class Stepper:
         self._buckets: list[Bucket] = []
         self._bound: dict[tuple[Any, ...], Bound] = {}
         self._absent: tuple[int, ...] | None = None
+        self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
+        self._fresh: list[tuple[Tensor, list[str]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, kernels and addresses: a copy finds its own."""
         self.forget_layout()
-        dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent")
+        dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh")
         return {name: value for name, value in vars(self).items() if name not in dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._gatherer = None
         self.set_chains(self.chains)
 
     @property
@@ -120,22 +139,27 @@ class Stepper:
 
     def step(self, grads: Sequence[NDArray[Any] | None], addresses: NDArray[np.int64] | None = None) -> bool:
         """Run one step; False if a guard asked for it to be skipped. ``addresses`` spares looking at the gradients."""
-        if addresses is None:
-            absent = tuple(i for i, g in enumerate(grads) if g is None)
-            for t, g in zip(self.tensors, grads, strict=True):
-                if g is not None:
-                    t.buffers["grad"] = g
-            if absent != self._absent:
-                self._sort(absent)
-        jobs = self._jobs(addresses)
         try:
+            if addresses is None:
+                absent = tuple(i for i, g in enumerate(grads) if g is None)
+                for t, g in zip(self.tensors, grads, strict=True):
+                    if g is not None:
+                        t.buffers["grad"] = g
+                if absent != self._absent:
+                    self._sort(absent)
+            jobs = self._jobs(addresses)
             execute([job for job, _ in jobs])
         except Skipped:
+            self._withdraw()
             return False
+        except Exception:
+            self._withdraw()
+            raise
         finally:
             if addresses is None:
                 for t in self.tensors:
                     t.buffers.pop("grad", None)
+        self._fresh = []
         for job, buckets in jobs:
             for row, bucket in enumerate(buckets):
                 bucket.host["step"] += 1
@@ -145,6 +169,16 @@ class Stepper:
         self._read_measures([job for job, _ in jobs])
         return True
 
+    def _withdraw(self) -> None:
+        """Take back the states that a step has started which then did not happen."""
+        fresh = self._fresh
+        if fresh:
+            self.forget_layout()
+            for t, names in fresh:
+                for name in names:
+                    t.buffers.pop(name, None)
+                    t.host.pop(name, None)
+
     def _sort(self, absent: tuple[int, ...]) -> None:
         self.forget_layout()
         without = set(absent)
@@ -153,9 +187,14 @@ class Stepper:
             for t, own in zip(group, plans, strict=True):
                 if t.index in without:
                     continue
+                held = {*t.buffers, *t.host}
                 start_states(t, own)
+                started = [name for name in (*t.buffers, *t.host) if name not in held]
+                if started:
+                    self._fresh.append((t, started))
                 engine = self._engine_for(own, t)
-                key = (number, id(own.programs), id(engine), t.param.dtype, tuple(sorted(t.host.items())))
+                history = tuple(sorted(t.host.items()))
+                key = (number, id(own.programs), _numbers(own), id(engine), t.param.dtype, history)
                 if key not in found:
                     found[key] = Bucket(number, own, engine, [], dict(t.host), _symbols(own))
                 found[key].tensors.append(t)
@@ -244,6 +283,11 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
         else:
             found.append((symbol, float(value), None, ""))
     return found
+
+
+def _numbers(own: Plan) -> tuple[object, ...]:
+    """The hyperparameters' values in order, as a key; a schedule stands for itself alone."""
+    return tuple(id(v) if callable(v) else float(v) for link in own.trace.chain for _, v in link.values)
 
 
 def _outcome(own: Plan, inputs: dict[str, float]) -> tuple[bool, ...]:
