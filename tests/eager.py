@@ -1,6 +1,6 @@
 """A chain run eagerly: every rule's own function on arrays, without tracer, planner or engines.
 
-One tensor at a time, so a norm of the model is only right where there is one tensor.
+One tensor at a time, so a norm of the model is only right where there is one tensor: `run_joined` makes it so.
 """
 
 from __future__ import annotations
@@ -43,3 +43,15 @@ def run(chain: steepest.Chain, param: np.ndarray, grads: Sequence[np.ndarray]) -
                 key = f"{name}_{number}"
             found[key] = value
     return found
+
+
+def run_joined(
+    chain: steepest.Chain, params: Sequence[np.ndarray], grads: Sequence[Sequence[np.ndarray]], name: str
+) -> list[np.ndarray]:
+    """The parameters or a state after the steps of a chain whose only norms are the model's: all tensors as one vector."""
+
+    def flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([a.ravel() for a in arrays])
+
+    parts = np.split(run(chain, flat(params), [flat(g) for g in grads])[name], np.cumsum([p.size for p in params])[:-1])
+    return [part.reshape(p.shape) for part, p in zip(parts, params, strict=True)]
