@@ -47,7 +47,8 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], di
     path = _checked(path)
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: np.load leaves a broken file open.
+            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             text = arrays.pop(_META).tobytes().decode()
         else:
