@@ -186,7 +186,11 @@ def test_ctrl_c_in_a_terminal_stops_all_processes_without_a_traceback(tmp_path: 
             time.sleep(0.02)
         time.sleep(wait)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # a failure leaves nothing training behind
+            raise
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert err == "interrupted; not finished: sgd(0.1), adam(0.01), lamb(0.01)\n"
