@@ -5,10 +5,12 @@ Kept apart from the generated text so that it stays readable. Imports Numba; imp
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
@@ -80,11 +82,31 @@ def _seen(typing_context: Any, place: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def _let_others_run(typing_context: Any) -> Any:
+    """Give the core away for a moment: the thread that is waited for may have none."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]  # Numba's
+        return builder.call(function, [])
+
+    return types.int32(), generate
+
+
+SPINS = 2_000
+"""Looks before a waiting thread gives its core away: some microseconds, as long as a row usually takes to end."""
+
+
 @njit(nogil=True)
 def wait_for(place: int, target: int) -> None:
     """Return when the number at an address has reached the target."""
+    looks = 0
     while _seen(place) < target:  # type: ignore[call-arg]  # an intrinsic's first argument is Numba's
-        pass
+        looks += 1
+        if looks > SPINS:
+            _let_others_run()
 
 
 @njit(fastmath={"reassoc"})
