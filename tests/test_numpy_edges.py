@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import pickle
 import re
 import stat
 import threading
@@ -119,6 +120,35 @@ def test_groups_cannot_be_added_behind_the_optimizers_back() -> None:
         optimizer.step([np.ones(2)])
     del optimizer.param_groups[1]
     assert snapshot(optimizer) == before
+
+
+CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda group: group.pop("lr"), "SGD: param_groups[0] has no 'lr' any more."),
+    (lambda group: group.update(lr=-0.5), "sgd: lr is -0.5, allowed is [0, inf)."),
+    (lambda group: group.update(lr=np.ones(2)), "sgd: lr is array([1., 1.]), allowed is [0, inf), or a schedule."),
+    (lambda group: group.update(rate=1), "sgd: unknown argument 'rate'. Known: dampening, lr,"),
+    (lambda group: group.update(lr=lambda t: "x"), "the schedule of lr gives 'x' at step 1, allowed is [0, inf)."),
+    (lambda group: group.update(lr=lambda t: np.ones(2)), "the schedule of lr gives array([1., 1.]) at step 1, allowed is"),
+    (lambda group: group.update(lr=lambda t: np.nan), "the schedule of lr gives nan at step 1, allowed is [0, inf)."),
+    (lambda group: group.update(nesterov=True, momentum=0), "sgd: nesterov is True, allowed with momentum > 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES, ids=[m[:40] for _, m in CHANGES])
+def test_a_bad_value_in_a_group_stops_every_step_until_it_is_mended(
+    change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    optimizer = trained(opt.SGD([np.ones(2)], lr=0.5, momentum=0.9, engine="arrays"), 1)
+    before, good = snapshot(optimizer), dict(optimizer.param_groups[0])
+    change(optimizer.param_groups[0])
+    for _ in range(2):
+        with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+            optimizer.step([np.ones(2)])
+    optimizer.param_groups[0].clear()
+    optimizer.param_groups[0].update(good)
+    assert snapshot(optimizer) == before
+    optimizer.step([np.ones(2)])
+    assert optimizer.steps == 2
 
 
 # ---- gradients
@@ -393,6 +423,41 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monk
     with pytest.raises(OSError, match="No space left"):
         optimizer.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["state.npz"] and path.read_bytes() == held
+
+
+# ---- copies
+
+
+def test_an_optimizer_of_a_rule_that_is_nowhere_at_home_can_be_copied_and_says_why_it_cannot_be_pickled() -> None:
+    @s.rule
+    def mine(update: Any) -> Any:
+        return 2.0 * update
+
+    plateau, w = ReduceOnPlateau(0.5, patience=0), np.ones(2)
+    optimizer = trained(opt.Optimizer([w], s.chain(mine(), s.sgd(plateau, momentum=0.9)), engine="arrays"), 1)
+    held, copied = copy.deepcopy((plateau, optimizer))
+    held.step(1.0)
+    held.step(2.0)
+    assert (held(0), plateau(0)) == (0.05, 0.5)
+    trained(copied, 1, seed=1)
+    before = w.copy()
+    trained(optimizer, 1, seed=1)
+    np.testing.assert_allclose(10 * (copied.param_groups[0]["params"][0] - before), w - before, rtol=1e-12)
+    with pytest.raises(
+        pickle.PicklingError, match=re.escape("mine: the rule can't be pickled, since it is no attribute")
+    ):
+        pickle.dumps(optimizer)
+
+
+def test_names_of_states_that_do_not_exist_are_told_apart() -> None:
+    averaged = opt.Optimizer([np.ones(2)], s.chain(s.sgd(0.1), s.ema()))
+    for optimizer, name, message in (
+        (averaged, "average", "using: 'average' does not exist before the first step."),
+        (averaged, "averag", "using: unknown state 'averag'. Did you mean 'average'? Known: average."),
+        (opt.SGD([np.ones(2)]), "average", "using: there is no state 'average'; these chains keep none."),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)), optimizer.using(name):
+            pass
 
 
 # ---- the classes

@@ -105,12 +105,16 @@ class Optimizer:
 
     def _refresh(self) -> None:
         values = self._values()
-        if values != self._seen:
+        if _differ(values, self._seen):
             if len(values) != len(self._seen):
                 raise ValueError(
                     f"{type(self).__name__}: param_groups has {len(values)} groups, allowed is {len(self._seen)}. Groups "
                     f"can't be added or removed; make a new optimizer."
                 )
+            for number, (new, old) in enumerate(zip(values, self._seen, strict=True)):
+                for name in old:
+                    if name not in new:
+                        raise ValueError(f"{type(self).__name__}: param_groups[{number}] has no {name!r} any more.")
             self._stepper.set_chains(self._chains())
             self._seen = values
 
@@ -165,6 +169,8 @@ class Optimizer:
             raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
         if not tensors:
             known = sorted({n for p in self._stepper.plans for n in p.trace.starts})
+            if not known:
+                raise ValueError(f"using: there is no state {name!r}; these chains keep none.")
             if name in known:
                 raise ValueError(f"using: {name!r} does not exist before the first step.")
             raise ValueError(unknown_name("using", "state", name, known))
@@ -335,6 +341,13 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(_frozen, value))
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def _differ(values: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
+    try:
+        return values != others
+    except ValueError:  # an array, of which the recipe will say that it is none of its values
+        return True
 
 
 def _plateaus(chain: Chain) -> list[ReduceOnPlateau]:

@@ -213,9 +213,7 @@ class Stepper:
             inputs = {**bucket.host, "step": bucket.host["step"] + 1}
             for symbol, value, allowed, said in bucket.symbols:
                 if allowed is not None:
-                    value = float(value(self.steps))
-                    if value not in allowed:
-                        raise ValueError(f"{said} gives {value!r} at step {self.steps}, allowed is {allowed}.")
+                    value = _scheduled(value(self.steps), allowed, said, self.steps)
                 inputs[symbol] = value
             program = bucket.plan.program(_outcome(bucket.plan, inputs))
             key = (id(program), id(bucket.engine), bucket.tensors[0].param.dtype)
@@ -288,6 +286,16 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
 def _numbers(own: Plan) -> tuple[object, ...]:
     """The hyperparameters' values in order, as a key; a schedule stands for itself alone."""
     return tuple(id(v) if callable(v) else float(v) for link in own.trace.chain for _, v in link.values)
+
+
+def _scheduled(given: Any, allowed: Range, said: str, steps: int) -> float:
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        raise TypeError(f"{said} gives {given!r} at step {steps}, allowed is {allowed}.") from None
+    if number not in allowed:
+        raise ValueError(f"{said} gives {number!r} at step {steps}, allowed is {allowed}.")
+    return number
 
 
 def _outcome(own: Plan, inputs: dict[str, float]) -> tuple[bool, ...]:

@@ -7,6 +7,7 @@ in which order, with which values.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import inspect
@@ -135,6 +136,10 @@ class Link:
             )
         rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures)
         return _link_at, (self.name, *place, *rest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Link:
+        """Only a value can change (a plateau's state): functions are shared, also those that can't be pickled."""
+        return replace(self, values=copy.deepcopy(self.values, memo))
 
     def applies_to(self, name: str, shape: tuple[int, ...]) -> bool:
         return all(selector(name, shape) for selector in self.selectors)
