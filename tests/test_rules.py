@@ -186,9 +186,9 @@ def test_epsilon_stands_outside_the_root_of_the_corrected_second_moment() -> Non
 
 def test_a_rare_gradient_moves_adam_by_at_most_its_known_bound() -> None:
     """Kingma & Ba, Section 2.1: a lone gradient after a long silence moves by lr (1 - beta1) / sqrt(1 - beta2)."""
-    grads = [np.zeros(1)] * 20_000
-    moved = eager.run(s.adam(0.1, eps=1e-30), np.zeros(1), [*grads, np.ones(1)])["param"]
-    np.testing.assert_allclose(moved, -0.1 * 0.1 / math.sqrt(1e-3), rtol=1e-6)
+    grads = [np.zeros(1)] * 2000
+    moved = eager.run(s.adam(0.1, (0.9, 0.99), eps=1e-30), np.zeros(1), [*grads, np.ones(1)])["param"]
+    np.testing.assert_allclose(moved, -0.1 * 0.1 / math.sqrt(1e-2), rtol=1e-6)
 
 
 def test_lion_moves_every_coordinate_by_its_learning_rate() -> None:
