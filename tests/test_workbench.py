@@ -83,8 +83,8 @@ def test_the_grid_widens_while_its_edge_wins_and_says_when_it_stopped_at_one() -
     assert best == pytest.approx(10**-3.5) and not at_edge and min(tried) == pytest.approx(1e-4)
     best, tried, at_edge = search_rate(lambda rate: -rate, 1.0)
     assert best == pytest.approx(1e4) and at_edge
-    best, tried, at_edge = search_rate(lambda rate: math.inf, 1.0)
-    assert best == 1.0 and not at_edge and len(tried) == 5
+    best, tried, at_edge = search_rate(lambda rate: math.inf if rate > 1e-3 else rate, 1.0)
+    assert best == pytest.approx(1e-4) and at_edge  # where every rate of the grid fails, lower ones are tried
 
 
 def test_the_default_run_has_every_optimizer_clip_wrapper_and_kind_of_schedule() -> None:
