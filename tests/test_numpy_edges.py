@@ -8,6 +8,8 @@ import os
 import pickle
 import re
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,7 +41,8 @@ def snapshot(optimizer: opt.Optimizer) -> list[Any]:
 def trained(optimizer: opt.Optimizer, count: int, seed: int = 0) -> opt.Optimizer:
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        optimizer.step([rng.normal(size=p.shape) for group in optimizer.param_groups for p in group["params"]])
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.step([np.asarray(rng.normal(size=p.shape)).astype(p.dtype) for p in params])
     return optimizer
 
 
@@ -458,6 +461,72 @@ def test_names_of_states_that_do_not_exist_are_told_apart() -> None:
     ):
         with pytest.raises(ValueError, match=re.escape(message)), optimizer.using(name):
             pass
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_interrupted_by_looks_saves_copies_and_swaps_gives_the_same_bits(seed: int, tmp_path: Path) -> None:
+    def made() -> opt.Optimizer:
+        rng = np.random.default_rng(3)
+        params = [np.array(rng.normal(size=n)) for n in (999, (4, 3), 5, ())]
+        params[1], params[2] = params[1].T, params[2].astype(np.float32)
+        clip = s.clip_by_global_norm(1.0)
+        first = s.chain(clip, s.nadam(0.1), s.lookahead(3), s.ema(0.9))
+        second = s.chain(clip, s.sgd(cosine(0.1, steps=9), momentum=0.9))
+        return opt.Optimizer([{"params": params[:2], "chain": first}, {"params": params[2:], "chain": second}])
+
+    def average(optimizer: opt.Optimizer) -> opt.Optimizer:
+        with pytest.raises(ZeroDivisionError), optimizer.using("average"):
+            raise ZeroDivisionError
+        return optimizer
+
+    def file(optimizer: opt.Optimizer) -> opt.Optimizer:
+        optimizer.save(tmp_path / "state.safetensors")
+        optimizer.load(tmp_path / "state.safetensors")
+        return optimizer
+
+    def look(optimizer: opt.Optimizer) -> opt.Optimizer:
+        assert optimizer.state and str(optimizer.plan)
+        return optimizer
+
+    interruptions = (look, file, average, copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o)), lambda o: o)
+    rng = np.random.default_rng(seed)
+    plain = trained(made(), 1)
+    other = trained(made(), 1)
+    shapes = [(p.shape, p.dtype) for group in plain.param_groups for p in group["params"]]
+    for _ in range(12):
+        grads = [None if rng.random() < 0.15 else np.asarray(rng.normal(size=n)).astype(d) for n, d in shapes]
+        plain.step(grads)
+        other = interruptions[rng.integers(len(interruptions))](other)
+        other.step([g if g is None or rng.random() < 0.5 else g.copy(order="C") for g in grads])
+        assert snapshot(other) == snapshot(plain)
+
+
+# ---- the cache
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_broken_compiled_code_in_the_cache_is_replaced_and_costs_only_time(kind: str, tmp_path: Path) -> None:
+    script = """if True:
+        import numpy as np, steepest.numpy as opt
+        w = np.ones(4)
+        optimizer = opt.SGD([w], lr=0.25)
+        for _ in range(3):
+            optimizer.step([np.ones(4)])
+        assert w.tolist() == [0.25] * 4
+    """
+
+    def run() -> int:
+        environment = {**os.environ, "STEEPEST_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=environment)
+        return len(list(tmp_path.glob(f"__pycache__/*.{kind}")))
+
+    count = run()
+    assert count
+    for path in tmp_path.glob(f"__pycache__/*.{kind}"):
+        path.write_bytes(b"broken")
+    run()
+    assert run() == count
+    assert not any(path.read_bytes() == b"broken" for path in tmp_path.glob("__pycache__/*"))
 
 
 # ---- the classes

@@ -12,10 +12,11 @@ import os
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["cache_folder", "load"]
+__all__ = ["cache_folder", "discard", "load"]
 
 
 def cache_folder() -> Path:
@@ -66,6 +67,14 @@ def _write(filename: str, text: str) -> Path | None:
     except OSError as error:
         warn_once(folder, error)
         return None
+
+
+def discard(module: ModuleType) -> None:
+    """Remove the compiled code that is kept of a module, so that the next process writes it anew."""
+    path = Path(module.__file__ or "")
+    for kept in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        with suppress(OSError):
+            kept.unlink()
 
 
 _warned: set[str] = set()

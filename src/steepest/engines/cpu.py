@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -194,18 +195,22 @@ def compiled(program: Program, dtype: str) -> Callable[..., Any]:
 
 def _load(name: str, text: str, function: str) -> Callable[..., Any]:
     try:
-        made = getattr(files.load(name, text, _salt()), function)
+        module = files.load(name, text, _salt())
+        made = getattr(module, function)
     except RuntimeError:  # Numba found no place for its own files
         return getattr(files.load(name, text, _salt(), on_disk=False), function)  # type: ignore[no-any-return]
 
     def guarded(*arguments: Any) -> Any:
         try:
-            return made(*arguments)
+            return guarded.__wrapped__(*arguments)  # type: ignore[attr-defined]
         except OSError as error:  # raised when Numba saves what it compiled, before anything has run
             files.warn_once(files.cache_folder(), error)
-            fallback = getattr(files.load(name, text, _salt(), on_disk=False), function)
-            guarded.__wrapped__ = fallback  # type: ignore[attr-defined]
-            return fallback(*arguments)
+        except (EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError):
+            # Raised when Numba reads what it has kept and finds it broken; nothing has run here either.
+            files.discard(module)
+        fallback = getattr(files.load(name, text, _salt(), on_disk=False), function)
+        guarded.__wrapped__ = fallback  # type: ignore[attr-defined]
+        return fallback(*arguments)
 
     guarded.__wrapped__ = made  # type: ignore[attr-defined]
     return guarded
