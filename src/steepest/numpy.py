@@ -30,6 +30,7 @@ from steepest.engines.tensors import Tensor
 from steepest.language.functions import norm
 from steepest.language.rule import Chain, chain, measure, rule, zeros
 from steepest.plan.plan import Plan
+from steepest.plan.planner import plan
 from steepest.saving import load_file, save_file
 from steepest.schedules import ReduceOnPlateau, Schedule, from_json
 from steepest.stepping import Stepper, start_states
@@ -240,8 +241,6 @@ class Optimizer:
         unknown = sorted(set(saved) - {t.name for t in stepper.tensors})
         if unknown:
             raise ValueError(f"{what}: state of {unknown[0]!r} was saved, which is no parameter here.")
-        from steepest.plan.planner import plan
-
         made: dict[str, dict[str, Any]] = {}
         for group, one in zip(stepper.groups, chains, strict=True):
             for t in group:

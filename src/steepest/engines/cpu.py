@@ -8,6 +8,7 @@ a common counter, and the compiled function holds no lock, so Python threads are
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import pickle
@@ -198,21 +199,21 @@ def _load(name: str, text: str, function: str) -> Callable[..., Any]:
         module = files.load(name, text, _salt())
         made = getattr(module, function)
     except RuntimeError:  # Numba found no place for its own files
-        return getattr(files.load(name, text, _salt(), on_disk=False), function)  # type: ignore[no-any-return]
+        return getattr(files.load(name, text, _salt(), on_disk=False), function)  # type: ignore[no-any-return]  # generated
 
     def guarded(*arguments: Any) -> Any:
         try:
-            return guarded.__wrapped__(*arguments)  # type: ignore[attr-defined]
+            return guarded.__wrapped__(*arguments)  # type: ignore[attr-defined]  # a function may carry it
         except OSError as error:  # raised when Numba saves what it compiled, before anything has run
             files.warn_once(files.cache_folder(), error)
         except (EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError):
             # Raised when Numba reads what it has kept and finds it broken; nothing has run here either.
             files.discard(module)
         fallback = getattr(files.load(name, text, _salt(), on_disk=False), function)
-        guarded.__wrapped__ = fallback  # type: ignore[attr-defined]
+        guarded.__wrapped__ = fallback  # type: ignore[attr-defined]  # a function may carry it
         return fallback(*arguments)
 
-    guarded.__wrapped__ = made  # type: ignore[attr-defined]
+    guarded.__wrapped__ = made  # type: ignore[attr-defined]  # a function may carry it
     return guarded
 
 
@@ -255,7 +256,7 @@ def _gather() -> Callable[..., Any]:
     probe = np.arange(6, dtype=np.float32).reshape(2, 3)
     words = np.array([probe.ctypes.data, id(probe.dtype)])
     header = object.__basicsize__
-    seen = np.frombuffer((__import__("ctypes").c_char * 56).from_address(id(probe) + header), dtype=np.int64)
+    seen = np.frombuffer(ctypes.string_at(id(probe) + header, 56), dtype=np.int64)
     return function if seen[0] == words[0] and seen[5] == words[1] else lambda *_: 0
 
 
