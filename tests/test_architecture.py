@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-CORE = {"checks", "language", "rules", "schedules", "plan", "engines", "collect", "stepping", "saving"}
+CORE = {"checks", "language", "rules", "schedules", "plan", "engines", "collect", "stepping", "saving", "values"}
 MAY_IMPORT = {
     "checks": set(),
     "language": {"checks"},
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "collect": {"checks", "language", "plan", "engines"},
     "stepping": {"checks", "language", "plan", "engines", "collect"},
     "saving": {"checks"},
+    "values": {"checks", "language", "schedules"},
     "numpy": CORE,
     "torch": CORE | {"numpy"},
     "jax": CORE | {"numpy"},

@@ -1,0 +1,308 @@
+"""The optimizer for NumPy arrays: any chain, run in place on what the user passes.
+
+Checks what it is given, turns the groups' values into chains and leaves the step to `steepest.stepping`; takes states out and
+puts them back. What a group's values are, and how they are saved, is the same for all front ends: `steepest.values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.checks import unknown_name
+from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
+from steepest.engines.source import source
+from steepest.engines.tensors import Tensor
+from steepest.language.rule import Chain
+from steepest.plan.plan import Plan
+from steepest.plan.planner import plan
+from steepest.saving import load_file, save_file
+from steepest.schedules import ReduceOnPlateau
+from steepest.stepping import Stepper, start_states
+from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
+
+__all__ = ["Optimizer", "Params", "Plans"]
+
+Params: TypeAlias = Arrays | Sequence[Mapping[str, Any]]
+
+
+class Plans(tuple[Plan, ...]):
+    """The plans of an optimizer, one for each distinct chain among its parameters. ``print`` explains them."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+    def source(self, dtype: str = "float32") -> str:
+        """The generated code of the usual step of each plan."""
+        return "\n\n".join(source(p.program(p.usual), dtype, f"{p.trace.chain}") for p in self)
+
+    def bytes_per_parameter(self, itemsize: int = 4) -> int:
+        """Bytes of the usual step; the largest among the plans."""
+        return max(p.bytes_per_parameter(itemsize) for p in self)
+
+
+class Optimizer:
+    """Runs a chain on NumPy arrays, in place.
+
+    Parameters
+    ----------
+    params : list or dict of float32 or float64 arrays, or a list of groups with a ``"params"`` and a ``"chain"`` each.
+    chain : what rules, recipes and `steepest.chain` return; the default for groups that give none.
+    engine : ``"auto"``, ``"cpu"`` (compiled, by Numba) or ``"arrays"`` (plain NumPy, the reference).
+
+    Raises
+    ------
+    TypeError, ValueError : before anything is changed; the message names the argument, its value and what is allowed.
+
+    Examples
+    --------
+    >>> import numpy as np, steepest, steepest.numpy as opt
+    >>> w = np.array([1.0, 2.0])
+    >>> optimizer = opt.Optimizer([w], steepest.chain(steepest.clip_by_global_norm(1.0), steepest.sgd(0.1)))
+    >>> optimizer.step([np.array([3.0, 4.0])])
+    >>> w.round(4)
+    array([0.94, 1.92])
+    """
+
+    def __init__(self, params: Params, chain: Chain | None = None, *, engine: str = "auto") -> None:
+        self._set_up(_given_chain, params, {"chain": chain}, engine)
+
+    def _set_up(self, recipe: Callable[..., Chain], params: Params, defaults: dict[str, Any], engine: str) -> None:
+        what = type(self).__name__
+        groups = groups_of(what, params, defaults, np.ndarray)
+        tensors = tensors_of(what, [g["params"] for g in groups])
+        self._recipe = recipe
+        self._swapped = ""
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = [
+            {**defaults, **group, "params": [t.param for t in row]} for group, row in zip(groups, tensors, strict=True)
+        ]
+        self._seen = self._values()
+        self._stepper = Stepper(tensors, self._chains(), engine)
+
+    def _values(self) -> list[dict[str, Any]]:
+        """The groups' values as they are now, free of what could be changed in place without being seen."""
+        return [{name: frozen(v) for name, v in group.items() if name != "params"} for group in self.param_groups]
+
+    def _chains(self) -> list[Chain]:
+        return [self._recipe(**values) for values in self._values()]
+
+    def _refresh(self) -> None:
+        values = self._values()
+        if differ(values, self._seen):
+            if len(values) != len(self._seen):
+                raise ValueError(
+                    f"{type(self).__name__}: param_groups has {len(values)} groups, allowed is {len(self._seen)}. Groups "
+                    f"can't be added or removed; make a new optimizer."
+                )
+            for number, (new, old) in enumerate(zip(values, self._seen, strict=True)):
+                for name in old:
+                    if name not in new:
+                        raise ValueError(f"{type(self).__name__}: param_groups[{number}] has no {name!r} any more.")
+            self._stepper.set_chains(self._chains())
+            self._seen = values
+
+    def step(self, grads: Arrays | Sequence[NDArray[Any] | None] | Mapping[str, NDArray[Any] | None]) -> None:
+        """Update the parameters in place. The gradients are not changed.
+
+        Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a chain says
+        ``on_nonfinite="error"``; in each case nothing has been changed.
+        """
+        what = f"{type(self).__name__}.step"
+        self._refuse_while_swapped(what)
+        self._refresh()
+        stepper = self._stepper
+        listed = listed_gradients(what, stepper.tensors, grads)
+        addresses = stepper.gather(listed)
+        if addresses is not None:
+            stepper.step((), addresses)
+        else:
+            stepper.step(check_gradients(what, stepper.tensors, listed))
+
+    def _refuse_while_swapped(self, what: str) -> None:
+        if self._swapped:
+            raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
+
+    @property
+    def plan(self) -> Plans:
+        """What a step does: passes, bytes, values. Printable."""
+        self._refresh()
+        return Plans(self._stepper.plans)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What `steepest.measure` read last: a number, or a number per parameter's name."""
+        return self._stepper.measured
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far; what schedules see at the next step. Skipped steps do not count."""
+        return self._stepper.steps
+
+    @property
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Each parameter's states by name: arrays, and ``step``. Empty before its first step."""
+        self._stepper.forget_layout()
+        return {t.name: {**t.host, **_states(t)} for t in self._stepper.tensors if t.host}
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[None]:
+        """Swap a state (an EMA's ``"average"``, Lookahead's ``"slow"``) into the parameters, and out again at the end."""
+        tensors = [t for t in self._stepper.tensors if name in t.buffers and name not in ("param", "grad")]
+        if self._swapped:
+            raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
+        if not tensors:
+            known = sorted({n for p in self._stepper.plans for n in p.trace.starts})
+            if not known:
+                raise ValueError(f"using: there is no state {name!r}; these chains keep none.")
+            if name in known:
+                raise ValueError(f"using: {name!r} does not exist before the first step.")
+            raise ValueError(unknown_name("using", "state", name, known))
+        self._swapped = name
+        try:
+            _swap(tensors, name)
+            try:
+                yield
+            finally:
+                _swap(tensors, name)
+        finally:
+            self._swapped = ""
+
+    # ---- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a run continues from: states by parameter name, step counts, and the groups' values. Copies."""
+        self._refuse_while_swapped(f"{type(self).__name__}.state_dict")
+        state = {
+            name: {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in states.items()}
+            for name, states in self.state.items()
+        }
+        groups = [
+            {**{k: saved(v) for k, v in values.items()}, "params": [t.name for t in row]}
+            for values, row in zip(self._values(), self._stepper.groups, strict=True)
+        ]
+        return {"state": state, "param_groups": groups, "steps": self._stepper.steps}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict` of an optimizer of the same structure.
+
+        Parameters are found by name. Raises ValueError, with nothing changed, where names, states, shapes or chains differ.
+        """
+        what = f"{type(self).__name__}.load_state_dict"
+        self._refuse_while_swapped(what)
+        groups = checked_form(what, state_dict)
+        steps = whole(what, "steps", state_dict["steps"])
+        if len(groups) != len(self.param_groups):
+            raise ValueError(f"{what}: {len(groups)} groups were saved, allowed is {len(self.param_groups)}.")
+        plateaus: list[tuple[ReduceOnPlateau, Mapping[str, float]]] = []
+        values = [
+            restored(what, number, saved, current, plateaus)
+            for number, (saved, current) in enumerate(zip(groups, self._values(), strict=True))
+        ]
+        chains = [self._recipe(**v) for v in values]
+        states = self._checked_states(what, state_dict["state"], chains)
+        for number, (group, row) in enumerate(zip(groups, self._stepper.groups, strict=True)):
+            check_names(what, number, group["params"], [t.name for t in row])
+        self._stepper.set_chains(chains)
+        self._stepper.forget_layout()
+        for plateau, state in plateaus:
+            plateau.load_state_dict(state)
+        for group, new in zip(self.param_groups, values, strict=True):
+            group.update(new)
+        self._seen = self._values()
+        for t in self._stepper.tensors:
+            found = states.get(t.name, {})
+            t.host = {k: float(v) for k, v in found.items() if not isinstance(v, np.ndarray)}
+            t.buffers = {"param": t.param, **{k: v for k, v in found.items() if isinstance(v, np.ndarray)}}
+        self._stepper.steps = steps
+
+    def _checked_states(
+        self, what: str, saved: Mapping[str, Any], chains: Sequence[Chain]
+    ) -> dict[str, dict[str, Any]]:
+        """Copies of the saved states, in the parameters' layout, after all of them have been checked."""
+        stepper = self._stepper
+        unknown = sorted(set(saved) - {t.name for t in stepper.tensors})
+        if unknown:
+            raise ValueError(f"{what}: state of {unknown[0]!r} was saved, which is no parameter here.")
+        made: dict[str, dict[str, Any]] = {}
+        for group, one in zip(stepper.groups, chains, strict=True):
+            for t in group:
+                if t.name not in saved:
+                    continue
+                fresh = Tensor(t.name, t.index, {"param": t.param})
+                start_states(fresh, plan(one.for_parameter(t.name, t.param.shape)))
+                expected = {**fresh.host, **_states(fresh)}
+                if set(expected) != set(saved[t.name]):
+                    raise ValueError(
+                        f"{what}: {t.name!r} was saved with the states {', '.join(sorted(saved[t.name]))}; its chain here "
+                        f"has {', '.join(sorted(expected))}. Load it into an optimizer of the same chain."
+                    )
+                made[t.name] = {k: _fitted(what, t.name, k, saved[t.name][k], v) for k, v in expected.items()}
+        return made
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write `state_dict` to one ``.npz`` or ``.safetensors`` file, without pickle."""
+        whole_state = self.state_dict()
+        state = whole_state.pop("state")
+        arrays = {f"{n}/{k}": v for n, s in state.items() for k, v in s.items() if isinstance(v, np.ndarray)}
+        numbers = {n: {k: v for k, v in s.items() if not isinstance(v, np.ndarray)} for n, s in state.items()}
+        save_file(path, arrays, {"host": numbers, **whole_state})
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Continue from a file that `save` has written; bit for bit as if the run had never stopped."""
+        arrays, meta = load_file(path)
+        host = meta.get("host", {})
+        if not isinstance(host, dict) or not all(isinstance(numbers, dict) for numbers in host.values()):
+            raise ValueError(f"load: {path} is no state file of steepest (host is {host!r}).")
+        state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in host.items()}
+        for name, array in arrays.items():
+            parameter, _, key = name.rpartition("/")
+            state.setdefault(parameter, {})[key] = array
+        self.load_state_dict({**meta, "state": state})
+
+    def __repr__(self) -> str:
+        count = sum(t.param.size for t in self._stepper.tensors)
+        return f"{type(self).__name__}({len(self._stepper.tensors)} parameters of {count} elements, {self._stepper.chains[0]})"
+
+
+def _given_chain(chain: object = None) -> Chain:
+    if not isinstance(chain, Chain):
+        name = getattr(chain, "__name__", "")
+        hint = f" Call it: {name}(…)." if callable(chain) and name else ""
+        raise TypeError(
+            f"Optimizer: chain is {name or repr(chain)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
+        )
+    return chain
+
+
+def _states(tensor: Tensor) -> dict[str, NDArray[Any]]:
+    return {name: array for name, array in tensor.buffers.items() if name not in ("param", "grad")}
+
+
+def _swap(tensors: Sequence[Tensor], name: str) -> None:
+    for t in tensors:
+        held = t.param.copy()
+        t.param[...] = t.buffers[name]
+        t.buffers[name][...] = held
+
+
+def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> Any:
+    if not isinstance(expected, np.ndarray):
+        if name == "step":
+            return float(whole(what, f"step of {parameter!r}", saved))
+        if isinstance(saved, bool) or not isinstance(saved, (int, float, np.number)):
+            raise ValueError(f"{what}: {name} of {parameter!r} is {type(saved).__name__}, allowed is a number.")
+        return float(saved)
+    saved = np.asarray(saved)
+    if saved.shape != expected.shape or saved.dtype != expected.dtype:
+        raise ValueError(
+            f"{what}: {name} of {parameter!r} is {saved.dtype}{list(saved.shape)}, allowed is "
+            f"{expected.dtype}{list(expected.shape)}."
+        )
+    expected[...] = saved
+    return expected
