@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +87,41 @@ def test_adaptive_clipping_in_place_is_timms_also_for_weights_near_zero() -> Non
     opt.adaptive_clip_grad_(params, grads, 0.02)
     for t, g in zip(tensors, grads, strict=True):
         np.testing.assert_allclose(g, t.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_clipping_in_place_skips_what_has_no_gradient(kind: type) -> None:
+    def given(*arrays: np.ndarray | None) -> Any:
+        return list(arrays) if kind is list else dict(zip("abc", arrays, strict=True))
+
+    left, right = np.array([3.0, -3.0]), np.array([[4.0], [4.0]]).T
+    assert opt.clip_grad_norm_(given(left, None, right), 1.0) == pytest.approx(math.sqrt(50))
+    np.testing.assert_allclose(np.concatenate([left, right[0]]), np.array([3, -3, 4, 4]) / math.sqrt(50), rtol=1e-6)
+    opt.clip_grad_value_(given(None, left, right), -0.1, 0.2)
+    np.testing.assert_array_equal(np.concatenate([left, right[0]]), [0.2, -0.1, 0.2, 0.2])
+    weights = [np.ones(2), np.ones((3, 3)), np.ones((1, 2))]
+    opt.adaptive_clip_grad_(given(*weights), given(left, None, right), 0.01)
+    np.testing.assert_allclose([np.linalg.norm(left), np.linalg.norm(right)], 0.01 * math.sqrt(2), rtol=1e-12)
+    for w in weights:
+        np.testing.assert_array_equal(w, np.ones_like(w))
+
+
+def test_clipping_nothing_in_place_finds_a_norm_of_zero() -> None:
+    assert opt.clip_grad_norm_([None, None], 1.0) == 0.0
+    assert opt.clip_grad_norm_({"a": None}, 1.0, math.inf, error_if_nonfinite=True) == 0.0
+    opt.clip_grad_value_([None], 0.0, 1.0)
+    opt.adaptive_clip_grad_([np.ones(2)], [None])
+
+
+def test_a_bad_gradient_after_one_that_is_missing_is_named_by_its_place_and_nothing_changes() -> None:
+    grad = np.array([3.0, 4.0])
+    with pytest.raises(
+        TypeError, match=re.escape("clip_grad_norm_: parameter '2' has dtype int64, allowed is float32")
+    ):
+        opt.clip_grad_norm_([grad, None, np.ones(2, np.int64)], 1.0)
+    with pytest.raises(ValueError, match=re.escape("clip_grad_norm_: params is empty")):
+        opt.clip_grad_norm_([], 1.0)
+    np.testing.assert_array_equal(grad, [3.0, 4.0])
 
 
 @pytest.mark.parametrize("norm_clip", [s.clip_by_global_norm(0.5), s.clip_by_norm(0.5)], ids=["global", "tensor"])

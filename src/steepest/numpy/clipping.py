@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 
 from steepest import rules
 from steepest.collect import Arrays, listed_gradients, tensors_of
+from steepest.engines.tensors import Tensor
 from steepest.language.functions import norm
 from steepest.language.rule import Chain, chain, measure, rule, zeros
+from steepest.numpy.optimizer import Gradients
 from steepest.stepping import Stepper
 
 __all__ = ["adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
@@ -22,24 +25,34 @@ def _write_back(param: Any, update: Any, state: Any) -> Any:
     return param
 
 
-def _clip_in_place(what: str, params: Arrays, grads: Arrays, clip: Chain) -> dict[str, Any]:
-    row = tensors_of(what, [params])[0]
+def _clip_in_place(what: str, row: list[Tensor], grads: Gradients, clip: Chain) -> dict[str, Any]:
     checked = listed_gradients(what, row, grads)
-    for t, g in zip(row, tensors_of(what, [list(checked)])[0], strict=True):
-        if g.param.shape != t.param.shape or g.param.dtype != t.param.dtype:
+    held: list[NDArray[Any] | None] = []
+    for t, own, g in zip(row, tensors_of(what, [_standing_in(checked)])[0], checked, strict=True):
+        if g is None:
+            held.append(None)
+            continue
+        if own.param.shape != t.param.shape or own.param.dtype != t.param.dtype:
             raise ValueError(
-                f"{what}: the gradient of {t.name!r} is {g.param.dtype}{list(g.param.shape)}, allowed is its parameter's "
+                f"{what}: the gradient of {t.name!r} is {own.param.dtype}{list(own.param.shape)}, allowed is its parameter's "
                 f"{t.param.dtype}{list(t.param.shape)}."
             )
-        same = g.param.strides == t.param.strides
-        t.buffers["clipped"] = g.param if same else np.empty_like(t.param)
+        same = g.strides == t.param.strides
+        t.buffers["clipped"] = g if same else np.empty_like(t.param)
+        held.append(g if same else _laid_out(g, t.param))
     stepper = Stepper([row], [chain(clip, _write_back())], "auto")
-    held = [g if g.strides == t.param.strides else _laid_out(g, t.param) for g, t in zip(checked, row, strict=True)]
     stepper.step(held)
     for g, t in zip(checked, row, strict=True):
-        if t.buffers["clipped"] is not g:
+        if g is not None and t.buffers["clipped"] is not g:
             g[...] = t.buffers["clipped"]
     return stepper.measured
+
+
+def _standing_in(grads: Any) -> Any:
+    """Gradients as parameters of their own: an array without elements stands for None, so that all keep their names."""
+    if isinstance(grads, Mapping):
+        return {name: np.empty(0) if g is None else g for name, g in grads.items()}
+    return [np.empty(0) if g is None else g for g in grads] if isinstance(grads, Sequence) else grads
 
 
 def _laid_out(array: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
@@ -48,10 +61,13 @@ def _laid_out(array: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
     return made
 
 
-def clip_grad_norm_(grads: Arrays, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> float:
+def clip_grad_norm_(
+    grads: Gradients, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> float:
     """Scale gradients in place by ``min(1, max_norm / (total + 1e-6))``; return their total norm before.
 
-    A chain with `steepest.clip_by_global_norm` does the same inside the step, without a pass of its own.
+    None among the gradients is skipped; the norm of nothing is 0. A chain with `steepest.clip_by_global_norm` does the same
+    inside the step, without a pass of its own.
 
     >>> import numpy as np, steepest.numpy as opt
     >>> g = np.array([3.0, 4.0])
@@ -62,11 +78,12 @@ def clip_grad_norm_(grads: Arrays, max_norm: float, norm_type: float = 2.0, erro
     """
     clip = rules.clip_by_global_norm(max_norm, norm_type, "error" if error_if_nonfinite else "propagate")
     total = measure(total=lambda update: norm(update, per="model", order=norm_type))
-    return float(_clip_in_place("clip_grad_norm_", grads, grads, chain(total, clip))["total"])
+    row = tensors_of("clip_grad_norm_", [_standing_in(grads)])[0]
+    return float(_clip_in_place("clip_grad_norm_", row, grads, chain(total, clip)).get("total", 0.0))
 
 
-def clip_grad_value_(grads: Arrays, low: float, high: float) -> None:
-    """Clip every element of the gradients to [low, high], in place.
+def clip_grad_value_(grads: Gradients, low: float, high: float) -> None:
+    """Clip every element of the gradients to [low, high], in place; None among them is skipped.
 
     >>> import numpy as np, steepest.numpy as opt
     >>> g = np.array([-3.0, 0.1])
@@ -74,11 +91,16 @@ def clip_grad_value_(grads: Arrays, low: float, high: float) -> None:
     >>> g
     array([-0.5,  0.1])
     """
-    _clip_in_place("clip_grad_value_", grads, grads, rules.clip_by_value(low, high))
+    clip = rules.clip_by_value(low, high)
+    _clip_in_place("clip_grad_value_", tensors_of("clip_grad_value_", [_standing_in(grads)])[0], grads, clip)
 
 
 def adaptive_clip_grad_(
-    params: Arrays, grads: Arrays, clipping: float = 0.01, eps: float = 1e-3, axis: int = 0
+    params: Arrays, grads: Gradients, clipping: float = 0.01, eps: float = 1e-3, axis: int = 0
 ) -> None:
-    """Adaptive gradient clipping in place: each unit at most ``clipping`` times as long as its weights."""
-    _clip_in_place("adaptive_clip_grad_", params, grads, rules.adaptive_grad_clip(clipping, eps, axis))
+    """Adaptive gradient clipping in place: each unit at most ``clipping`` times as long as its weights.
+
+    None among the gradients is skipped.
+    """
+    clip = rules.adaptive_grad_clip(clipping, eps, axis)
+    _clip_in_place("adaptive_clip_grad_", tensors_of("adaptive_clip_grad_", [params])[0], grads, clip)

@@ -26,9 +26,10 @@ from steepest.schedules import ReduceOnPlateau
 from steepest.stepping import Stepper, start_states
 from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
 
-__all__ = ["Optimizer", "Params", "Plans"]
+__all__ = ["Gradients", "Optimizer", "Params", "Plans"]
 
 Params: TypeAlias = Arrays | Sequence[Mapping[str, Any]]
+Gradients: TypeAlias = Sequence[NDArray[Any] | None] | Mapping[str, NDArray[Any] | None]
 
 
 class Plans(tuple[Plan, ...]):
@@ -107,7 +108,7 @@ class Optimizer:
             self._stepper.set_chains(self._chains())
             self._seen = values
 
-    def step(self, grads: Arrays | Sequence[NDArray[Any] | None] | Mapping[str, NDArray[Any] | None]) -> None:
+    def step(self, grads: Gradients) -> None:
         """Update the parameters in place. The gradients are not changed.
 
         Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a chain says
