@@ -106,6 +106,25 @@ def test_clipping_in_place_skips_what_has_no_gradient(kind: type) -> None:
         np.testing.assert_array_equal(w, np.ones_like(w))
 
 
+@pytest.mark.parametrize("axis", [2, 3, -3])
+def test_an_axis_that_a_parameter_does_not_have_is_refused_and_nothing_changes(axis: int) -> None:
+    params, grads = {"b": np.ones(2), "w": np.ones((2, 3))}, {"b": np.ones(2), "w": np.ones((2, 3))}
+    message = (
+        f"adaptive_clip_grad_: axis is {axis}, allowed is a whole number in [-2, 1]. Parameter 'w' has 2 dimensions."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        opt.adaptive_clip_grad_(params, grads, axis=axis)
+    np.testing.assert_array_equal(grads["w"], np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_an_axis_of_the_matrices_leaves_vectors_and_numbers_whole(axis: int) -> None:
+    grads = [np.array(1.0), np.ones(2), np.ones((2, 3))]
+    opt.adaptive_clip_grad_([np.ones_like(g) for g in grads], grads, 0.01, axis=axis)
+    for g in grads:
+        np.testing.assert_allclose(g, 0.01, rtol=1e-12)
+
+
 def test_clipping_nothing_in_place_finds_a_norm_of_zero() -> None:
     assert opt.clip_grad_norm_([None, None], 1.0) == 0.0
     assert opt.clip_grad_norm_({"a": None}, 1.0, math.inf, error_if_nonfinite=True) == 0.0

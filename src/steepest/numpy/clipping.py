@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest import rules
+from steepest.checks import Range
 from steepest.collect import Arrays, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
 from steepest.language.functions import norm
@@ -100,7 +101,16 @@ def adaptive_clip_grad_(
 ) -> None:
     """Adaptive gradient clipping in place: each unit at most ``clipping`` times as long as its weights.
 
-    None among the gradients is skipped.
+    None among the gradients is skipped. Raises ValueError where ``axis`` is no dimension of a parameter that has two or more;
+    one with fewer is a unit as a whole.
     """
     clip = rules.adaptive_grad_clip(clipping, eps, axis)
-    _clip_in_place("adaptive_clip_grad_", tensors_of("adaptive_clip_grad_", [params])[0], grads, clip)
+    row = tensors_of("adaptive_clip_grad_", [params])[0]
+    for t in row:
+        dimensions = t.param.ndim
+        allowed = Range(-dimensions, dimensions - 1, whole=True)
+        if dimensions > 1 and axis not in allowed:
+            raise ValueError(
+                f"adaptive_clip_grad_: axis is {axis!r}, allowed is {allowed}. Parameter {t.name!r} has {dimensions} dimensions."
+            )
+    _clip_in_place("adaptive_clip_grad_", row, grads, clip)
