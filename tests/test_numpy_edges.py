@@ -369,11 +369,12 @@ def test_states_without_dimensions_or_elements_and_with_any_name_survive_a_file(
     assert snapshot(other)[1:] == snapshot(optimizer)[1:]
 
 
-def test_a_saved_npz_file_may_be_read_by_those_who_may_read_other_files(tmp_path: Path) -> None:
-    usual = tmp_path / "usual"
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_saved_file_may_be_read_by_those_who_may_read_other_files(suffix: str, tmp_path: Path) -> None:
+    usual, path = tmp_path / "usual", tmp_path / f"state{suffix}"
     usual.touch()
-    opt.SGD([np.ones(2)]).save(tmp_path / "state.npz")
-    assert stat.S_IMODE(os.stat(tmp_path / "state.npz").st_mode) == stat.S_IMODE(os.stat(usual).st_mode)
+    opt.SGD([np.ones(2)]).save(path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == stat.S_IMODE(os.stat(usual).st_mode)
 
 
 def broken(kind: str, path: Path) -> Path:

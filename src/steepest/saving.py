@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,10 @@ def save_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], 
         else:
             from safetensors.numpy import save_file as save
 
+            with open(temporary, "xb") as file:
+                usual = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             save({k: np.asarray(v, order="C") for k, v in arrays.items()}, temporary, metadata={_META: text})
+            os.chmod(temporary, usual)  # safetensors makes the file anew, for its owner only
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
