@@ -14,7 +14,7 @@ import os
 import pickle
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.engines import cache as files
-from steepest.engines.source import source
+from steepest.engines.source import source, storage_of
 from steepest.engines.tensors import Tensor
 from steepest.plan.plan import Plan, Program
 
@@ -37,7 +37,7 @@ ALONE = 1 << 16
 
 
 class CpuEngine:
-    """Runs float32 and float64 tensors that are dense in memory, in place."""
+    """Runs tensors that are dense in memory, in place: float64 in float64; float32, float16 and bfloat16 in float32."""
 
     name = "cpu"
 
@@ -45,7 +45,11 @@ class CpuEngine:
     def can_run(plan: Plan, tensor: Tensor) -> bool:
         """Whether a tensor's layout suits: dense, native, aligned; rows of dimension 0 where the plan knows units."""
         param = tensor.param
-        if param.dtype not in (np.float32, np.float64) or not param.dtype.isnative or not param.flags.aligned:
+        if (
+            param.dtype not in (np.float32, np.float64, np.float16, np.uint16)
+            or not param.dtype.isnative
+            or not param.flags.aligned
+        ):
             return False
         axes = plan.program(plan.usual).axes
         if axes and param.ndim > 1:
@@ -58,6 +62,8 @@ class CpuEngine:
 
 def is_dense(array: NDArray[Any]) -> bool:
     """Whether the elements fill one stretch of memory, in any order of the dimensions."""
+    if array.size == 0:
+        return True  # whatever strides the framework has given it
     expected = array.itemsize
     for stride, length in sorted(zip(array.strides, array.shape, strict=True)):
         if length > 1:
@@ -70,8 +76,9 @@ def is_dense(array: NDArray[Any]) -> bool:
 class _BoundCpu:
     def __init__(self, program: Program, tensors: list[Tensor], rows: list[int]) -> None:
         self.program, self.tensors = program, tensors
-        dtype = tensors[0].param.dtype
-        self.kernel = compiled(program, dtype.name)
+        first = tensors[0]
+        storage = {name: storage_of(first.buffers.get(name, first.param).dtype) for name in program.buffers}
+        self.kernel = compiled(program, "float64" if first.param.dtype == np.float64 else "float32", storage)
         self.table = np.zeros((len(tensors), max(1, len(program.buffers))), dtype=np.int64)
         for column, name in enumerate(program.buffers):
             if name != "grad":
@@ -186,9 +193,9 @@ def _salt() -> str:
 _COMPILED: dict[str, Callable[..., Any]] = {}
 
 
-def compiled(program: Program, dtype: str) -> Callable[..., Any]:
+def compiled(program: Program, dtype: str, storage: Mapping[str, str]) -> Callable[..., Any]:
     """The compiled ``run`` of a program, from memory, from the cache folder, or made now."""
-    text = source(program, dtype, "One optimizer step.")
+    text = source(program, dtype, "One optimizer step.", storage)
     if text not in _COMPILED:
         _COMPILED[text] = _load("step", text, "run")
     return _COMPILED[text]

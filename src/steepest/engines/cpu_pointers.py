@@ -5,12 +5,16 @@ Kept apart from the generated text so that it stays readable. Imports Numba; imp
 
 from __future__ import annotations
 
+import platform
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 __all__ = [
@@ -20,8 +24,13 @@ __all__ = [
     "address_float64",
     "address_int32",
     "address_int64",
+    "address_uint16",
+    "from_bfloat16",
+    "from_float16",
     "report",
     "take_next",
+    "to_bfloat16",
+    "to_float16",
     "wait_for",
 ]
 
@@ -42,6 +51,89 @@ address_float32 = _address(types.float32, ir.FloatType())
 address_float64 = _address(types.float64, ir.DoubleType())
 address_int32 = _address(types.int32, ir.IntType(32))
 address_int64 = _address(types.int64, ir.IntType(64))
+address_uint16 = _address(types.uint16, ir.IntType(16))
+
+
+# ---- float32 from and to the bits of 16-bit types; rounding is to nearest, ties to even
+
+
+def _converted(result: Any, argument: Any, build: Callable[[Any, Any], Any]) -> Any:
+    @intrinsic
+    def convert(typing_context: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return build(builder, args[0])
+
+        return result(argument), generate
+
+    return convert
+
+
+_SHORT, _WORD, _HALF, _SINGLE = ir.IntType(16), ir.IntType(32), ir.HalfType(), ir.FloatType()
+
+
+def _widen_bfloat16(builder: Any, bits: Any) -> Any:
+    return builder.bitcast(builder.shl(builder.zext(bits, _WORD), _WORD(16)), _SINGLE)
+
+
+def _round_to_bfloat16(builder: Any, value: Any) -> Any:
+    """By integers: the processors' own instruction takes subnormal numbers for zero."""
+    bits = builder.bitcast(value, _WORD)
+    upper = builder.lshr(bits, _WORD(16))
+    half = builder.add(_WORD(0x7FFF), builder.and_(upper, _WORD(1)))
+    rounded = builder.lshr(builder.add(bits, half), _WORD(16))
+    quiet = builder.or_(upper, _WORD(0x40))
+    return builder.trunc(builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded), _SHORT)
+
+
+def _widen_float16(builder: Any, bits: Any) -> Any:
+    return builder.fpext(builder.bitcast(bits, _HALF), _SINGLE)
+
+
+def _round_to_float16(builder: Any, value: Any) -> Any:
+    return builder.bitcast(builder.fptrunc(value, _HALF), _SHORT)
+
+
+_bits = _converted(types.uint32, types.float32, lambda builder, value: builder.bitcast(value, _WORD))
+_single = _converted(types.float32, types.uint32, lambda builder, bits: builder.bitcast(bits, _SINGLE))
+_UP, _DOWN, _BACK = np.float32(2.0**112), np.float32(2.0**-112), np.float32(2.0**-110)
+
+
+@njit(nogil=True)
+def _widen_float16_by_bits(bits: int) -> float:
+    """Without the processor's instruction. M. Dukhan, FP16, ``fp16_ieee_to_fp32_value``."""
+    doubled = (np.int64(bits) << 17) & 0xFFFFFFFF
+    normal = _single((doubled >> 4) + (0xE0 << 23)) * _DOWN
+    subnormal = _single((doubled >> 17) | (126 << 23)) - np.float32(0.5)
+    magnitude = subnormal if doubled < 1 << 27 else normal
+    return _single(_bits(magnitude) | ((bits & 0x8000) << 16))  # type: ignore[no-any-return]  # an intrinsic's
+
+
+@njit(nogil=True)
+def _round_to_float16_by_bits(value: float) -> np.uint16:
+    """The way back: ``fp16_ieee_from_fp32_value``. Adding a power of two rounds where a half ends."""
+    bits = np.int64(_bits(value))
+    doubled = (bits << 1) & 0xFFFFFFFF
+    scaled = abs(value) * _UP * _BACK
+    exponent = doubled & 0xFF000000 if doubled > 0x71000000 else 0x71000000
+    rounded = _bits(_single((exponent >> 1) + 0x07800000) + scaled)
+    magnitude = ((rounded >> 13) & 0x7C00) + (rounded & 0xFFF)
+    if doubled > 0xFF000000:
+        magnitude = 0x7E00
+    return np.uint16(((bits >> 16) & 0x8000) | magnitude)
+
+
+def _converts_halves() -> bool:
+    """Whether the processor that Numba compiles for has the instructions; LLVM would call functions that are not there."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return "+f16c" in features or platform.machine().lower() in ("arm64", "aarch64")
+
+
+from_bfloat16 = _converted(types.float32, types.uint16, _widen_bfloat16)
+to_bfloat16 = _converted(types.uint16, types.float32, _round_to_bfloat16)
+from_float16 = _converted(types.float32, types.uint16, _widen_float16) if _converts_halves() else _widen_float16_by_bits
+to_float16 = (
+    _converted(types.uint16, types.float32, _round_to_float16) if _converts_halves() else _round_to_float16_by_bits
+)
 
 
 def _counted(amount_given: bool) -> Any:

@@ -3,8 +3,9 @@
 
 The text is readable on purpose (``optimizer.plan.source()`` shows it): values carry the names of states and
 hyperparameters where they have one; every value is one assignment. Load all, then store all. Element values have the
-tensor's type, so every constant and scalar is converted once, before the loop: a float64 literal inside it would halve
-the SIMD width. Raw pointers are turned into arrays outside the loop's own function, since only there it vectorises.
+type of computation, so every constant and scalar is converted once, before the loop: a float64 literal inside it would
+halve the SIMD width. A buffer of 16 bits is widened where it is loaded and rounded where it is stored, so a later pass
+reads what was rounded. Raw pointers are turned into arrays outside the loop's own function, since only there it vectorises.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import builtins
 import keyword
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
 
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Pass, Program, Segment
 
-__all__ = ["ARGUMENTS", "source"]
+__all__ = ["ARGUMENTS", "source", "storage_of"]
 
 ARGUMENTS = (
     "table", "widths", "rows", "first_row", "scalars", "scalar_row", "partials", "units", "first_unit",
@@ -34,15 +38,18 @@ from numba import carray, njit
 from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
 
 from steepest.engines.cpu_pointers import address_{dtype} as address, add, add_product, report, take_next, wait_for
-
+{conversions}
 OPTIONS = {{"nogil": True, "error_model": "numpy"}}
 '''
 
 
-def source(program: Program, dtype: str, title: str) -> str:
-    """The whole text for one program and one element type (``float32`` or ``float64``)."""
-    parts = [_HEAD.format(title=title, dtype=dtype)]
-    names = _Names(program, dtype)
+def source(program: Program, dtype: str, title: str, storage: Mapping[str, str] | None = None) -> str:
+    """The whole text for one program and one type of computation (``float32`` or ``float64``).
+
+    ``storage`` names the types of buffers that are stored in another: ``float16`` or ``bfloat16``, beside ``float32``.
+    """
+    names = _Names(program, dtype, storage or {})
+    parts = [_HEAD.format(title=title, dtype=dtype, conversions=_conversions(names))]
     for number in range(len(program.passes)):
         parts.append(_loop(program, number, names))
     segments = [segment for stage in program.stages for segment in stage]
@@ -52,12 +59,21 @@ def source(program: Program, dtype: str, title: str) -> str:
     return "\n\n".join(parts)
 
 
+def storage_of(dtype: np.dtype[Any]) -> str:
+    """The type in which an array's elements are stored. NumPy has no bfloat16: arrays of ``uint16`` hold its bits.
+
+    >>> storage_of(np.dtype("uint16"))
+    'bfloat16'
+    """
+    return "bfloat16" if dtype == np.uint16 else str(dtype.name)
+
+
 class _Names:
     """Identifiers: a buffer by its name, a hyperparameter by its, everything else by letter and index."""
 
-    def __init__(self, program: Program, dtype: str) -> None:
+    def __init__(self, program: Program, dtype: str, storage: Mapping[str, str]) -> None:
         self.program, self.dtype = program, dtype
-        self.itemsize = 4 if dtype == "float32" else 8
+        self.storage = {name: storage.get(name, dtype) for name in program.buffers}
         self.tensor_slots = _slots(program, Rate.MODEL, Rate.TENSOR)
         self.unit_slots = _slots(program, Rate.UNIT)
         inputs = [str(n.value) for n in program.graph.nodes if n.op == "input"]
@@ -67,12 +83,37 @@ class _Names:
     def buffer(self, name: str) -> str:
         return self.buffers[name]
 
+    def load(self, name: str) -> str:
+        element = f"{self.buffers[name]}[i]"
+        kind = self.storage[name]
+        return element if kind == self.dtype else f"from_{kind}({element})"
+
+    def store(self, name: str, value: str) -> str:
+        kind = self.storage[name]
+        return f"{self.buffers[name]}[i] = {value if kind == self.dtype else f'to_{kind}({value})'}"
+
+    def array(self, name: str, start: str) -> str:
+        """The piece of a buffer from an element on."""
+        column, kind = self.program.buffers.index(name), self.storage[name]
+        address = "address" if kind == self.dtype else "address_uint16"
+        return f"carray({address}(table[t, {column}] + {_ITEMSIZES[kind]} * ({start})), (n,))"
+
     def slow(self, i: int) -> str:
         node = self.program.graph.nodes[i]
         if node.op == "input":
             return self.inputs[node.value]
         letter = {Rate.STEP: "s", Rate.MODEL: "m", Rate.TENSOR: "t", Rate.UNIT: "u"}[node.rate]
         return f"{letter}{i}"
+
+
+_ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def _conversions(names: _Names) -> str:
+    """The import of what a program needs for the types that it does not compute in; nothing where there are none."""
+    kinds = sorted(set(names.storage.values()) - {names.dtype})
+    needed = ", ".join(["address_uint16", *(f"from_{k}" for k in kinds), *(f"to_{k}" for k in kinds)])
+    return f"from steepest.engines.cpu_pointers import {needed}\n" if kinds else ""
 
 
 def _identifiers(names: Iterable[str], taken: set[str]) -> dict[str, str]:
@@ -89,7 +130,8 @@ def _identifiers(names: Iterable[str], taken: set[str]) -> dict[str, str]:
 
 _OWN_NAMES = (
     "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
-    "add_product|report|take_next|wait_for|carray|njit|cos|exp|float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run"
+    "add_product|report|take_next|wait_for|carray|njit|cos|exp|float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run|"
+    "address_uint16|(from|to)_b?float16"
 )
 _OWN = re.compile(rf"{_OWN_NAMES}|(s|m|t|u|v|c|r|sum|pass_|segment_)\d+|.*(_i|_32|_holds)")
 """The names that generated text gives to values of its own."""
@@ -134,7 +176,7 @@ def _loop(program: Program, number: int, names: _Names) -> str:
     local = {
         program.stores[n].index: f"{names.buffer(n)}_i" for n in one.loads if program.stored_at.get(n, number) < number
     }
-    inside = [f"{names.buffer(name)}_i = {names.buffer(name)}[i]" for name in one.loads]
+    inside = [f"{names.buffer(name)}_i = {names.load(name)}" for name in one.loads]
 
     def text(arg: Expr, double: bool) -> str:
         if arg.op == "const":
@@ -176,7 +218,7 @@ def _loop(program: Program, number: int, names: _Names) -> str:
         stored = program.stores[name]
         said = text(stored, False)
         inside.append(
-            f"{names.buffer(name)}[i] = {f'float32({said})' if stored.kind == 'wide' and names.dtype == 'float32' else said}"
+            names.store(name, f"float32({said})" if stored.kind == "wide" and names.dtype == "float32" else said)
         )
     start = [f"{name} = {said}" for said, name in before.items()]
     start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in one.reductions]
@@ -298,8 +340,7 @@ def _call(program: Program, number: int, names: _Names, start: str) -> list[str]
     one = program.passes[number]
     arguments = ["n"]
     for name in _pass_buffers(program, one):
-        column = program.buffers.index(name)
-        arguments.append(f"carray(address(table[t, {column}] + {names.itemsize} * ({start})), (n,))")
+        arguments.append(names.array(name, start))
     arguments += [names.slow(i) for i in _outside(program, one)]
     results = ", ".join(f"r{i}" for i in one.reductions)
     head = f"{results} = " if results else ""
