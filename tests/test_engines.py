@@ -18,7 +18,9 @@ import steepest
 import steepest.numpy as opt
 from steepest import Chain, Real, chain, rule, zeros
 from steepest.engines import cpu
+from steepest.engines.arrays import ArrayEngine
 from steepest.engines.source import source
+from steepest.engines.tensors import Tensor
 from steepest.plan.planner import plan
 from steepest.stepping import Stepper
 from tests.strategies import (
@@ -134,6 +136,19 @@ def test_nan_and_infinity_reach_the_same_places_through_every_reduction(number: 
         grads[0][1, 2] = odd
         compiled, arrays = (everything(trained(params, [grads], made, engine)) for engine in ("cpu", "arrays"))
         assert_close(compiled, arrays, 1e-12)
+
+
+def test_the_maximum_over_a_unit_without_elements_is_minus_infinity() -> None:
+    @rule
+    def largest(update: Any) -> Any:
+        return update - steepest.max(update, per="unit")
+
+    one = plan(chain(largest(), steepest.descend(0.1)))
+    program = one.program(one.usual)
+    bound = ArrayEngine().bind(program, [Tensor("w", 0, {"param": np.ones((3, 0)), "grad": np.ones((3, 0))})], [0])
+    bound.run(0, np.zeros((1, len(program.scalars))))
+    (value,) = bound.reduced[0].values()
+    np.testing.assert_array_equal(value, np.full((3, 1), -np.inf))
 
 
 # ---- rules run by hand

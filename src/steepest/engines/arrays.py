@@ -6,7 +6,6 @@ array namespace ``xp`` (NumPy here; torch and JAX have the same names), so memor
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Expr, Rate, is_reduction
-from steepest.language.operations import OPERATIONS
+from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Pass, Program
 
-__all__ = ["ArrayEngine"]
+__all__ = ["ArrayEngine", "combine", "narrows"]
 
 
 class ArrayEngine:
@@ -38,9 +37,7 @@ class _BoundArrays:
         self.reduced = [{} for _ in self.tensors]
 
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
-        totals = dict.fromkeys(self.program.model_reductions[stage], 0.0)
-        for i in totals:
-            totals[i] = -math.inf if self.program.graph.nodes[i].op == "max" else 0.0
+        totals = {i: REDUCTIONS[self.program.graph.nodes[i].op] for i in self.program.model_reductions[stage]}
         with np.errstate(all="ignore"):
             for tensor, row, reduced in zip(self.tensors, self.rows, self.reduced, strict=True):
                 for segment in self.program.stages[stage]:
@@ -83,15 +80,19 @@ class _BoundArrays:
 
 
 def _argument(arg: Expr, of: Expr, values: dict[int, Any], dtype: np.dtype[Any]) -> Any:
-    """A slower value takes the tensor's type where it meets an element, unless float64 was asked for (``wide``)."""
+    """A slower value in the type in which it meets an element."""
     value = arg.value if arg.op == "const" else values[arg.index]
     if of.rate == Rate.ELEMENT and arg.rate < Rate.ELEMENT and arg.kind != "bool":
-        narrow = of.kind != "wide" and not any(a.kind == "wide" for a in of.args)
         with np.errstate(over="ignore"):
-            value = np.asarray(value, dtype=dtype if narrow else np.float64)
+            value = np.asarray(value, dtype=dtype if narrows(of) else np.float64)
     if arg.kind == "bool" and isinstance(value, float):
         value = value != 0.0
     return value
+
+
+def narrows(of: Expr) -> bool:
+    """Whether slower values take the tensor's type in this operation: where they meet elements that are not ``wide``."""
+    return of.rate == Rate.ELEMENT and of.kind != "wide" and not any(a.kind == "wide" for a in of.args)
 
 
 def _reduce(node: Expr, values: dict[int, Any], like: NDArray[Any]) -> Any:
@@ -102,10 +103,10 @@ def _reduce(node: Expr, values: dict[int, Any], like: NDArray[Any]) -> Any:
     if node.rate == Rate.UNIT and like.ndim > 1:
         axes = tuple(d for d in range(like.ndim) if d != node.value % like.ndim)
         if value.size == 0:
-            return np.full([1 if d in axes else n for d, n in enumerate(like.shape)], 0.0)
+            return np.full([1 if d in axes else n for d, n in enumerate(like.shape)], REDUCTIONS[node.op])
         return function(value, axis=axes, keepdims=True)
     if value.size == 0:
-        return 0.0 if node.op == "sum" else -math.inf
+        return REDUCTIONS[node.op]
     return function(value)
 
 
