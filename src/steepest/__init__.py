@@ -1,7 +1,7 @@
 """steepest: every optimizer, schedule, clipping rule and wrapper written once, as mathematics, planned into one pass.
 
 Recipes (`adamw`, `lamb` …), clips, wrappers and one's own rules are joined by `chain`; ``steepest.numpy`` runs a chain on
-NumPy arrays. Importing this package imports neither Numba nor any framework.
+NumPy arrays, ``steepest.torch`` on torch parameters. Importing this package imports neither Numba nor any framework.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     import steepest.numpy as numpy
     import steepest.schedules as schedules
+    import steepest.torch as torch
 
-_LAZY = ("numpy", "schedules", "workbench")
+_LAZY = ("numpy", "schedules", "torch", "workbench")
 
 __all__ = [
     "Axis", "Chain", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Real",
     "abs", "chain", "copy_of_param", "cos", "count", "exclude", "exp", "floor", "full", "isfinite", "log", "max",
     "maximum", "mean", "measure", "minimum", "norm", "numpy", "only", "recipe", "require", "rms", "rule", "scalar",
-    "schedules", "sign", "sqrt", "sum", "where", "wide", "zeros", *_catalogue,
+    "schedules", "sign", "sqrt", "sum", "torch", "where", "wide", "zeros", *_catalogue,
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from steepest.engines.tensors import Tensor
 
-__all__ = ["Arrays", "check_gradients", "tensors_of"]
+__all__ = ["Arrays", "check_gradients", "check_memory", "listed_gradients", "tensors_of"]
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Sequence[Array] | Mapping[str, Array]
@@ -46,7 +46,7 @@ def tensors_of(what: str, groups: Sequence[Arrays]) -> list[list[Tensor]]:
             tensors.append(Tensor(name, count, {"param": array}))
             count += 1
         made.append(tensors)
-    _check_memory(what, [t for tensors in made for t in tensors])
+    check_memory(what, [t for tensors in made for t in tensors])
     return made
 
 
@@ -61,7 +61,7 @@ def _check_parameter(what: str, name: str, array: object) -> None:
         raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: numpy.array(param).")
 
 
-def _check_memory(what: str, tensors: Sequence[Tensor]) -> None:
+def check_memory(what: str, tensors: Sequence[Tensor]) -> None:
     """Refuse two parameters that share memory: each would be updated twice."""
     seen: dict[int, str] = {}
     ranges = []
@@ -117,7 +117,7 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
 
 
 def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[Tensor]) -> Array:
-    param = tensor.param
+    param: Array = tensor.param
     if not isinstance(grad, np.ndarray):
         raise TypeError(f"{what}: the gradient of {tensor.name!r} is {_kind(grad)}, allowed is a NumPy array or None.")
     if grad.shape != param.shape:

@@ -18,14 +18,30 @@ from numpy.typing import NDArray
 from steepest.checks import Range, range_of
 from steepest.engines.arrays import ArrayEngine
 from steepest.engines.execute import Job, Skipped, execute, tensor_values
+from steepest.engines.source import source
 from steepest.engines.tensors import Bound, Engine, Tensor
 from steepest.language.expression import Rate
-from steepest.language.rule import Chain, Link
+from steepest.language.rule import Chain
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan
 
-__all__ = ["Bucket", "Stepper", "start_states"]
+__all__ = ["Bucket", "Plans", "Stepper", "start_states"]
+
+
+class Plans(tuple[Plan, ...]):
+    """The plans of an optimizer, one for each distinct chain among its parameters. ``print`` explains them."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+    def source(self, dtype: str = "float32") -> str:
+        """The generated code of the usual step of each plan."""
+        return "\n\n".join(source(p.program(p.usual), dtype, f"{p.trace.chain}") for p in self)
+
+    def bytes_per_parameter(self, itemsize: int = 4) -> int:
+        """Bytes of the usual step; the largest among the plans."""
+        return max(p.bytes_per_parameter(itemsize) for p in self)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,15 +59,23 @@ class Bucket:
 class Stepper:
     """Keeps tensors, their chains and histories; `step` runs one step on the gradients in their buffers.
 
-    ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``.
+    ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``; ``fallback`` is the
+    array engine of the tensors' framework.
     """
 
-    def __init__(self, groups: Sequence[list[Tensor]], chains: Sequence[Chain], engine: str = "auto") -> None:
+    def __init__(
+        self,
+        groups: Sequence[list[Tensor]],
+        chains: Sequence[Chain],
+        engine: str = "auto",
+        fallback: Engine | None = None,
+    ) -> None:
         if engine not in ("auto", "cpu", "arrays"):
             raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
         self.groups = [list(g) for g in groups]
         self.tensors = [t for group in groups for t in group]
         self.engine = engine
+        self.fallback = fallback or _ARRAYS
         self.steps = 0
         self.measured: dict[str, Any] = {}
         self.set_chains(chains)
@@ -65,7 +89,7 @@ class Stepper:
             by_chain: dict[int, Plan] = {}
             row = []
             for t in group:
-                own = chain.for_parameter(t.name, t.param.shape)
+                own = chain.for_parameter(t.name, t.shape)
                 known = by_chain.get(id(own)) if own is chain else None
                 row.append(known or plan(own))
                 if own is chain:
@@ -93,11 +117,15 @@ class Stepper:
             bucket.symbols = _symbols(bucket.plan)
         return bool(buckets)
 
-    def forget_layout(self) -> None:
-        """Write histories back to the tensors and sort them anew at the next step."""
+    def write_back(self) -> None:
+        """Give every tensor its history as it is now."""
         for bucket in getattr(self, "_buckets", []):
             for t in bucket.tensors:
                 t.host = dict(bucket.host)
+
+    def forget_layout(self) -> None:
+        """Write histories back to the tensors and sort them anew at the next step."""
+        self.write_back()
         self._buckets: list[Bucket] = []
         self._bound: dict[tuple[Any, ...], Bound] = {}
         self._absent: tuple[int, ...] | None = None
@@ -115,27 +143,33 @@ class Stepper:
         self.set_chains(self.chains)
 
     @property
-    def plans(self) -> list[Plan]:
+    def plans(self) -> Plans:
         """The distinct plans, in the order of the parameters."""
         distinct: dict[tuple[int, str], Plan] = {}
-        for one in (p for row in self._plans for p in row):
+        for one in self.own_plans:
             distinct.setdefault((id(one.programs), str(one.trace.chain)), one)
-        return list(distinct.values())
+        return Plans(distinct.values())
+
+    @property
+    def own_plans(self) -> list[Plan]:
+        """Each parameter's plan, in the order of the parameters."""
+        return [p for row in self._plans for p in row]
 
     # ---- one step
+
+    def needs_only_addresses(self, absent: tuple[int, ...]) -> bool:
+        """Whether a step in which these tensors have no gradient can run from the addresses of the others."""
+        return absent == self._absent and all(b.engine.name == "cpu" for b in self._buckets)
 
     def gather(self, grads: Sequence[Any]) -> NDArray[np.int64] | None:
         """Addresses of all gradients in one compiled call; None where they need Python's closer look."""
         if self._gatherer is None:
-            if self._buckets and all(b.engine.name == "cpu" for b in self._buckets) and self._absent == ():
-                from steepest.engines.cpu import Gatherer
-
-                self._gatherer = Gatherer(self.tensors)
-            else:
+            if not self.needs_only_addresses(()):
                 return None
-        if self._absent != () or not self._buckets or any(b.engine.name != "cpu" for b in self._buckets):
-            return None
-        return self._gatherer(grads)
+            from steepest.engines.cpu import Gatherer
+
+            self._gatherer = Gatherer(self.tensors)
+        return self._gatherer(grads) if self.needs_only_addresses(()) else None
 
     def step(self, grads: Sequence[NDArray[Any] | None], addresses: NDArray[np.int64] | None = None) -> bool:
         """Run one step; False if a guard asked for it to be skipped. ``addresses`` spares looking at the gradients."""
@@ -205,7 +239,7 @@ class Stepper:
         cpu = None if self.engine == "arrays" else _cpu_engine()
         if cpu is not None and cpu.can_run(own, tensor):
             return cpu  # type: ignore[no-any-return]
-        return _ARRAYS
+        return self.fallback
 
     def _jobs(self, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[Bucket]]]:
         grouped: dict[tuple[Any, ...], tuple[Program, list[tuple[Bucket, dict[str, float]]]]] = {}
@@ -254,18 +288,11 @@ def start_states(tensor: Tensor, own: Plan) -> None:
         if start.on_host:
             tensor.host.setdefault(name, float(start.value))
         elif name not in tensor.buffers:
-            tensor.buffers[name] = _started(tensor.param, start.copy, start.value, own.trace.chain.links[position])
-
-
-def _started(param: NDArray[Any], copy: bool, value: float | str, link: Link) -> NDArray[Any]:
-    if copy:
-        made = np.empty_like(param)
-        made[...] = param
-        return made
-    if isinstance(value, str):
-        given = dict(link.values)[value]
-        value = float(given(0)) if callable(given) else float(given)
-    return np.zeros_like(param) if value == 0 else np.full_like(param, value)
+            value = start.value
+            if isinstance(value, str):
+                given = dict(own.trace.chain.links[position].values)[value]
+                value = float(given(0)) if callable(given) else float(given)
+            tensor.buffers[name] = tensor.allocate(tensor, name, start.copy, value)
 
 
 def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
@@ -277,7 +304,8 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
         if callable(value):
             hints = get_type_hints(link.function, include_extras=True) if link.function else {}
             allowed = range_of(hints.get(name)) or Range()
-            found.append((symbol, value, allowed, f"{link.name}: the schedule of {name}"))
+            said = getattr(value, "said", f"{link.name}: the schedule of {name}")
+            found.append((symbol, value, allowed, said))
         else:
             found.append((symbol, float(value), None, ""))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,24 +11,41 @@ from numpy.typing import NDArray
 
 from steepest.plan.plan import Program
 
-__all__ = ["Bound", "Engine", "Tensor"]
+__all__ = ["Bound", "Engine", "Tensor", "like_param"]
+
+
+def like_param(tensor: Tensor, name: str, copy: bool, value: float) -> NDArray[Any]:
+    """A new state in the parameter's layout: a copy of the parameter, or filled with a number."""
+    param: NDArray[Any] = tensor.param
+    if copy:
+        made = np.empty_like(param)
+        made[...] = param
+        return made
+    return np.zeros_like(param) if value == 0 else np.full_like(param, value)
 
 
 @dataclass(slots=True, eq=False)
 class Tensor:
-    """One parameter with everything that belongs to it.
+    """One parameter with everything that belongs to it, or this process's part of it.
 
-    ``buffers`` holds ``param``, ``grad`` (set anew at every step) and the states; ``host`` the step count and the host
-    states, by name.
+    ``buffers`` holds ``param``, ``grad`` (set anew at every step) and the states, all arrays of one framework; ``host`` the
+    step count and the host states, by name. ``shape`` is the whole parameter's. ``allocate`` makes a state. ``shared`` names
+    the processes that hold the other parts: those whose sums make a tensor's, and those whose sums make a unit's.
     """
 
     name: str
     index: int
-    buffers: dict[str, NDArray[Any]]
+    buffers: dict[str, Any]
     host: dict[str, float] = field(default_factory=dict)
+    allocate: Callable[[Tensor, str, bool, float], Any] = like_param
+    shape: tuple[int, ...] = ()
+    shared: tuple[Hashable, Hashable] = ((), ())
+
+    def __post_init__(self) -> None:
+        self.shape = self.shape or tuple(self.param.shape)
 
     @property
-    def param(self) -> NDArray[Any]:
+    def param(self) -> Any:
         return self.buffers["param"]
 
 

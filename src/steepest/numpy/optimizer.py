@@ -16,35 +16,18 @@ from numpy.typing import NDArray
 
 from steepest.checks import unknown_name
 from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
-from steepest.engines.source import source
 from steepest.engines.tensors import Tensor
 from steepest.language.rule import Chain
-from steepest.plan.plan import Plan
 from steepest.plan.planner import plan
 from steepest.saving import load_file, save_file
 from steepest.schedules import ReduceOnPlateau
-from steepest.stepping import Stepper, start_states
+from steepest.stepping import Plans, Stepper, start_states
 from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
 
 Params: TypeAlias = Arrays | Sequence[Mapping[str, Any]]
 Gradients: TypeAlias = Sequence[NDArray[Any] | None] | Mapping[str, NDArray[Any] | None]
-
-
-class Plans(tuple[Plan, ...]):
-    """The plans of an optimizer, one for each distinct chain among its parameters. ``print`` explains them."""
-
-    def __str__(self) -> str:
-        return "\n\n".join(map(str, self))
-
-    def source(self, dtype: str = "float32") -> str:
-        """The generated code of the usual step of each plan."""
-        return "\n\n".join(source(p.program(p.usual), dtype, f"{p.trace.chain}") for p in self)
-
-    def bytes_per_parameter(self, itemsize: int = 4) -> int:
-        """Bytes of the usual step; the largest among the plans."""
-        return max(p.bytes_per_parameter(itemsize) for p in self)
 
 
 class Optimizer:
@@ -133,7 +116,7 @@ class Optimizer:
     def plan(self) -> Plans:
         """What a step does: passes, bytes, values. Printable."""
         self._refresh()
-        return Plans(self._stepper.plans)
+        return self._stepper.plans
 
     @property
     def measured(self) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def adam(
     weight_decay: NonNegative = 0.0,
     amsgrad: bool = False,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
 ) -> Chain:
     """Adam: ``p -= lr * m_hat / (sqrt(v_hat) + eps)``, with coupled (L2) weight decay.
 
@@ -115,6 +116,7 @@ def adam(
     weight_decay : >= 0, added to the gradient before the moments see it. For decoupled decay use `adamw`.
     amsgrad : divide by the largest second moment so far (Reddi et al. 2018).
     maximize : ascend instead.
+    decoupled_weight_decay : decay as `adamw` does.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def adam(
     Source: Kingma & Ba (2015), Algorithm 1, epsilon outside the root; argument names of ``torch.optim.Adam``.
     """
     scale = scale_by_amsgrad if amsgrad else scale_by_adam
-    return chain(before(weight_decay, maximize), scale(*betas, eps), descend(lr))
+    return _with_decay(scale(*betas, eps), lr, weight_decay, decoupled_weight_decay, maximize)
 
 
 @recipe
@@ -153,7 +155,7 @@ def adamw(
     Source: Loshchilov & Hutter (2019), Algorithm 2, whose schedule multiplies the decay without the learning rate.
     """
     scale = scale_by_amsgrad if amsgrad else scale_by_adam
-    return chain(negate() if maximize else Chain(), scale(*betas, eps), decay(weight_decay), descend(lr))
+    return _with_decay(scale(*betas, eps), lr, weight_decay, True, maximize)
 
 
 def _with_decay(scale: Chain, lr: NonNegative, weight_decay: NonNegative, decoupled: bool, maximize: bool) -> Chain:

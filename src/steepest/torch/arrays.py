@@ -9,7 +9,7 @@ language defines it runs tensor by tensor, by the operation's own function on ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +44,15 @@ class ForeachEngine:
         return _BoundForeach(program, tensors, rows)
 
 
+def _as_torch(buffer: Any) -> torch.Tensor:
+    """A buffer of the cpu engine as a torch tensor on the same memory; 16 bits without a type are bfloat16."""
+    if isinstance(buffer, torch.Tensor):
+        return buffer
+    if buffer.dtype == np.uint16:
+        return torch.from_numpy(buffer.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(buffer)
+
+
 @dataclass(slots=True, eq=False)
 class _Set:
     """Tensors of one device, type and row of scalars, by their position among all; ``sizes`` are their numbers of elements.
@@ -72,10 +81,14 @@ class _Set:
 class _BoundForeach:
     def __init__(self, program: Program, tensors: list[Tensor], rows: list[int]) -> None:
         self.program, self.tensors = program, tensors
-        self.sets = _sets(tensors, rows)
+        self.seen = [replace(t, buffers={n: _as_torch(b) for n, b in t.buffers.items()}) for t in tensors]
+        self.sets = _sets(self.seen, rows)
         self.spent = [_spent(program, one) for one in program.passes]
 
     def bind_gradients(self, addresses: NDArray[np.int64] | None = None) -> None:
+        for seen, tensor in zip(self.seen, self.tensors, strict=True):
+            if "grad" in tensor.buffers:
+                seen.buffers["grad"] = _as_torch(tensor.buffers["grad"])
         for one in self.sets:
             one.reduced = {}
 

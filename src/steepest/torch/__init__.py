@@ -1,0 +1,29 @@
+"""The front end for PyTorch: every rule and any chain as a `torch.optim.Optimizer`.
+
+    import steepest.torch as opt
+    optimizer = opt.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+
+The named classes take the arguments of torch's class of the same rule; `Optimizer` takes any chain.
+"""
+
+from steepest.torch.named import (
+    LAMB,
+    LARS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    Lookahead,
+    NAdam,
+    RAdam,
+    RMSprop,
+)
+from steepest.torch.optimizer import Optimizer
+
+__all__ = [
+    "LAMB", "LARS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Lookahead", "NAdam", "Optimizer",
+    "RAdam", "RMSprop",
+]  # fmt: skip

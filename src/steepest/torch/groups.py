@@ -1,0 +1,178 @@
+"""From a parameter group to its chain.
+
+A group holds what torch's schedulers and users change at any time: numbers, tensors of one element, this library's
+schedules. A recipe turns its values into a chain. Numbers go into the chain as `Live` values, which are read from the group
+anew at every step, so changing one plans nothing; the recipe is called again only when the group's form changes: a number
+leaves 0 or becomes 0, a flag flips, a schedule is exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from steepest import rules
+from steepest.checks import check_arguments
+from steepest.language.rule import Chain, chain
+from steepest.language.trace import trace
+from steepest.values import frozen
+
+__all__ = ["SWITCHES", "Live", "Recipe", "chain_of", "check_values", "form_of", "recipe_of_chain", "wrapped"]
+
+LIVE = "a number"
+SWITCHES: dict[str, Any] = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
+"""What torch's optimizers take beside their mathematics; kept in the groups, so that state dicts fit both ways."""
+
+
+class Live:
+    """A number of a parameter group, read anew at every step."""
+
+    __slots__ = ("group", "name", "place", "said")
+
+    def __init__(self, group: dict[str, Any], name: str, place: int | None, said: str) -> None:
+        self.group, self.name, self.place, self.said = group, name, place, said
+
+    def __call__(self, step: Any) -> float:
+        value = self.group[self.name]
+        return float(value if self.place is None else value[self.place])
+
+    def __repr__(self) -> str:
+        return f"{self(0):g}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a chain of a group's values: ``make(**values)``, with a default for each.
+
+    ``text`` is the chain's, where that is fixed.
+    """
+
+    make: Callable[..., Chain]
+    defaults: Mapping[str, Any]
+    text: str = ""
+
+    def __call__(self, group: Mapping[str, Any]) -> Chain:
+        """The chain of a group's values as they are now: speaks with the recipe's words where one is wrong."""
+        return self.make(**{name: plain(group[name]) for name in self.defaults})
+
+
+def plain(value: Any) -> Any:
+    """Tensors and arrays of one element as numbers, lists as tuples."""
+    return frozen(value)
+
+
+def number_in(value: Any) -> float | None:
+    """The number that a value is, if it is one that may be live: a float, or a tensor or array of one element."""
+    if isinstance(value, float) or (isinstance(value, (np.floating, torch.Tensor, np.ndarray)) and _count(value) == 1):
+        return float(value)
+    return None
+
+
+def _count(value: Any) -> int:
+    return value.numel() if isinstance(value, torch.Tensor) else int(np.size(value))
+
+
+def form_of(value: Any) -> Any:
+    """What a recipe can see of a value: one number other than 0 is like another."""
+    if type(value) is float:
+        return LIVE if value != 0 else 0.0
+    if isinstance(value, (tuple, list)):
+        return tuple(map(form_of, value))
+    number = number_in(value)
+    if number is not None:
+        return LIVE if number != 0 else 0.0
+    return type(value), (id(value) if callable(value) else value)
+
+
+def chain_of(recipe: Recipe, group: dict[str, Any], said: str) -> Chain:
+    """The chain of a group, with its numbers live. The values have been checked by calling the recipe."""
+
+    def lifted(name: str, value: Any, place: int | None) -> Any:
+        number = number_in(value)
+        if number is None or number == 0:
+            return plain(value)
+        where = f"{said}[{name!r}]" if place is None else f"{said}[{name!r}][{place}]"
+        return Live(group, name, place, where)
+
+    values: dict[str, Any] = {}
+    for name in recipe.defaults:
+        value = group[name]
+        if isinstance(value, (tuple, list)):
+            values[name] = tuple(lifted(name, v, i) for i, v in enumerate(value))
+        else:
+            values[name] = lifted(name, value, None)
+    return recipe.make(**values)
+
+
+def recipe_of_chain(what: str, given: object) -> Recipe:
+    """A ready chain as a recipe: every hyperparameter of its links is a value, named as the plan names it."""
+    if not isinstance(given, Chain):
+        name = getattr(given, "__name__", "")
+        hint = f" Call it: {name}(…)." if callable(given) and name else ""
+        raise TypeError(
+            f"{what}: chain is {name or repr(given)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
+        )
+    inputs = trace(given).inputs
+    values = {symbol: dict(given.links[position].values)[name] for symbol, (position, name) in inputs.items()}
+    return Recipe(partial(_with_values, given, tuple(inputs.items())), values, str(given))
+
+
+def _with_values(given: Chain, inputs: tuple[tuple[str, tuple[int, str]], ...], **values: Any) -> Chain:
+    links = list(given.links)
+    new: dict[int, dict[str, Any]] = {}
+    for symbol, (position, name) in inputs:
+        new.setdefault(position, {})[name] = values[symbol]
+    for position, changed in new.items():
+        link = links[position]
+        if link.function is not None:
+            check_arguments(link.name, changed, link.function)
+        kept = {n: v if callable(v) else float(v) for n, v in changed.items()}
+        links[position] = replace(link, values=tuple((n, kept[n]) for n, _ in link.values))
+    return Chain(tuple(links))
+
+
+def wrapped(inner: Recipe, k: Any, alpha: Any) -> Recipe:
+    """A recipe with Lookahead around it."""
+    return Recipe(partial(_with_lookahead, inner.make), {**inner.defaults, "k": k, "alpha": alpha}, inner.text)
+
+
+def _with_lookahead(inner: Callable[..., Chain], k: Any, alpha: Any, **values: Any) -> Chain:
+    return chain(inner(**values), rules.lookahead(k, alpha))
+
+
+def check_values(what: str, group: Mapping[str, Any]) -> None:
+    """Raise for what torch refuses in a group whatever the rule, and for the switches that can't be honoured."""
+    for name, value in group.items():
+        if name in ("params", "param_names"):
+            continue
+        several = value if isinstance(value, (tuple, list)) else (value,)
+        for v in several:
+            if isinstance(v, torch.Tensor) and v.numel() != 1:
+                raise ValueError(
+                    f"{what}: {name} is a tensor of {v.numel()} elements, allowed is a number or a tensor of 1 element."
+                )
+        kinds = {isinstance(v, torch.Tensor) for v in several}
+        if name == "betas" and len(kinds) > 1:
+            raise ValueError(f"{what}: betas is {value!r}, allowed are two floats or two tensors, not one of each.")
+        if True in kinds and group.get("foreach"):
+            raise ValueError(
+                f"{what}: {name} is a tensor and foreach is True, which torch refuses. Leave foreach out: the step is one call "
+                f"for all tensors either way."
+            )
+    if group.get("differentiable"):
+        raise ValueError(
+            f"{what}: differentiable is True, allowed is False: the step changes memory in place, outside of autograd. "
+            f"Differentiate through torch.optim's."
+        )
+    if group.get("capturable"):
+        raise ValueError(
+            f"{what}: capturable is True, allowed is False: learning rate and step count are numbers on the host, which a "
+            f"captured graph would freeze. Leave the step outside of the graph."
+        )
+    if group.get("fused") and group.get("foreach"):
+        raise RuntimeError(f"{what}: fused and foreach are both True, allowed is one of them.")

@@ -1,0 +1,165 @@
+"""A torch parameter and its states, and the buffers that engines see of them: the same memory, never a copy.
+
+Strided CPU tensors of the four usual types are seen as NumPy arrays (bfloat16 as its bits), whatever their strides; every
+other tensor as itself. A complex tensor is seen as real numbers, as torch's own optimizers do. Of a sharded tensor the
+engines see this process's part. Parameters in 16 bits keep their states in float32: a second moment in bfloat16 with
+beta2 = 0.999 would never decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from steepest.collect import check_memory
+from steepest.engines.tensors import Tensor
+from steepest.torch.sharding import local_part, placed_as, shared_by
+
+__all__ = ["Held", "buffer_of", "check_apart", "effective_strides", "extent"]
+
+SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+NARROW = (torch.float16, torch.bfloat16)
+
+
+class Held:
+    """One parameter: the torch tensors on one side, the engines' `Tensor` on the other.
+
+    ``states`` holds the states as torch tensors by name; ``numbers`` the host numbers as they were last shown in
+    ``optimizer.state``: a tensor of one element, and what it said.
+    """
+
+    __slots__ = ("numbers", "param", "states", "tensor")
+
+    def __init__(self, what: str, name: str, param: torch.Tensor) -> None:
+        check_parameter(what, name, param)
+        self.param = param
+        self.states: dict[str, torch.Tensor] = {}
+        self.numbers: dict[str, tuple[torch.Tensor, float]] = {}
+        self.tensor = Tensor(name, 0, {"param": buffer_of(param)}, allocate=self._allocate, shared=shared_by(param))
+        self.tensor.shape = tuple(param.shape)
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """The type of this parameter's states."""
+        return torch.float32 if self.param.dtype in NARROW else self.param.dtype
+
+    def see_param(self, what: str) -> None:
+        """Look at the parameter's memory again, after it has been given another: ``p.data = …``, ``model.to(…)``."""
+        for name, state in self.states.items():
+            if state.shape != self.param.shape:
+                raise ValueError(
+                    f"{what}: parameter {self.tensor.name!r} was resized from {list(state.shape)} to "
+                    f"{list(self.param.shape)}; its state {name} belongs to the old shape. Clear its states, "
+                    f"optimizer.state.pop(param), or make a new optimizer."
+                )
+        check_parameter(what, self.tensor.name, self.param)
+        self.tensor.buffers["param"] = buffer_of(self.param)
+        self.tensor.shape = tuple(self.param.shape)
+        for name, state in list(self.states.items()):
+            self.keep(name, state if self._fits(state) else self.laid_out(state))
+
+    def _allocate(self, tensor: Tensor, name: str, copy: bool, value: float) -> Any:
+        param, dtype = self.param.detach(), self.state_dtype
+        if copy:
+            made = torch.empty_like(param, dtype=dtype).copy_(param)
+        else:
+            made = torch.full_like(param, value, dtype=dtype) if value else torch.zeros_like(param, dtype=dtype)
+        self.states[name] = made
+        return buffer_of(made)
+
+    def laid_out(self, value: torch.Tensor) -> torch.Tensor:
+        """A copy of a state from elsewhere, in this parameter's layout, type and place."""
+        made = torch.empty_like(self.param.detach(), dtype=self.state_dtype)
+        return made.copy_(placed_as(value.detach(), made))
+
+    def _fits(self, value: torch.Tensor) -> bool:
+        like = self.param.detach()
+        same = value.dtype == self.state_dtype and value.device == like.device and type(value) is type(like)
+        return same and effective_strides(value.shape, value.stride()) == effective_strides(like.shape, like.stride())
+
+    def keep(self, name: str, value: torch.Tensor) -> None:
+        """Make a tensor a state of this parameter: the tensor itself where its layout suits, else a copy."""
+        if value.shape != self.param.shape:
+            raise ValueError(
+                f"the state {name} of parameter {self.tensor.name!r} has shape {list(value.shape)}, allowed is its "
+                f"parameter's, {list(self.param.shape)}."
+            )
+        self.states[name] = value if self._fits(value) else self.laid_out(value)
+        self.tensor.buffers[name] = buffer_of(self.states[name])
+
+    def forget(self) -> None:
+        """Drop all states: the next step starts them anew."""
+        self.states, self.numbers = {}, {}
+        self.tensor.host, self.tensor.buffers = {}, {"param": self.tensor.param}
+
+
+def buffer_of(tensor: torch.Tensor) -> Any:
+    """What engines see of a tensor: the same memory."""
+    seen = local_part(tensor.detach())
+    if seen.is_complex():
+        seen = torch.view_as_real(seen)
+        if seen.ndim == 2 and seen.is_contiguous():  # of one dimension, which is one unit, stays of one dimension
+            seen = seen.view(-1)
+    if seen.device.type != "cpu" or seen.layout != torch.strided or type(seen) is not torch.Tensor:
+        return seen
+    if seen.dtype not in SEEN_BY_NUMPY:
+        return seen
+    if seen.dtype == torch.bfloat16:
+        return seen.view(torch.int16).numpy().view(np.uint16)
+    return seen.numpy()
+
+
+def effective_strides(shape: Any, strides: Any) -> tuple[int, ...]:
+    """Strides of the dimensions that are longer than 1; the others' say nothing."""
+    return tuple(s for n, s in zip(shape, strides, strict=True) if n > 1)
+
+
+def check_parameter(what: str, name: str, param: torch.Tensor) -> None:
+    """Raise for a parameter that can't be stepped in place."""
+    if not (param.is_floating_point() or param.is_complex()):
+        raise TypeError(
+            f"{what}: parameter {name!r} has dtype {param.dtype}, allowed is a floating-point or complex type. "
+            f"Leave it out: [p for p in model.parameters() if p.is_floating_point()]."
+        )
+    if param.layout != torch.strided:
+        raise TypeError(f"{what}: parameter {name!r} has layout {param.layout}, allowed is torch.strided.")
+    local = local_part(param)
+    if local.numel() > 1 and any(s == 0 for s in effective_strides(local.shape, local.stride())):
+        raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: param.clone().")
+
+
+def check_apart(what: str, held: Sequence[Held]) -> None:
+    """Refuse a parameter that is given twice, or two that share memory: they would be updated twice."""
+    seen: dict[int, str] = {}
+    for one in held:
+        if id(one.param) in seen:
+            raise ValueError(
+                f"{what}: parameters {seen[id(one.param)]!r} and {one.tensor.name!r} are the same tensor. Give it once: "
+                f"model.parameters() lists tied weights once."
+            )
+        seen[id(one.param)] = one.tensor.name
+    check_memory(what, [one.tensor for one in held if isinstance(one.tensor.param, np.ndarray)])
+    elsewhere = [
+        one for one in held if not isinstance(one.tensor.param, np.ndarray) and one.param.device.type != "meta"
+    ]
+    ranges = sorted(
+        (str(p.device), p.data_ptr(), p.data_ptr() + extent(p), one.tensor.name)
+        for one in elsewhere
+        for p in [local_part(one.param.detach())]
+        if p.layout == torch.strided and p.numel() == extent(p) // p.element_size()
+    )
+    for (device, _, end, name), (other_device, start, _, other) in pairwise(ranges):
+        if device == other_device and start < end:
+            raise ValueError(
+                f"{what}: parameters {name!r} and {other!r} share memory. Give the whole tensor, or copy one."
+            )
+
+
+def extent(tensor: torch.Tensor) -> int:
+    """Bytes from a tensor's first element to behind its last; 0 for an empty one."""
+    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return (reach + 1) * tensor.element_size() if tensor.numel() else 0

@@ -1,0 +1,401 @@
+"""Any chain as a `torch.optim.Optimizer`.
+
+A step looks at the groups, the parameters and their gradients as they are now, gives the addresses of what has changed to
+the `Stepper`, and lets it run. What torch shows to the world (``param_groups``, ``state``, hooks, state dicts) is torch's
+own; ``state`` is brought up to date when somebody looks at it, and looked at again before the next step.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import is_not
+from typing import Any
+
+import torch
+from torch.autograd.graph import increment_version
+
+from steepest.checks import unknown_name
+from steepest.language.rule import Chain
+from steepest.language.trace import check_order
+from steepest.stepping import Plans, Stepper
+from steepest.torch import state as states
+from steepest.torch.arrays import ForeachEngine
+from steepest.torch.gradients import Alike, Regular, looked_at, sparse_rows
+from steepest.torch.groups import Recipe, chain_of, check_values, form_of, recipe_of_chain
+from steepest.torch.held import Held, check_apart
+
+__all__ = ["Optimizer"]
+
+_pointer = torch.Tensor.data_ptr
+_FOREACH = ForeachEngine()
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Runs a chain on torch parameters, in place, as a `torch.optim.Optimizer`.
+
+    Every hyperparameter of the chain stands in ``param_groups`` under the name that the plan gives it (``lr``,
+    ``max_norm``, ``beta1`` …), so torch's schedulers and a group's own values work on any chain.
+
+    Parameters
+    ----------
+    params : parameters, named parameters, or groups, as for every torch optimizer. A group may have a ``"chain"`` of its own.
+    chain : what rules, recipes and `steepest.chain` return.
+    engine : ``"auto"``, ``"cpu"`` (compiled, by Numba) or ``"arrays"`` (``torch._foreach_`` calls, any device).
+
+    Raises
+    ------
+    TypeError, ValueError : before anything is changed; the message names the argument, its value and what is allowed.
+
+    Examples
+    --------
+    >>> import torch, steepest, steepest.torch as opt
+    >>> w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    >>> optimizer = opt.Optimizer([w], steepest.chain(steepest.clip_by_global_norm(1.0), steepest.sgd(0.1)))
+    >>> w.grad = torch.tensor([3.0, 4.0])
+    >>> optimizer.step()
+    >>> w.data
+    tensor([0.9400, 1.9200])
+    >>> w.grad
+    tensor([3., 4.])
+    """
+
+    def __init__(self, params: Any, chain: Chain | None = None, *, engine: str = "auto") -> None:
+        self._begin(engine)
+        recipe = None if chain is None else recipe_of_chain(type(self).__name__, chain)
+        self._set_up(params, recipe, {} if recipe is None else dict(recipe.defaults))
+
+    # ---- construction
+
+    def _begin(self, engine: str) -> None:
+        """Everything that torch's constructor, which adds the groups, must find."""
+        if engine not in ("auto", "cpu", "arrays"):
+            raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
+        self._engine = engine
+        self._recipe: Recipe | None = None
+        self._given: list[Recipe] = []
+        self._recipes: list[Recipe] = []
+        self._state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
+        self._stepper: Stepper | None = None
+        self._held: list[Held] = []
+        self._params: list[torch.Tensor] = []
+        self._rows: list[list[torch.Tensor]] = []
+        self._pointers: list[int] = []
+        self._same_layout = Alike(_always)
+        self._forms: list[Any] = []
+        self._regular: Regular | None = None
+        self._shown = False
+        self._steps = 0
+        self._swapped = ""
+        self._released = False
+
+    def _set_up(
+        self, params: Any, recipe: Recipe | None, defaults: dict[str, Any], recipes: Sequence[Recipe] = ()
+    ) -> None:
+        """Check the defaults, let torch add the groups, and look at all parameters. The first groups may have recipes of
+        their own."""
+        self._recipe, self._given = recipe, list(recipes)
+        if recipe is not None:
+            check_values(type(self).__name__, defaults)
+            recipe(defaults)
+        super().__init__(params, defaults)
+        self._build()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with values of its own; their states start at their first step.
+
+        Raises what torch raises, and TypeError or ValueError for values out of range, for parameters that share memory, and
+        for those that can't be stepped in place; nothing is added then.
+        """
+        what = f"{type(self).__name__}: group {len(self.param_groups)}"
+        recipe = self._given.pop(0) if self._given else self._recipe
+        if "chain" in param_group:
+            recipe = recipe_of_chain(what, param_group["chain"])
+            param_group = {**recipe.defaults, **{k: v for k, v in param_group.items() if k != "chain"}}
+        if recipe is None:
+            raise TypeError(
+                f"{what} has no chain, and there is none for all groups. Give chain=…, or one to each group."
+            )
+        super().add_param_group(param_group)
+        self._recipes.append(recipe)
+        try:
+            group = self.param_groups[-1]
+            check_values(type(self).__name__, group)
+            check_order(recipe(group))
+            if self._stepper is not None:
+                self._build()
+        except BaseException:
+            self.param_groups.pop()
+            self._recipes.pop()
+            raise
+
+    def _build(self) -> None:
+        """A new stepper for the groups as they are now; what is known of a parameter stays."""
+        what = type(self).__name__
+        if len(self._recipes) != len(self.param_groups):
+            raise ValueError(
+                f"{what}: param_groups has {len(self.param_groups)} groups, {len(self._recipes)} were added. Add groups by "
+                f"add_param_group; to take one out, empty it: group['params'] = []."
+            )
+        if self._stepper is not None:
+            _ = self.state  # brought up to date before the layout is given up
+            self._stepper.forget_layout()
+        known = {id(h.param): h for h in self._held}
+        groups: list[list[Held]] = []
+        count = 0
+        for group in self.param_groups:
+            names = group.get("param_names") or [str(i) for i in range(count, count + len(group["params"]))]
+            count += len(group["params"])
+            pairs = zip(names, group["params"], strict=True)
+            groups.append([known.get(id(p)) or Held(what, name, p) for name, p in pairs])
+        held = [one for row in groups for one in row]
+        check_apart(what, held)
+        chains = self._chains()
+        for index, one in enumerate(held):
+            one.tensor.index = index
+        stepper = Stepper([[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH)
+        stepper.steps = self.steps
+        self._stepper, self._held, self._params = stepper, held, [one.param for one in held]
+        self._rows = [[one.param for one in row] for row in groups]
+        self._remember_memory()
+        self._forms = self._forms_now()
+        self._regular, self._shown = None, True
+
+    def _remember_memory(self) -> None:
+        """What the next step must find: the parameters where they are and as they are laid out now."""
+        self._pointers = [*map(_pointer, self._params)]
+        shapes, strides = [p.shape for p in self._params], [p.stride() for p in self._params]
+        types = [p.dtype for p in self._params]
+
+        def unchanged(params: Sequence[torch.Tensor]) -> bool:
+            rows = zip(params, shapes, strides, types, strict=True)
+            return all(p.shape == n and p.stride() == s and p.dtype == d for p, n, s, d in rows)
+
+        self._same_layout = Alike(unchanged)
+
+    def _chains(self) -> list[Chain]:
+        made = []
+        for number, (group, recipe) in enumerate(zip(self.param_groups, self._recipes, strict=True)):
+            recipe(group)
+            made.append(chain_of(recipe, group, f"{type(self).__name__}: param_groups[{number}]"))
+        return made
+
+    def _forms_now(self) -> list[Any]:
+        groups = zip(self.param_groups, self._recipes, strict=True)
+        return [[form_of(group[name]) for name in recipe.defaults] for group, recipe in groups]
+
+    # ---- a step
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Run the closure, if there is one, with gradients enabled; then update all parameters that have a gradient.
+
+        Gradients are not changed. Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a
+        chain says ``on_nonfinite="error"``; in each case nothing has been changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if not self._released:
+            self._step()
+        return loss
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
+    def _step(self) -> None:
+        if self._swapped:
+            raise RuntimeError(f"step: the weights are swapped for {self._swapped!r}. Leave the with block first.")
+        with torch.no_grad():
+            stepper = self._ready()
+            grads = [p.grad for p in self._params]
+            addresses = None if self._regular is None else self._regular(grads)
+            happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
+            if happened:
+                stepped = self._params
+                if self._regular is None or self._regular.absent:
+                    stepped = [p for p, g in zip(self._params, grads, strict=True) if g is not None]
+                increment_version(stepped)
+
+    def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
+        """A step on gradients that are not all as at the last one."""
+        what = f"{type(self).__name__}.step"
+        buffers, sparse = looked_at(what, self._held, grads, self._densifies)
+        if sparse:
+            self._regular = None
+            with sparse_rows(what, stepper, self._held, buffers, sparse):
+                return stepper.step(buffers)
+        happened = stepper.step(buffers)
+        absent = tuple(i for i, g in enumerate(grads) if g is None)
+        self._regular = Regular(self._held, absent) if happened and stepper.needs_only_addresses(absent) else None
+        return happened
+
+    _densifies = False
+    """Whether a sparse gradient is made dense, where torch's own rule keeps sparse states that amount to the same."""
+
+    def _ready(self) -> Stepper:
+        """The stepper for the groups, parameters and states as they are now."""
+        if self._stepper is None or self._exchanged():
+            self._build()
+        assert self._stepper is not None
+        stepper = self._stepper
+        if self._shown:
+            self._take_over(stepper)
+        if [*map(_pointer, self._params)] != self._pointers or not self._same_layout(self._params):
+            what = type(self).__name__
+            stepper.forget_layout()
+            for held in self._held:
+                held.see_param(what)
+            check_apart(what, self._held)
+            self._remember_memory()
+            self._regular = None
+        forms = self._forms_now()
+        if forms != self._forms:
+            stepper.set_chains(self._chains())
+            self._forms = forms
+            self._regular = None
+        return stepper
+
+    def _exchanged(self) -> bool:
+        """Whether the groups hold other parameters than at the last step."""
+        if len(self.param_groups) != len(self._rows):
+            return True
+        for group, row in zip(self.param_groups, self._rows, strict=True):
+            params = group["params"]
+            if len(params) != len(row) or any(map(is_not, params, row)):
+                return True
+        return False
+
+    def _take_over(self, stepper: Stepper) -> None:
+        """Whatever has been changed in ``state`` since it was shown."""
+        rows = zip(self._held, stepper.own_plans, strict=True)
+        changed = [(h, own) for h, own in rows if states.differs(h, self._state.get(h.param) or {})]
+        if changed:
+            stepper.forget_layout()
+            self._regular = None
+        for held, own in changed:
+            states.take(held, self._state.get(held.param) or {}, own)
+        self._shown = False
+
+    # ---- what is shown
+
+    @property
+    def state(self) -> defaultdict[torch.Tensor, Any]:
+        """Each parameter's states, as every torch optimizer shows them; empty before its first step."""
+        if self._stepper is not None and not self._shown:
+            self._stepper.write_back()
+            for held in self._held:
+                states.show(held, self._state)
+            self._shown = True
+        return self._state
+
+    @state.setter
+    def state(self, value: Mapping[torch.Tensor, Any]) -> None:
+        self._state = value if isinstance(value, defaultdict) else defaultdict(dict, value)
+        self._shown = True
+
+    @property
+    def plan(self) -> Plans:
+        """What a step does: passes, bytes, values. Printable."""
+        return self._ready().plans
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What `steepest.measure` read last: a number, or a number per parameter's name."""
+        return {} if self._stepper is None else self._stepper.measured
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far; what schedules see at the next step. Skipped steps do not count."""
+        return self._steps if self._stepper is None else self._stepper.steps
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[None]:
+        """Evaluate with a state (an EMA's ``"average"``, Lookahead's ``"slow"``) in place of the weights.
+
+        The weights are put back at the end, also after an error; whatever was done to them inside is lost.
+        """
+        if self._swapped:
+            raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
+        with torch.no_grad():
+            stepper = self._ready()
+            chosen = [h for h in self._held if name in h.states]
+            if not chosen:
+                known = sorted(
+                    {n for p in stepper.plans for n, (start, _) in p.trace.starts.items() if not start.on_host}
+                )
+                if not known:
+                    raise ValueError(f"using: there is no state {name!r}; these chains keep none.")
+                if name in known:
+                    raise ValueError(f"using: {name!r} does not exist before the first step.")
+                raise ValueError(unknown_name("using", "state", name, known))
+            kept = [h.param.detach().clone() for h in chosen]
+            self._swapped = name
+            try:
+                for h in chosen:
+                    h.param.copy_(h.states[name])
+                with torch.enable_grad():
+                    yield
+            finally:
+                self._swapped = ""
+                for h, weights in zip(chosen, kept, strict=True):
+                    h.param.copy_(weights)
+
+    # ---- saved and loaded
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a run continues from, in torch's form; each group also has the number of steps taken.
+
+        With `named_parameters` it holds the names by which `load_state_dict` finds each parameter's state again.
+        """
+        if self._swapped:
+            raise RuntimeError(
+                f"state_dict: the weights are swapped for {self._swapped!r}. Leave the with block first."
+            )
+        return states.dictionary(super().state_dict(), self._recipes, self.steps)
+
+    def load_state_dict(  # type: ignore[override]  # torch's returns None
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> states.Incompatible:
+        """Continue from a `state_dict` of this class, or of torch's class of the same rule.
+
+        Where both were made with named parameters, state is found by name, whatever the order and the groups; otherwise by
+        position. Names that are missing or not expected raise ValueError, or are returned with ``strict=False``. Nothing is
+        changed if anything does not fit.
+        """
+        if self._swapped:
+            raise RuntimeError(
+                f"load_state_dict: the weights are swapped for {self._swapped!r}. Leave the with block first."
+            )
+        given: Any = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, given)
+            given = given if changed is None else changed
+        with torch.no_grad():
+            stepper = self._ready()
+            loaded = states.load(type(self).__name__, given, self.param_groups, self._recipes, self._held, strict)
+            stepper.forget_layout()
+            loaded.apply(self.param_groups, self._held)
+            stepper.steps = loaded.steps
+            self._state.clear()
+            self._shown = self._released = False
+            self._regular = None
+            self._forms = []
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+        return loaded.incompatible
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Parameters, states and values; plans and kernels are found again."""
+        kept = ("_engine", "_recipe", "_recipes")
+        return {**super().__getstate__(), **{n: vars(self)[n] for n in kept}, "_steps": self.steps}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if self.__dict__.get("_recipes") is None:
+            self._begin("auto")
+        super().__setstate__(state)
+        self.state = state.get("state", self._state)
+        self.__dict__.pop("state", None)
+
+
+def _always(tensors: object) -> bool:
+    return True

@@ -1,0 +1,232 @@
+"""What ``optimizer.state`` shows of a parameter, and what is taken over from it; state dicts in torch's form.
+
+Step counts and other host numbers are shown as tensors of one element, as torch keeps them. Whoever looks may change
+anything, so the next step compares what was shown with what is there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from steepest.plan.plan import Plan
+from steepest.plan.planner import plan
+from steepest.schedules import ReduceOnPlateau
+from steepest.torch.groups import Recipe
+from steepest.torch.held import Held
+from steepest.values import frozen, saved, unsaved
+
+__all__ = ["Incompatible", "Loaded", "dictionary", "differs", "load", "show", "take"]
+
+
+def show(held: Held, shown: dict[torch.Tensor, Any]) -> None:
+    """Bring a parameter's entry up to date; one without a step has none."""
+    tensor = held.tensor
+    if not tensor.host:
+        shown.pop(held.param, None)
+        return
+    entry = shown.get(held.param)
+    if not isinstance(entry, dict):
+        entry = shown[held.param] = {}
+    for name, number in tensor.host.items():
+        known = held.numbers.get(name)
+        made = known[0] if known else torch.zeros((), dtype=torch.float32 if name == "step" else torch.float64)
+        made.fill_(number)
+        held.numbers[name] = made, made.item()
+        entry[name] = made
+    for name in tensor.buffers:
+        if name not in ("param", "grad"):
+            entry[name] = held.states[name]
+
+
+def differs(held: Held, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is another than what was shown."""
+    tensor = held.tensor
+    if not entry:
+        return bool(tensor.host)
+    for name in tensor.host:
+        shown = held.numbers.get(name)
+        if shown is None or entry.get(name) is not shown[0] or shown[0].item() != shown[1]:
+            return True
+    names = [name for name in tensor.buffers if name not in ("param", "grad")]
+    return not tensor.host or any(entry.get(name) is not held.states.get(name) for name in names)
+
+
+def take(held: Held, entry: Mapping[str, Any], own: Plan) -> None:
+    """Make an entry the parameter's states: what it lacks starts anew, what the chain does not know stays in it unused."""
+    before, shown = held.tensor.host, held.numbers
+    numbers, found = _parted(entry, own)
+    held.forget()
+    for name, value in numbers.items():
+        known = shown.get(name)
+        exact = known is not None and name in before and known[1] == value
+        held.tensor.host[name] = before[name] if exact else value
+    for name, state in found.items():
+        held.keep(name, state)
+
+
+def _parted(entry: Mapping[str, Any], own: Plan) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """The host numbers and the states of an entry that a plan knows; nothing where there has been no step.
+
+    torch's SGD counts no steps: a parameter of it that has a state has had one at least, which is all that its rule asks.
+    """
+    starts = own.trace.starts
+    found = {name: entry[name] for name in starts if entry.get(name) is not None}
+    step = entry.get("step")
+    if step is None and not found:
+        return {}, {}
+    numbers = {"step": 1.0 if step is None else float(step)}
+    numbers |= {name: float(value) for name, value in found.items() if starts[name][0].on_host}
+    return numbers, {name: value for name, value in found.items() if not starts[name][0].on_host}
+
+
+# ---- state dicts
+
+
+class Incompatible(NamedTuple):
+    """What a state dict lacked, and what it had too much: names of parameters, or of a parameter's states."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A state dict, checked and laid out for these parameters; nothing has been changed yet."""
+
+    values: list[dict[str, Any]]
+    plateaus: list[tuple[ReduceOnPlateau, Any]]
+    numbers: list[dict[str, float]]
+    states: list[dict[str, torch.Tensor]]
+    steps: int
+    incompatible: Incompatible
+
+    def apply(self, groups: Sequence[dict[str, Any]], held: Sequence[Held]) -> None:
+        for group, values in zip(groups, self.values, strict=True):
+            group.update(values)
+        for plateau, state in self.plateaus:
+            plateau.load_state_dict(state)
+        for one, numbers, states in zip(held, self.numbers, self.states, strict=True):
+            one.forget()
+            one.tensor.host.update(numbers)
+            for name, state in states.items():
+                one.keep(name, state)
+
+
+def dictionary(made: dict[str, Any], recipes: Sequence[Recipe], steps: int) -> dict[str, Any]:
+    """torch's state dict, with schedules as plain data, the steps taken, and the text of a ready chain, in each group."""
+    for group, recipe in zip(made["param_groups"], recipes, strict=True):
+        for name in recipe.defaults:
+            several = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)
+            if any(map(callable, several)):
+                group[name] = saved(frozen(group[name]))
+        group["steps"] = steps
+        if recipe.text:
+            group["chain"] = recipe.text
+    return made
+
+
+def load(
+    what: str,
+    given: Mapping[str, Any],
+    groups: Sequence[Mapping[str, Any]],
+    recipes: Sequence[Recipe],
+    held: Sequence[Held],
+    strict: bool,
+) -> Loaded:
+    """Check a state dict against these groups and parameters, and lay its states out for them."""
+    what = f"{what}.load_state_dict"
+    allowed = "allowed is what state_dict() returns."
+    if not {"state", "param_groups"} <= set(given):
+        raise ValueError(f"{what}: the state dict has no 'state' and 'param_groups'; {allowed}")
+    old = given["param_groups"]
+    by_name = all(g.get("param_names") for g in (*old, *groups) if g["params"])
+    missing: list[str] = []
+    unexpected: list[str] = []
+    if by_name:
+        ids = {n: i for g in old for n, i in zip(g.get("param_names", ()), g["params"], strict=True)}
+        names = [n for g in groups for n in g.get("param_names", ())]
+        missing += [n for n in names if n not in ids]
+        unexpected += [n for n in ids if n not in set(names)]
+        sources = [_source(g, old) for g in groups]
+        order = [ids.get(n) for n in names]
+    else:
+        _check_sizes(what, old, groups)
+        sources, order = list(old), [i for g in old for i in g["params"]]
+    plateaus: list[tuple[ReduceOnPlateau, Any]] = []
+    values = [
+        _values(what, g, source, recipe, plateaus) for g, source, recipe in zip(groups, sources, recipes, strict=True)
+    ]
+    chains = [r({**g, **v}) for g, v, r in zip(groups, values, recipes, strict=True) for _ in g["params"]]
+    numbers: list[dict[str, float]] = []
+    found: list[dict[str, torch.Tensor]] = []
+    for one, position, chain in zip(held, order, chains, strict=True):
+        own = plan(chain.for_parameter(one.tensor.name, one.tensor.shape))
+        entry = {} if position is None else given["state"].get(position) or {}
+        counted, states = _parted(entry, own)
+        lacking = [n for n in own.trace.starts if counted and n not in states and n not in counted]
+        missing += [f"{one.tensor.name}.{n}" for n in lacking]
+        unknown = [n for n, v in entry.items() if n != "step" and n not in own.trace.starts and v is not None]
+        unexpected += [f"{one.tensor.name}.{n}" for n in unknown]
+        for name, state in states.items():
+            if tuple(state.shape) != tuple(one.param.shape):
+                raise ValueError(
+                    f"{what}: {name} of {one.tensor.name!r} has shape {list(state.shape)}, allowed is its parameter's, "
+                    f"{list(one.param.shape)}."
+                )
+        numbers.append(counted)
+        found.append({name: one.laid_out(state) for name, state in states.items()})
+    if strict and (missing or unexpected):
+        said = [f"{kind}: {', '.join(ns)}" for kind, ns in (("missing", missing), ("unexpected", unexpected)) if ns]
+        raise ValueError(
+            f"{what}: the state dict does not fit. {'; '.join(said).capitalize()}. Load it into an optimizer of the same rule and "
+            f"parameters, or with strict=False, which starts anew what is missing and drops what is unexpected."
+        )
+    told = next((g["steps"] for g in old if "steps" in g), None)
+    most = max((n["step"] for n in numbers if n), default=0.0)
+    return Loaded(
+        values, plateaus, numbers, found, int(most if told is None else told), Incompatible(missing, unexpected)
+    )
+
+
+def _source(group: Mapping[str, Any], old: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The saved group that had the first of this group's parameters; none where all are new."""
+    for name in group.get("param_names", ()):
+        for one in old:
+            if name in one.get("param_names", ()):
+                return one
+    return {}
+
+
+def _check_sizes(what: str, old: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> None:
+    sizes, ours = [len(g["params"]) for g in old], [len(g["params"]) for g in groups]
+    if sizes != ours:
+        raise ValueError(
+            f"{what}: the saved groups have {sizes} parameters, allowed is {ours}. Use named parameters, so that states are "
+            f"found by name, or build the same groups."
+        )
+
+
+def _values(
+    what: str,
+    group: Mapping[str, Any],
+    source: Mapping[str, Any],
+    recipe: Recipe,
+    plateaus: list[tuple[ReduceOnPlateau, Any]],
+) -> dict[str, Any]:
+    """The values that a group takes over from a saved one."""
+    text = source.get("chain", recipe.text)
+    if text != recipe.text:
+        raise ValueError(f"{what}: the saved chain is {text}, here it is {recipe.text}. Build the same chain.")
+    values: dict[str, Any] = {}
+    for name, value in source.items():
+        if name in ("params", "param_names", "steps", "chain"):
+            continue
+        current = group.get(name)
+        value = unsaved(what, name, value, current, plateaus) if name in recipe.defaults else copy.deepcopy(value)
+        values[name] = tuple(value) if isinstance(current, tuple) and isinstance(value, list) else copy.copy(value)
+    return values
