@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from steepest.checks import Range, range_of
 from steepest.engines.arrays import ArrayEngine
-from steepest.engines.execute import Job, Skipped, execute, tensor_values
+from steepest.engines.execute import Job, Share, Skipped, execute, tensor_values
 from steepest.engines.source import source
 from steepest.engines.tensors import Bound, Engine, Tensor
 from steepest.language.expression import Rate
@@ -60,7 +60,7 @@ class Stepper:
     """Keeps tensors, their chains and histories; `step` runs one step on the gradients in their buffers.
 
     ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``; ``fallback`` is the
-    array engine of the tensors' framework.
+    array engine of the tensors' framework; ``share`` joins the sums of tensors that other processes have parts of.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Stepper:
         chains: Sequence[Chain],
         engine: str = "auto",
         fallback: Engine | None = None,
+        share: Share | None = None,
     ) -> None:
         if engine not in ("auto", "cpu", "arrays"):
             raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
@@ -76,6 +77,7 @@ class Stepper:
         self.tensors = [t for group in groups for t in group]
         self.engine = engine
         self.fallback = fallback or _ARRAYS
+        self.share = share
         self.steps = 0
         self.measured: dict[str, Any] = {}
         self.set_chains(chains)
@@ -182,7 +184,7 @@ class Stepper:
                 if absent != self._absent:
                     self._sort(absent)
             jobs = self._jobs(addresses)
-            execute([job for job, _ in jobs])
+            execute([job for job, _ in jobs], self.share)
         except Skipped:
             self._withdraw()
             return False
@@ -228,7 +230,16 @@ class Stepper:
                     self._fresh.append((t, started))
                 engine = self._engine_for(own, t)
                 history = tuple(sorted(t.host.items()))
-                key = (number, id(own.programs), _numbers(own), id(engine), t.param.dtype, history)
+                key = (
+                    number,
+                    id(own.programs),
+                    _numbers(own),
+                    id(engine),
+                    t.param.dtype,
+                    t.cuts,
+                    _reach(own, t),
+                    history,
+                )
                 if key not in found:
                     found[key] = Bucket(number, own, engine, [], dict(t.host), _symbols(own))
                 found[key].tensors.append(t)
@@ -249,8 +260,11 @@ class Stepper:
                 if allowed is not None:
                     value = _scheduled(value(self.steps), allowed, said, self.steps)
                 inputs[symbol] = value
+            first = bucket.tensors[0]
             program = bucket.plan.program(_outcome(bucket.plan, inputs))
-            key = (id(program), id(bucket.engine), bucket.tensors[0].param.dtype)
+            if first.cuts:
+                program = program.spread(_reach(bucket.plan, first))
+            key = (id(program), id(bucket.engine), first.param.dtype, first.cuts)
             grouped.setdefault(key, (program, []))[1].append((bucket, inputs))
         jobs = []
         for key, (program, members) in grouped.items():
@@ -293,6 +307,14 @@ def start_states(tensor: Tensor, own: Plan) -> None:
                 given = dict(own.trace.chain.links[position].values)[value]
                 value = float(given(0)) if callable(given) else float(given)
             tensor.buffers[name] = tensor.allocate(tensor, name, start.copy, value)
+
+
+def _reach(own: Plan, tensor: Tensor) -> Rate:
+    """How slow a barrier may be that this process can't pass alone."""
+    if not tensor.holders():
+        return Rate.MODEL
+    axes = own.program(own.usual).axes
+    return Rate.UNIT if any(tensor.holders(axis) for axis in axes) else Rate.TENSOR
 
 
 def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:

@@ -78,6 +78,13 @@ class _BoundArrays:
     def tensor_reduction(self, index: int) -> NDArray[np.float64]:
         return np.array([float(r[index]) for r in self.reduced])
 
+    def parts(self, index: int) -> list[NDArray[np.float64]]:
+        return [np.array(r[index], dtype=np.float64).reshape(-1) for r in self.reduced]
+
+    def join(self, index: int, totals: list[NDArray[np.float64]]) -> None:
+        for reduced, total in zip(self.reduced, totals, strict=True):
+            reduced[index] = total.reshape(np.shape(reduced[index]))
+
 
 def _argument(arg: Expr, of: Expr, values: dict[int, Any], dtype: np.dtype[Any]) -> Any:
     """A slower value in the type in which it meets an element."""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from steepest.engines import cache as files
 from steepest.engines.source import source, storage_of
 from steepest.engines.tensors import Tensor
+from steepest.language.operations import REDUCTIONS
 from steepest.plan.plan import Plan, Program
 
 __all__ = ["CpuEngine", "Gatherer", "number_of_threads"]
@@ -97,7 +98,8 @@ class _BoundCpu:
         nodes = program.graph.nodes
         kinds = [(i, nodes[i].rate) for one in program.passes for i in one.reductions]
         self.slots = {i: s for s, i in enumerate(i for i, rate in kinds if rate.word != "unit")}
-        unit_slots = sum(rate.word == "unit" for _, rate in kinds)
+        self.unit_slots = {i: s for s, i in enumerate(i for i, rate in kinds if rate.word == "unit")}
+        unit_slots = len(self.unit_slots)
         self.partials = np.zeros((max(1, len(self.rows)), max(1, len(self.slots))))
         total_units = sum(count for count, _ in units) if unit_slots else 1
         self.units = np.zeros((max(1, total_units), max(1, unit_slots)))
@@ -159,6 +161,25 @@ class _BoundCpu:
     def tensor_reduction(self, index: int) -> NDArray[np.float64]:
         pieces = itertools.pairwise(self.first_row.tolist())
         return np.array([self._combined(index, self.partials[lo:hi]) for lo, hi in pieces])
+
+    def parts(self, index: int) -> list[NDArray[np.float64]]:
+        if index in self.slots:
+            return list(self.tensor_reduction(index).reshape(-1, 1))
+        neutral = REDUCTIONS[self.program.graph.nodes[index].op]
+        starts = zip(self.tensors, self.first_unit.tolist(), strict=True)
+        column = self.units[:, self.unit_slots[index]]
+        return [column[at : at + t.units()].copy() if t.param.size else np.full(t.units(), neutral) for t, at in starts]
+
+    def join(self, index: int, totals: list[NDArray[np.float64]]) -> None:
+        neutral = REDUCTIONS[self.program.graph.nodes[index].op]
+        for i, (tensor, total) in enumerate(zip(self.tensors, totals, strict=True)):
+            first, last = self.first_row[i], self.first_row[i + 1]
+            if index in self.slots:
+                self.partials[first:last, self.slots[index]] = neutral
+                self.partials[first:last, self.slots[index]][:1] = total
+            elif tensor.param.size:
+                at = self.first_unit[i]
+                self.units[at : at + len(total), self.unit_slots[index]] = total
 
 
 def _segment_length(rest: list[tuple[int, int, int, int]]) -> int:

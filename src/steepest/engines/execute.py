@@ -7,20 +7,20 @@ anything runs before every guard of every group is known: an error or a skipped 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steepest.engines.arrays import combine
-from steepest.engines.tensors import Bound
+from steepest.engines.tensors import Bound, Tensor
 from steepest.language.expression import Rate, is_reduction
-from steepest.language.operations import OPERATIONS
+from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Program
 
-__all__ = ["Job", "Skipped", "execute"]
+__all__ = ["Job", "Part", "Share", "Skipped", "execute", "tensor_values"]
 
 
 class Skipped(Exception):  # noqa: N818  # an outcome, not an error
@@ -43,8 +43,25 @@ class Job:
     stage: int = 0
 
 
-def execute(jobs: Sequence[Job]) -> None:
-    """Run all stages of all jobs; raise Skipped or FloatingPointError before the first store if a guard fails."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """This process's part of a reduction, to be joined with those of the processes in each group of ``holders``."""
+
+    op: str
+    holders: tuple[Hashable, ...]
+    value: NDArray[np.float64]
+
+
+Share: TypeAlias = Callable[[Sequence[Part]], Sequence[NDArray[np.float64]]]
+"""Joins parts over processes: the totals, part by part."""
+
+
+def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
+    """Run all stages of all jobs; raise Skipped or FloatingPointError before the first store if a guard fails.
+
+    ``share`` joins the sums of tensors that other processes have parts of: it is called once after every round of stages
+    that sums something up, with all of them.
+    """
     for job in jobs:
         _start(job)
     shared = _shared(jobs) if any(any(job.program.model_reductions) for job in jobs) else {}
@@ -53,19 +70,26 @@ def execute(jobs: Sequence[Job]) -> None:
     guards_open = any(job.program.guards for job in jobs)
     if shared and len(jobs) > 1:
         _check_order(jobs, shared)
+    name_of = {member: name for name, members in shared.items() for member in members}
     while any(job.stage < len(job.program.stages) for job in jobs):
+        ran: list[tuple[int, int]] = []
+        partials: list[_Partial] = []
         for number, job in enumerate(jobs):
             if not _ready(job.program, number, job.stage, shared, missing):
                 continue
             if guards_open and job.program.stage_stores[job.stage]:
                 continue
-            partial = job.bound.run(job.stage, job.scalars)
+            ops = job.program.graph.nodes
+            found = job.bound.run(job.stage, job.scalars)
+            first = job.bound.tensors[0]
+            partials += [(name_of[number, i], ops[i].op, first, value) for i, value in found.items()]
+            ran.append((number, job.stage))
             job.stage += 1
-            for index, value in partial.items():
-                name = next(n for n, members in shared.items() if (number, index) in members)
-                op = job.program.graph.nodes[index].op
-                totals[name] = combine(op, totals[name], value) if name in totals else value
-                missing[name] -= 1
+        for name, op, value in _joined([(jobs[number], stage) for number, stage in ran], partials, share):
+            totals[name] = combine(op, totals[name], value) if name in totals else value
+        for number, stage in ran:
+            for index in jobs[number].program.model_reductions[stage]:
+                missing[name_of[number, index]] -= 1
         for name, members in shared.items():
             if missing[name] == 0:
                 for number, index in members:
@@ -77,6 +101,48 @@ def execute(jobs: Sequence[Job]) -> None:
         if guards_open and not any(missing[n] for n in _guarding(jobs, shared)):
             _check_guards(jobs)
             guards_open = False
+
+
+_Partial: TypeAlias = tuple[str, str, Tensor, float]
+"""A part of a MODEL reduction: its name over all groups, its operation, the first tensor of the job, and the number."""
+
+
+def _joined(
+    ran: Sequence[tuple[Job, int]], partials: Sequence[_Partial], share: Share | None
+) -> list[tuple[str, str, float]]:
+    """Join what the stages have summed up with other processes, all in one exchange; TENSOR and UNIT sums in place."""
+    if share is None:
+        return [(name, op, value) for name, op, _, value in partials]
+    model: dict[tuple[str, str, tuple[Hashable, ...]], tuple[int, float]] = {}
+    for name, op, first, partial in partials:
+        key = (name, op, first.holders())
+        place, known = model.get(key, (first.index, REDUCTIONS[op]))
+        model[key] = min(place, first.index), combine(op, known, partial)
+    parts: dict[tuple[Any, ...], Part] = {}
+    for (name, op, holders), (place, known) in model.items():
+        if holders:
+            parts[0, name, place] = Part(op, holders, np.array([known]))
+    local: list[tuple[Job, int, list[NDArray[np.float64]]]] = []
+    for job, stage in ran:
+        for index in job.program.reductions[stage] if job.bound.tensors[0].cuts else ():
+            node = job.program.graph.nodes[index]
+            if node.rate == Rate.MODEL:
+                continue
+            values = job.bound.parts(index)
+            local.append((job, index, values))
+            for tensor, value in zip(job.bound.tensors, values, strict=True):
+                holders = tensor.holders(node.value if node.rate == Rate.UNIT else None)
+                if holders:
+                    parts[1, tensor.index, index] = Part(node.op, holders, value)
+    places = sorted(parts)  # the same in every process, whatever its engines
+    totals = dict(zip(places, share([parts[place] for place in places]) if places else (), strict=True))
+    for job, index, values in local:
+        own = zip(job.bound.tensors, values, strict=True)
+        job.bound.join(index, [totals.get((1, t.index, index), value) for t, value in own])
+    return [
+        (name, op, float(totals[0, name, place][0]) if holders else known)
+        for (name, op, holders), (place, known) in model.items()
+    ]
 
 
 def _check_order(jobs: Sequence[Job], shared: dict[str, set[tuple[int, int]]]) -> None:

@@ -29,8 +29,8 @@ class Tensor:
     """One parameter with everything that belongs to it, or this process's part of it.
 
     ``buffers`` holds ``param``, ``grad`` (set anew at every step) and the states, all arrays of one framework; ``host`` the
-    step count and the host states, by name. ``shape`` is the whole parameter's. ``allocate`` makes a state. ``shared`` names
-    the processes that hold the other parts: those whose sums make a tensor's, and those whose sums make a unit's.
+    step count and the host states, by name. ``shape`` is the whole parameter's. ``allocate`` makes a state. ``cuts`` tells
+    who holds the other parts: groups of processes, each with the dimension along which the parameter is cut among them.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tensor:
     host: dict[str, float] = field(default_factory=dict)
     allocate: Callable[[Tensor, str, bool, float], Any] = like_param
     shape: tuple[int, ...] = ()
-    shared: tuple[Hashable, Hashable] = ((), ())
+    cuts: tuple[tuple[Hashable, int], ...] = ()
 
     def __post_init__(self) -> None:
         self.shape = self.shape or tuple(self.param.shape)
@@ -47,6 +47,16 @@ class Tensor:
     @property
     def param(self) -> Any:
         return self.buffers["param"]
+
+    def holders(self, unit_axis: int | None = None) -> tuple[Hashable, ...]:
+        """The groups of processes whose sums make one of this tensor's, or one of its units'."""
+        if unit_axis is None or len(self.shape) <= 1:
+            return tuple(group for group, _ in self.cuts)
+        return tuple(group for group, dim in self.cuts if dim != unit_axis % len(self.shape))
+
+    def units(self) -> int:
+        """How many units along dimension 0 this process has a part of: one of a tensor of at most one dimension."""
+        return int(self.param.shape[0]) if len(self.shape) > 1 else 1
 
 
 class Bound(Protocol):
@@ -62,6 +72,12 @@ class Bound(Protocol):
 
     def tensor_reduction(self, index: int) -> NDArray[np.float64]:
         """The value of a TENSOR reduction for every tensor, after its stage has run."""
+
+    def parts(self, index: int) -> list[NDArray[np.float64]]:
+        """A TENSOR or UNIT reduction of every tensor, after its stage has run: one number, or one for each unit."""
+
+    def join(self, index: int, totals: list[NDArray[np.float64]]) -> None:
+        """Put what the parts of all processes come to in the place of this one's."""
 
 
 class Engine(Protocol):

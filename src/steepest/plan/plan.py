@@ -9,7 +9,7 @@ stops everything. So passes are grouped: `stages` are split at MODEL barriers, t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from steepest.language.expression import Expr, Graph, Rate, is_reduction
@@ -63,7 +63,8 @@ class HostCode:
 class Program:
     """The passes for one outcome of the STEP conditions.
 
-    ``stored_at`` maps a buffer to the pass that stores it. ``keys`` names each MODEL reduction across chains.
+    ``stored_at`` maps a buffer to the pass that stores it. Barriers up to the rate of ``reach`` end a stage: MODEL ones, and
+    those of TENSOR and UNIT too where other processes hold the rest of a tensor, so that its sums can be joined in between.
     """
 
     graph: Graph
@@ -73,6 +74,17 @@ class Program:
     guards: tuple[Guard, ...]
     passes: tuple[Pass, ...]
     stored_at: dict[str, int]
+    reach: Rate = Rate.MODEL
+
+    def spread(self, reach: Rate) -> Program:
+        """The same passes, with a stage for every barrier up to that rate."""
+        if reach not in self._spread:
+            self._spread[reach] = replace(self, reach=reach)
+        return self._spread[reach]
+
+    @cached_property
+    def _spread(self) -> dict[Rate, Program]:
+        return {self.reach: self}
 
     @cached_property
     def stages(self) -> tuple[tuple[Segment, ...], ...]:
@@ -81,12 +93,12 @@ class Program:
         group: list[int] = []
         for number, one in enumerate(self.passes):
             group.append(number)
-            if one.barrier == Rate.UNIT:
+            if one.barrier == Rate.UNIT and self.reach < Rate.UNIT:
                 continue
             by_unit = any(self._knows_units(self.passes[i]) for i in group)
             stages[-1].append(Segment(tuple(group), by_unit))
             group = []
-            if one.barrier == Rate.MODEL:
+            if one.barrier <= self.reach:
                 stages.append([])
         return tuple(tuple(stage) for stage in stages if stage)
 
@@ -166,8 +178,13 @@ class Program:
     def model_reductions(self) -> tuple[tuple[int, ...], ...]:
         """The MODEL reductions that each stage completes."""
         nodes = self.graph.nodes
+        return tuple(tuple(i for i in found if nodes[i].rate == Rate.MODEL) for found in self.reductions)
+
+    @cached_property
+    def reductions(self) -> tuple[tuple[int, ...], ...]:
+        """All reductions that each stage completes."""
         return tuple(
-            tuple(i for s in stage for p in s.passes for i in self.passes[p].reductions if nodes[i].rate == Rate.MODEL)
+            tuple(i for segment in stage for p in segment.passes for i in self.passes[p].reductions)
             for stage in self.stages
         )
 

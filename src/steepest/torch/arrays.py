@@ -142,6 +142,20 @@ class _BoundForeach:
                 found[one.positions] = _read(one.reduced[index])
         return found
 
+    def parts(self, index: int) -> list[NDArray[np.float64]]:
+        if self.program.graph.nodes[index].rate == Rate.TENSOR:
+            return list(self.tensor_reduction(index).reshape(-1, 1))
+        found = {p: v for one in self.sets for p, v in zip(one.positions, one.reduced[index], strict=True)}
+        return [found[p].detach().cpu().double().numpy().reshape(-1) for p in range(len(self.tensors))]
+
+    def join(self, index: int, totals: list[NDArray[np.float64]]) -> None:
+        for one in self.sets:
+            own = [torch.from_numpy(totals[p]).to(one.wide).to(one.device) for p in one.positions]
+            if self.program.graph.nodes[index].rate == Rate.TENSOR:
+                one.reduced[index] = torch.cat(own)
+            else:
+                one.reduced[index] = [t.view(v.shape) for t, v in zip(own, one.reduced[index], strict=True)]
+
 
 def _read(vector: torch.Tensor) -> list[float]:
     """On the host. Subclasses around other tensors have no ``tolist``."""

@@ -20,7 +20,7 @@ from steepest.language.expression import Rate, is_reduction
 from steepest.plan.plan import Plan
 from steepest.stepping import Stepper, start_states
 from steepest.torch.held import Held, buffer_of, effective_strides, extent
-from steepest.torch.sharding import check_placements, is_sharded, local_part
+from steepest.torch.sharding import check_placements, is_sharded, layout_of, local_part
 
 __all__ = ["Alike", "Regular", "looked_at", "sparse_rows"]
 
@@ -58,7 +58,9 @@ class Regular:
         self.present = [h.tensor.index for h in held if h.tensor.index not in without]
         self.absent = absent
         params = [held[i].param for i in self.present]
-        self.usable = not any(is_sharded(p) for p in params)
+        self.sharded = any(map(is_sharded, params))
+        self.placements = [layout_of(p) for p in params] if self.sharded else []
+        params = [local_part(p) for p in params] if self.sharded else params
         self.strides = [p.stride() for p in params]
         self.shapes = [p.shape for p in params]
         self.complex = any(p.is_complex() for p in params)
@@ -71,9 +73,13 @@ class Regular:
 
     def __call__(self, grads: list[Any]) -> NDArray[np.int64] | None:
         """The addresses by index, or None if any gradient needs a closer look."""
-        if not self.usable or any(grads[i] is not None for i in self.absent):
+        if any(grads[i] is not None for i in self.absent):
             return None
         seen = [grads[i] for i in self.present] if self.absent else grads
+        if self.sharded:
+            if any(g is None or layout_of(g) != own for g, own in zip(seen, self.placements, strict=True)):
+                return None
+            seen = [*map(local_part, seen)]
         try:
             if not self.alike(seen):
                 return None

@@ -17,7 +17,7 @@ import torch
 
 from steepest.collect import check_memory
 from steepest.engines.tensors import Tensor
-from steepest.torch.sharding import local_part, placed_as, shared_by
+from steepest.torch.sharding import cuts_of, local_part, placed_as
 
 __all__ = ["Held", "buffer_of", "check_apart", "effective_strides", "extent"]
 
@@ -39,7 +39,9 @@ class Held:
         self.param = param
         self.states: dict[str, torch.Tensor] = {}
         self.numbers: dict[str, tuple[torch.Tensor, float]] = {}
-        self.tensor = Tensor(name, 0, {"param": buffer_of(param)}, allocate=self._allocate, shared=shared_by(param))
+        self.tensor = Tensor(
+            name, 0, {"param": buffer_of(param)}, allocate=self._allocate, cuts=cuts_of(what, name, param)
+        )
         self.tensor.shape = tuple(param.shape)
 
     @property

@@ -25,10 +25,10 @@ from steepest.torch.arrays import ForeachEngine
 from steepest.torch.gradients import Alike, Regular, looked_at, sparse_rows
 from steepest.torch.groups import Recipe, chain_of, check_values, form_of, recipe_of_chain
 from steepest.torch.held import Held, check_apart
+from steepest.torch.sharding import is_sharded, pointers_of, share
 
 __all__ = ["Optimizer"]
 
-_pointer = torch.Tensor.data_ptr
 _FOREACH = ForeachEngine()
 
 
@@ -82,6 +82,7 @@ class Optimizer(torch.optim.Optimizer):
         self._params: list[torch.Tensor] = []
         self._rows: list[list[torch.Tensor]] = []
         self._pointers: list[int] = []
+        self._sharded = False
         self._same_layout = Alike(_always)
         self._forms: list[Any] = []
         self._regular: Regular | None = None
@@ -154,7 +155,7 @@ class Optimizer(torch.optim.Optimizer):
         chains = self._chains()
         for index, one in enumerate(held):
             one.tensor.index = index
-        stepper = Stepper([[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH)
+        stepper = Stepper([[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH, share)
         stepper.steps = self.steps
         self._stepper, self._held, self._params = stepper, held, [one.param for one in held]
         self._rows = [[one.param for one in row] for row in groups]
@@ -164,7 +165,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _remember_memory(self) -> None:
         """What the next step must find: the parameters where they are and as they are laid out now."""
-        self._pointers = [*map(_pointer, self._params)]
+        self._sharded = any(map(is_sharded, self._params))
+        self._pointers = pointers_of(self._params, self._sharded)
         shapes, strides = [p.shape for p in self._params], [p.stride() for p in self._params]
         types = [p.dtype for p in self._params]
 
@@ -240,7 +242,7 @@ class Optimizer(torch.optim.Optimizer):
         stepper = self._stepper
         if self._shown:
             self._take_over(stepper)
-        if [*map(_pointer, self._params)] != self._pointers or not self._same_layout(self._params):
+        if pointers_of(self._params, self._sharded) != self._pointers or not self._same_layout(self._params):
             what = type(self).__name__
             stepper.forget_layout()
             for held in self._held:

@@ -1,18 +1,30 @@
 """Sharded parameters (DTensor): which part of a tensor this process has, and who has the others.
 
 Of a parameter that is sharded over a mesh (FSDP2's ``fully_shard``, tensor parallelism) each process steps its own part.
-Only sums over a whole tensor, a whole unit or the whole model need the others: `reduce` adds the partial sums of all tensors
+Only sums over a whole tensor, a whole unit or the whole model need the others: `share` adds the partial sums of all tensors
 up in one small all-reduce per mesh and barrier. No parameter is ever gathered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import distributed
 
-__all__ = ["check_placements", "is_sharded", "local_part", "placed_as", "shared_by"]
+from steepest.engines.execute import Part
+
+__all__ = ["check_placements", "cuts_of", "is_sharded", "layout_of", "local_part", "placed_as", "pointers_of", "share"]
+
+
+class _Holders(NamedTuple):
+    """A group of processes that hold the parts of a tensor, and where they exchange numbers."""
+
+    group: Any
+    device_type: str
 
 
 def is_sharded(tensor: Any) -> bool:
@@ -28,25 +40,83 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to_local()  # type: ignore[attr-defined,no-any-return]  # a DTensor's
 
 
-def shared_by(param: torch.Tensor) -> tuple[Hashable, Hashable]:
-    """Who has the other parts of this tensor, and of this tensor's units: the mesh dimensions along which it is cut."""
-    return (), ()
+def pointers_of(tensors: Sequence[torch.Tensor], sharded: bool) -> list[int]:
+    """Where the tensors, or this process's parts of them, begin in memory."""
+    return [*map(torch.Tensor.data_ptr, map(local_part, tensors) if sharded else tensors)]
+
+
+def cuts_of(what: str, name: str, param: torch.Tensor) -> tuple[tuple[Hashable, int], ...]:
+    """Who holds the other parts of a parameter: a group of processes for each mesh dimension that it is cut over, with the
+    tensor's dimension that is cut."""
+    layout = layout_of(param)
+    if layout is None:
+        return ()
+    mesh, placements = layout
+    partial = [p for p in placements if p.is_partial()]
+    if partial:
+        raise TypeError(
+            f"{what}: parameter {name!r} has the placement {partial[0]}, allowed are Shard and Replicate: a partial sum is no "
+            f"weight yet. Redistribute it."
+        )
+    return tuple(
+        (_Holders(mesh.get_group(n), mesh.device_type), p.dim) for n, p in enumerate(placements) if p.is_shard()
+    )
 
 
 def check_placements(what: str, name: str, param: torch.Tensor, grad: torch.Tensor) -> None:
     """Raise unless a gradient is cut as its parameter is."""
     if is_sharded(param) != is_sharded(grad):
         raise TypeError(
-            f"{what}: parameter {name!r} is {type(param).__name__}, its gradient {type(grad).__name__}. Both "
-            f"or none must be sharded."
+            f"{what}: parameter {name!r} is a {type(param).__name__}, its gradient a {type(grad).__name__}. Both or none must be "
+            f"sharded."
+        )
+    given, allowed = layout_of(grad), layout_of(param)
+    if given is not None and allowed is not None and given != allowed:
+        raise TypeError(
+            f"{what}: the gradient of {name!r} has the placements {given[1]}, allowed are its parameter's, {allowed[1]}. "
+            f"Redistribute it: grad.redistribute(placements=param.placements)."
         )
 
 
 def placed_as(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, cut as another one is; one that is cut already as it is."""
-    if not is_sharded(like) or is_sharded(value):
+    """A whole tensor, cut as another one is; one that is cut already, cut anew where it differs."""
+    layout = layout_of(like)
+    if layout is None:
         return value
+    mesh, placements = layout
+    if is_sharded(value):
+        cut: Any = value
+        return value if layout_of(value) == layout_of(like) else cut.redistribute(mesh, placements)
     from torch.distributed.tensor import distribute_tensor
 
-    mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]  # a DTensor's
     return distribute_tensor(value.to(like.device), mesh, placements, src_data_rank=None)
+
+
+def share(parts: Sequence[Part]) -> list[NDArray[np.float64]]:
+    """Join parts over processes: one all-reduce for all sums of the same groups, and one for all maxima."""
+    found: list[NDArray[np.float64]] = [part.value for part in parts]
+    together: dict[tuple[Hashable, ...], list[int]] = {}
+    for number, part in enumerate(parts):
+        together.setdefault((part.op, *part.holders), []).append(number)
+    for numbers in together.values():
+        first = parts[numbers[0]]
+        joined = torch.from_numpy(np.concatenate([parts[n].value for n in numbers]))
+        for holders in first.holders:
+            assert isinstance(holders, _Holders)
+            joined = _all_reduce(joined, first.op, holders)
+        sizes = np.cumsum([len(parts[n].value) for n in numbers])[:-1]
+        for n, total in zip(numbers, np.split(joined.numpy(), sizes), strict=True):
+            found[n] = total
+    return found
+
+
+def _all_reduce(values: torch.Tensor, op: str, holders: _Holders) -> torch.Tensor:
+    """Summed up, or the largest, over a group of processes."""
+    there = values.to(holders.device_type)
+    distributed.all_reduce(there, distributed.ReduceOp.SUM if op == "sum" else distributed.ReduceOp.MAX, holders.group)
+    return there.to(values.device)
+
+
+def layout_of(tensor: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """A sharded tensor's mesh and placements."""
+    return (tensor.device_mesh, tuple(tensor.placements)) if is_sharded(tensor) else None
