@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import importlib.util
 import inspect
 import math
@@ -24,7 +25,7 @@ import steepest
 from steepest import schedules
 from steepest.checks import unknown_name
 
-__all__ = ["parse", "split_list"]
+__all__ = ["module_of", "parse", "split_list"]
 
 _NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -117,6 +118,24 @@ def load_recipe(path: str, name: str) -> Callable[..., Any]:
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise ValueError(unknown_name(path, "recipe", name, known))
     return getattr(module, name)  # type: ignore[no-any-return]
+
+
+def module_of(name: str, attribute: str) -> Any:
+    """What ``attribute`` is in a user's module: ``package.module``, found from the working folder too, or ``file.py``."""
+    if name.endswith(".py"):
+        file = Path(name)
+        if not file.is_file():
+            raise ValueError(f"{name}:{attribute}: there is no file {name}.")
+        module = _module(file, file.stat().st_mtime_ns)
+    else:
+        sys.path.insert(0, "")
+        try:
+            module = importlib.import_module(name)
+        finally:
+            sys.path.remove("")
+    if not hasattr(module, attribute):
+        raise ValueError(unknown_name(name, "name", attribute, [n for n in vars(module) if not n.startswith("_")]))
+    return getattr(module, attribute)
 
 
 @functools.lru_cache

@@ -1,0 +1,151 @@
+"""What a comparison found out, as plain data: it can be stored as JSON, shown in a terminal or on a page, and judged again.
+
+A `Result` holds, for every workload, an `Entry` for every optimizer on every track. Nothing here is computed: statistics and
+recommendation are functions of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from steepest.workbench.training import Run
+
+__all__ = ["FORMAT", "TRACKS", "Entry", "Facts", "Result", "Track", "Trial", "WorkloadFacts"]
+
+FORMAT = 1
+"""The version of the stored form; another one is refused."""
+
+Track: TypeAlias = Literal["default", "rate", "tuned"]
+TRACKS: tuple[Track, ...] = ("default", "rate", "tuned")
+"""No search; a search of the learning rate; a search of every hyperparameter that the optimizer declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One configuration that a search tried: its values, and the cost of a run for each search seed (infinite: failed)."""
+
+    values: Mapping[str, float | str | bool]
+    costs: tuple[float, ...]
+
+    @property
+    def cost(self) -> float:
+        """The median over the seeds; the upper one of two in the middle, so that one failure of two counts."""
+        return sorted(self.costs)[len(self.costs) // 2] if self.costs else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One optimizer on one track of one workload.
+
+    Attributes
+    ----------
+    optimizer : as the user wrote it.
+    track : see `TRACKS`.
+    values : the hyperparameters that were chosen; empty on the default track.
+    chain : what the planner ran, link by link.
+    python : the line to paste.
+    space : what was searched: a text for each hyperparameter.
+    trials : everything that was tried, in order.
+    edges : hyperparameters whose best value lies at an edge of what was searched, though it was widened.
+    fixed : hyperparameters that stayed at their defaults.
+    runs : the judged runs, one for each seed of the second set.
+    bytes_per_parameter, state_bytes_per_parameter : what a step moves, and what it keeps.
+    """
+
+    workload: str
+    optimizer: str
+    track: Track
+    values: Mapping[str, float | str | bool]
+    chain: str
+    python: str
+    space: Mapping[str, str]
+    trials: tuple[Trial, ...]
+    edges: tuple[str, ...]
+    fixed: tuple[str, ...]
+    runs: tuple[Run, ...]
+    bytes_per_parameter: float
+    state_bytes_per_parameter: float
+
+    @property
+    def costs(self) -> list[float]:
+        return [run.cost for run in self.runs]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """What the pages say of a workload."""
+
+    name: str
+    about: str
+    source: str
+    metric: str
+    higher_is_better: bool
+    steps: int
+    target: float | None
+    failed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How the figures came about: versions, machine, seeds, budget."""
+
+    versions: Mapping[str, str]
+    machine: str
+    command: str
+    started: str
+    seconds: float
+    search_seeds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    trials: int
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole comparison; ``unfinished`` says what an interrupt left undone."""
+
+    facts: Facts
+    workloads: tuple[WorkloadFacts, ...]
+    entries: tuple[Entry, ...]
+    unfinished: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """One text; numbers that are not finite as Python's JSON writes them (Infinity, NaN)."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        """What `to_json` gave. Raises ValueError for anything else."""
+        try:
+            data = json.loads(text)
+            form = data.pop("format", None) if isinstance(data, dict) else None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"these are no results of steepest compare: {error}.") from None
+        if form != FORMAT:
+            raise ValueError(
+                f"these results have the format {form!r}, allowed is {FORMAT}. Compare anew with this version."
+            )
+        try:
+            return cls(
+                _facts(data["facts"]),
+                tuple(WorkloadFacts(**w) for w in data["workloads"]),
+                tuple(_entry(e) for e in data["entries"]),
+                tuple(data["unfinished"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"these are no results of steepest compare: {error!r} is missing or of another kind."
+            ) from None
+
+
+def _facts(data: dict[str, Any]) -> Facts:
+    return Facts(**{**data, "search_seeds": tuple(data["search_seeds"]), "seeds": tuple(data["seeds"])})
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    trials = tuple(Trial(t["values"], tuple(t["costs"])) for t in data["trials"])
+    lists = {"edges": tuple(data["edges"]), "fixed": tuple(data["fixed"]), "trials": trials}
+    return Entry(**{**data, **lists, "runs": tuple(map(Run.from_json, data["runs"]))})

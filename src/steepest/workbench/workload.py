@@ -1,0 +1,187 @@
+"""A workload: a piece of real work that optimizers are compared on, the library's own or a user's.
+
+A workload is what stays the same for every optimizer: the data and their split, the initial weights and the order of the
+batches for each seed, the number of steps, how good a result is and when a run has failed. It is a function of a seed that
+returns a `Task`, with a few facts beside it:
+
+    import torch, steepest.workbench as wb
+
+    @wb.workload(steps=300, metric="loss")
+    def circles(seed):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+        def loss(step):
+            x, y = batch(seed, step)
+            return torch.nn.functional.mse_loss(model(x), y)
+        def evaluate(part):
+            x, y = parts[part]
+            return {"loss": float(torch.nn.functional.mse_loss(model(x), y))}
+        return wb.TorchTask(model, loss, evaluate)
+
+``steepest compare --workload my_project.train:circles`` runs it. Knows no protocol and no optimizer.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from steepest.checks import Count, check_value, unknown_name
+
+__all__ = ["ArrayTask", "Task", "TorchTask", "Workload", "find", "workload"]
+
+PARTS = ("validation", "test")
+
+
+class Task(Protocol):
+    """One run's model and data, made for a seed; the optimizer steps ``params``."""
+
+    params: Mapping[str, Any]
+
+    def gradients(self, step: int) -> tuple[float, Mapping[str, Any] | None]:
+        """Compute the gradients of step ``step`` (from 0) on its batch: the loss, and the gradients by name, or None where
+        they lie in the parameters (torch)."""
+
+    def evaluate(self, part: str) -> Mapping[str, float]:
+        """Measures on the ``"validation"`` or ``"test"`` part, the workload's metric among them."""
+
+
+@dataclass(slots=True)
+class ArrayTask:
+    """A task on NumPy arrays: ``loss_and_gradients(step)`` returns the loss and a gradient for every parameter by name."""
+
+    params: Mapping[str, Any]
+    loss_and_gradients: Callable[[int], tuple[float, Mapping[str, Any]]]
+    evaluation: Callable[[str], Mapping[str, float]]
+
+    def gradients(self, step: int) -> tuple[float, Mapping[str, Any]]:
+        return self.loss_and_gradients(step)
+
+    def evaluate(self, part: str) -> Mapping[str, float]:
+        return self.evaluation(part)
+
+
+class TorchTask:
+    """A task on a torch model: ``loss(step)`` returns the loss of the step's batch, a tensor to call ``backward`` on."""
+
+    def __init__(self, model: Any, loss: Callable[[int], Any], evaluate: Callable[[str], Mapping[str, float]]) -> None:
+        self.model, self.loss, self.evaluation = model, loss, evaluate
+        self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def gradients(self, step: int) -> tuple[float, None]:
+        self.model.train()
+        for p in self.params.values():
+            p.grad = None
+        loss = self.loss(step)
+        loss.backward()
+        return float(loss.detach()), None
+
+    def evaluate(self, part: str) -> Mapping[str, float]:
+        import torch
+
+        self.model.eval()
+        with torch.no_grad():
+            return self.evaluation(part)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A piece of work, and what a comparison must know of it.
+
+    Attributes
+    ----------
+    name : how the command line calls it.
+    start : makes the task of a seed: the same weights and batches for every optimizer.
+    steps : the budget of a run, >= 1.
+    metric : the measure that decides, among those that ``evaluate`` returns.
+    higher_is_better : whether a larger value of it is better.
+    failed : a value of the metric from which on a run has failed; a run whose loss is not finite has failed anyway.
+    target : a value worth reaching; None where there is none.
+    rates : the learning rate from which a search starts, by optimizer, where it is known from experience.
+    about : one line on data, model and batch size.
+    source : where the data come from, with their licence.
+    seconds : how long a run takes on one core, roughly; None where it is not known.
+    """
+
+    name: str
+    start: Callable[[int], Task]
+    steps: int
+    metric: str = "loss"
+    higher_is_better: bool = False
+    failed: float = math.inf
+    target: float | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    about: str = ""
+    source: str = ""
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_value(f"workload {self.name}", "steps", self.steps, Count)
+
+    def with_steps(self, steps: int) -> Workload:
+        """The same work with another budget."""
+        return replace(self, steps=steps)
+
+    def cost(self, value: float) -> float:
+        """The metric turned so that lower is better; infinite where it is not a number or says that the run has failed."""
+        turned, limit = (-value, -self.failed) if self.higher_is_better else (value, self.failed)
+        if not math.isfinite(value) or (math.isfinite(self.failed) and turned >= limit):
+            return math.inf
+        return turned
+
+
+def workload(**facts: Any) -> Callable[[Callable[[int], Task]], Workload]:
+    """Make a `Workload` of a function of a seed; its name and docstring are the workload's."""
+
+    def decorate(start: Callable[[int], Task]) -> Workload:
+        said = (inspect.getdoc(start) or "").split("\n\n")[0]
+        given = {"name": start.__name__.replace("_", "-"), "about": said, **facts}
+        return Workload(start=start, **given)
+
+    return decorate
+
+
+BUILT_IN = {
+    "digits-mlp": "digits_mlp:digits_mlp",
+    "quadratics": "quadratics:quadratics",
+    "mnist-cnn": "mnist_cnn:mnist_cnn",
+    "unicode-bow": "unicode_bow:unicode_bow",
+    "rnn-memory": "rnn_memory:rnn_memory",
+    "char-gpt": "char_gpt:char_gpt",
+    "char-gpt-post-norm": "char_gpt:char_gpt_post_norm",
+    "autoencoder": "autoencoder:autoencoder",
+    "diamonds": "diamonds:diamonds",
+    "diamonds-large-batch": "diamonds:diamonds_large_batch",
+}
+"""The library's workloads: where in steepest.workbench.workloads each is defined. Imported when it is asked for."""
+
+
+@functools.cache
+def find(name: str) -> Workload:
+    """A workload by its name, or a user's by ``module:name`` or ``file.py:name``.
+
+    Raises ValueError for an unknown name; what the user's module raises on import passes, with a note that says where.
+    """
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found = getattr(importlib.import_module(f"steepest.workbench.workloads.{module}"), attribute)
+        return _checked(name, found)
+    module, colon, attribute = name.rpartition(":")
+    if not colon:
+        raise ValueError(unknown_name("workload", "name", name, [*BUILT_IN, "module:name"]))
+    from steepest.workbench.parse import module_of
+
+    return _checked(name, module_of(module, attribute))
+
+
+def _checked(name: str, found: Any) -> Workload:
+    made = found() if inspect.isclass(found) or (callable(found) and not isinstance(found, Workload)) else found
+    if not isinstance(made, Workload):
+        raise TypeError(
+            f"workload {name}: it is {type(made).__name__}, allowed is a Workload: a function of a seed under @workload(steps=…)."
+        )
+    return made if name in BUILT_IN else replace(made, name=name)
