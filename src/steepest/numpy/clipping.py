@@ -1,8 +1,12 @@
-"""Clipping in place, for those who want it apart from the step: a chain whose last rule writes the update back."""
+"""Clipping in place, for those who want it apart from the step: a chain whose last rule writes the update back.
+
+The chains (`written_back`, `with_total`) and the check of an axis serve every front end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,13 +21,39 @@ from steepest.language.rule import Chain, chain, measure, rule, zeros
 from steepest.numpy.optimizer import Gradients
 from steepest.stepping import Stepper
 
-__all__ = ["adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
+__all__ = ["adaptive_clip_grad_", "check_axis", "clip_grad_norm_", "clip_grad_value_", "with_total", "written_back"]
 
 
 @rule(clipped=zeros)
 def _write_back(param: Any, update: Any, state: Any) -> Any:
     state.clipped = update
     return param
+
+
+def written_back(clip: Chain) -> Chain:
+    """A clip whose result is stored in ``clipped``, which a front end lays where the gradient is; weights stay."""
+    return chain(clip, _write_back())
+
+
+def with_total(norm_type: float, clip: Chain | None = None) -> Chain:
+    """A clip, if any, after the measurement ``total``: the norm of all gradients before it."""
+    return _total(norm_type) if clip is None else chain(_total(norm_type), clip)
+
+
+@cache  # a plan is known by the functions in its chain
+def _total(norm_type: float) -> Chain:
+    return measure(total=lambda update: norm(update, per="model", order=norm_type))
+
+
+def check_axis(what: str, tensors: Sequence[Tensor], axis: int) -> None:
+    """Raise where ``axis`` is no dimension of a parameter that has two or more."""
+    for t in tensors:
+        dimensions = len(t.shape)
+        allowed = Range(-dimensions, dimensions - 1, whole=True)
+        if dimensions > 1 and axis not in allowed:
+            raise ValueError(
+                f"{what}: axis is {axis!r}, allowed is {allowed}. Parameter {t.name!r} has {dimensions} dimensions."
+            )
 
 
 def _clip_in_place(what: str, row: list[Tensor], grads: Gradients, clip: Chain) -> dict[str, Any]:
@@ -41,7 +71,7 @@ def _clip_in_place(what: str, row: list[Tensor], grads: Gradients, clip: Chain) 
         same = g.strides == t.param.strides
         t.buffers["clipped"] = g if same else np.empty_like(t.param)
         held.append(g if same else _laid_out(g, t.param))
-    stepper = Stepper([row], [chain(clip, _write_back())], "auto")
+    stepper = Stepper([row], [written_back(clip)], "auto")
     stepper.step(held)
     for g, t in zip(checked, row, strict=True):
         if g is not None and t.buffers["clipped"] is not g:
@@ -78,9 +108,8 @@ def clip_grad_norm_(
     array([0.6, 0.8])
     """
     clip = rules.clip_by_global_norm(max_norm, norm_type, "error" if error_if_nonfinite else "propagate")
-    total = measure(total=lambda update: norm(update, per="model", order=norm_type))
     row = tensors_of("clip_grad_norm_", [_standing_in(grads)])[0]
-    return float(_clip_in_place("clip_grad_norm_", row, grads, chain(total, clip)).get("total", 0.0))
+    return float(_clip_in_place("clip_grad_norm_", row, grads, with_total(norm_type, clip)).get("total", 0.0))
 
 
 def clip_grad_value_(grads: Gradients, low: float, high: float) -> None:
@@ -106,11 +135,5 @@ def adaptive_clip_grad_(
     """
     clip = rules.adaptive_grad_clip(clipping, eps, axis)
     row = tensors_of("adaptive_clip_grad_", [params])[0]
-    for t in row:
-        dimensions = t.param.ndim
-        allowed = Range(-dimensions, dimensions - 1, whole=True)
-        if dimensions > 1 and axis not in allowed:
-            raise ValueError(
-                f"adaptive_clip_grad_: axis is {axis!r}, allowed is {allowed}. Parameter {t.name!r} has {dimensions} dimensions."
-            )
+    check_axis("adaptive_clip_grad_", row, axis)
     _clip_in_place("adaptive_clip_grad_", row, grads, clip)

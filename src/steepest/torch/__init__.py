@@ -6,6 +6,7 @@
 The named classes take the arguments of torch's class of the same rule; `Optimizer` takes any chain.
 """
 
+from steepest.torch.clipping import adaptive_clip_grad_, clip_grad_norm_, clip_grad_value_
 from steepest.torch.named import (
     LAMB,
     LARS,
@@ -25,5 +26,5 @@ from steepest.torch.optimizer import Optimizer
 
 __all__ = [
     "LAMB", "LARS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Lookahead", "NAdam", "Optimizer",
-    "RAdam", "RMSprop",
+    "RAdam", "RMSprop", "adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_",
 ]  # fmt: skip
