@@ -83,7 +83,7 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
         ("adam(eps=1 / 0)", "'1 / 0' at character 10 of 'adam(eps=1 / 0)': division by zero."),
         ("adam(lr=-1)", "adam: lr is -1, allowed is [0, inf)."),
         ("adam(betas=(0.9, 1.0))", "adam: betas[1] is 1.0, allowed is [0, 1). At 1 the average never forgets its start."),
-        ("adam(lrr=1)", "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, eps, lr, maximize, weight_decay."),
+        ("adam(lrr=1)", "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, decoupled_weight_decay, eps, lr, maximize, weight_decay."),
         ("only()", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
         ("no_such.py:f", "no_such.py:f: there is no file no_such.py."),
     ],

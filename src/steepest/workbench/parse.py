@@ -16,7 +16,8 @@ import inspect
 import math
 import operator
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ import steepest
 from steepest import schedules
 from steepest.checks import unknown_name
 
-__all__ = ["module_of", "parse", "split_list"]
+__all__ = ["Reading", "module_of", "parse", "read", "split_list"]
 
 _NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -39,7 +40,16 @@ _WRAPPERS = {"lookahead", "ema"}
 _RESTRICTIONS = {"only": steepest.only, "exclude": steepest.exclude}
 
 
-def parse(text: str, variables: Mapping[str, float] | None = None) -> steepest.Chain:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A chain, the Python expression that makes it, and the recipes it names with the arguments that it gives them."""
+
+    chain: steepest.Chain
+    python: str
+    recipes: tuple[tuple[str, frozenset[str]], ...]
+
+
+def parse(text: str, variables: Mapping[str, Any] | None = None) -> steepest.Chain:
     """The chain that a text describes.
 
     Raises ValueError or TypeError that names the place of the mistake and what is known.
@@ -47,21 +57,46 @@ def parse(text: str, variables: Mapping[str, float] | None = None) -> steepest.C
     >>> print(parse("clip_by_global_norm(1.0) | lookahead(adam(1e-3), k=5)"))
     clip_by_global_norm > scale_by_adam > descend > lookahead
     """
+    return read(text, variables).chain
+
+
+def read(
+    text: str, variables: Mapping[str, Any] | None = None, values: Mapping[str, Mapping[str, Any]] | None = None
+) -> Reading:
+    """The chain that a text describes, with how it is written in Python.
+
+    ``values`` gives recipes arguments that the text leaves open, by the recipe's name. Raises as `parse`.
+
+    >>> read("lookahead(adam, k=6)", {"lr": 0.01}, {"adam": {"eps": 1e-6}}).python
+    'steepest.adam(lr=0.01, eps=1e-06) | steepest.lookahead(k=6)'
+    """
     if not text.strip():
         raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
     if is_file(text):
-        return _from_file(text, variables or {})
+        return _from_file(text, variables or {}, (values or {}).get(text, {}))
     if any(map(is_file, links := split_list(text, "|"))):
-        return steepest.chain(*(parse(link, variables) for link in links))
+        return _joined([read(link, variables, values) for link in links])
     if "\0" in text:
         raise ValueError(f"{text!r} is no chain: it contains a null character.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        return _chain(tree, text.strip(), variables or {})
+        return _chain(tree, _Context(text.strip(), variables or {}, values or {}))
     except SyntaxError as error:
         raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset}.") from None
     except (RecursionError, MemoryError):
         raise ValueError(f"{text[:40]!r}… is nested too deeply for a chain. Join rules by | instead.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    text: str
+    variables: Mapping[str, Any]
+    values: Mapping[str, Mapping[str, Any]]
+
+
+def _joined(parts: Sequence[Reading]) -> Reading:
+    chain = steepest.chain(*(part.chain for part in parts))
+    return Reading(chain, " | ".join(part.python for part in parts), tuple(r for part in parts for r in part.recipes))
 
 
 def split_list(text: str, separator: str = ",") -> list[str]:
@@ -92,17 +127,30 @@ def is_file(text: str) -> bool:
     return path.endswith(".py") and "|" not in path and name.isidentifier()
 
 
-def _from_file(text: str, variables: Mapping[str, float]) -> steepest.Chain:
+def _from_file(text: str, variables: Mapping[str, Any], values: Mapping[str, Any]) -> Reading:
     path, _, name = text.rpartition(":")
     function = load_recipe(path, name)
     takes_lr = "lr" in inspect.signature(function).parameters
+    named = {**({"lr": variables["lr"]} if takes_lr and "lr" in variables else {}), **values}
     try:
-        made = function(lr=variables["lr"]) if takes_lr and "lr" in variables else function()
+        made = function(**named)
     except Exception as error:
         raise ValueError(f"{path}{_line_in(error, Path(path))}: {_said(error)}") from error
     if not isinstance(made, steepest.Chain):
         raise TypeError(f"{text}: the recipe returned {made!r}, allowed is what steepest.chain(…) returns.")
-    return made
+    return Reading(made, f"{name}({_arguments((), named)})", ((text, frozenset()),))
+
+
+def _arguments(positional: Sequence[Any], named: Mapping[str, Any]) -> str:
+    """Arguments as Python writes them; schedules stand in their module."""
+
+    def said(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"({', '.join(map(said, value))}{',' if len(value) == 1 else ''})"
+        known = isinstance(value, (schedules.Schedule, schedules.ReduceOnPlateau))
+        return f"steepest.schedules.{value!r}" if known else repr(value)
+
+    return ", ".join([*map(said, positional), *(f"{name}={said(value)}" for name, value in named.items())])
 
 
 def load_recipe(path: str, name: str) -> Callable[..., Any]:
@@ -172,18 +220,19 @@ def _line_in(error: BaseException, file: Path) -> str:
     return line
 
 
-def _chain(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest.Chain:
+def _chain(node: ast.expr, context: _Context) -> Reading:
     parts, todo = [], [node]
     while todo:
         one = todo.pop()
         if isinstance(one, ast.BinOp) and isinstance(one.op, ast.BitOr):
             todo += [one.right, one.left]
         else:
-            parts.append(_link(one, text, variables))
-    return steepest.chain(*parts)
+            parts.append(_link(one, context))
+    return _joined(parts)
 
 
-def _link(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest.Chain:
+def _link(node: ast.expr, context: _Context) -> Reading:
+    text, variables = context.text, context.variables
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
         raise ValueError(f"{_place(node, text)} is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'.")
@@ -191,12 +240,13 @@ def _link(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest
     if name in _RESTRICTIONS or (name in _WRAPPERS and call.args and _is_chain(call.args[0])):
         if not call.args:
             raise ValueError(f"{name} needs a rule first: {name}(add_decayed_weights(0.01), '*.bias').")
-        inner = _chain(call.args[0], text, variables)
+        inner = _chain(call.args[0], context)
         rest = [_value(a, text, variables) for a in call.args[1:]]
         named = _named(call, text, variables)
         if name in _RESTRICTIONS:
-            return _RESTRICTIONS[name](inner, *rest, **named)
-        return steepest.chain(inner, steepest.RECIPES[name](*rest, **named))
+            said = f"steepest.{name}({inner.python}, {_arguments(rest, named)})"
+            return Reading(_RESTRICTIONS[name](inner.chain, *rest, **named), said, inner.recipes)
+        return _joined([inner, _recipe(name, rest, named, context)])
     if name not in steepest.RECIPES:
         if name in _SCHEDULES:
             raise ValueError(
@@ -205,13 +255,23 @@ def _link(node: ast.expr, text: str, variables: Mapping[str, float]) -> steepest
         known = [*steepest.RECIPES, *_RESTRICTIONS]
         raise ValueError(unknown_name(_where(node, text), "rule or recipe", name, known))
     arguments = [_value(a, text, variables) for a in call.args]
-    named = _named(call, text, variables)
-    if name in steepest.OPTIMIZERS and not arguments and "lr" not in named and "lr" in variables:
-        named["lr"] = variables["lr"]
-    return steepest.RECIPES[name](*arguments, **named)  # type: ignore[no-any-return]
+    return _recipe(name, arguments, _named(call, text, variables), context)
 
 
-def _named(call: ast.Call, text: str, variables: Mapping[str, float]) -> dict[str, Any]:
+def _recipe(name: str, arguments: Sequence[Any], named: dict[str, Any], context: _Context) -> Reading:
+    """One recipe with the arguments that the text gives, and those that are given for it beside the text."""
+    made_by = steepest.RECIPES[name]
+    order = list(getattr(made_by, "hyperparameters", None) or inspect.signature(made_by).parameters)
+    given = frozenset([*order[: len(arguments)], *named])
+    open_ones = {key: value for key, value in context.values.get(name, {}).items() if key not in given}
+    if name in steepest.OPTIMIZERS and "lr" not in given and "lr" in context.variables:
+        open_ones = {"lr": context.variables["lr"], **open_ones}
+    named = {**named, **open_ones}
+    said = f"steepest.{name}({_arguments(arguments, named)})"
+    return Reading(steepest.RECIPES[name](*arguments, **named), said, ((name, given),))
+
+
+def _named(call: ast.Call, text: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     for keyword in call.keywords:
         if keyword.arg is None:
             raise ValueError(f"{_place(keyword.value, text)}: ** is not allowed here. Write the arguments out.")
@@ -225,7 +285,7 @@ def _is_chain(node: ast.expr) -> bool:
     return isinstance(name, ast.Name) and (name.id in steepest.RECIPES or name.id in _RESTRICTIONS)
 
 
-def _value(node: ast.expr, text: str, variables: Mapping[str, float]) -> Any:
+def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, (int, float, str, bool))):
         return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
