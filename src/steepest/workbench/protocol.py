@@ -129,7 +129,7 @@ def contend(
     states = sum(not start.on_host for start, _ in plan.trace.starts.values())
     return Entry(
         workload.name, text, track, dict(values), str(made.chain), made.python, shown, tuple(trials), edges,
-        fixed_of(text, {name: None for name in shown}), tuple(runs), plan.bytes_per_parameter(), 4 * states,
+        fixed_of(text, dict.fromkeys(shown)), tuple(runs), plan.bytes_per_parameter(), 4 * states,
     )  # fmt: skip
 
 

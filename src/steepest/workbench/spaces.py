@@ -116,8 +116,8 @@ def space_of(text: str, schedule: bool = True) -> dict[str, Dimension]:
     if "lr" in found and schedule:
         found.update(SCHEDULE)
     if "lr" not in found and _names_lr(text):  # a schedule of the user's own over the rate that is searched
-        declared = [DECLARED[recipe]["lr"] for recipe, _ in recipes if "lr" in DECLARED.get(recipe, {})]
-        found["lr"] = declared[0] if declared else Log(1e-5, 1.0)
+        rates = [DECLARED[recipe]["lr"] for recipe, _ in recipes if "lr" in DECLARED.get(recipe, {})]
+        found["lr"] = rates[0] if rates else Log(1e-5, 1.0)
     return {name: found[name] for name in sorted(found, key=lambda n: (n != "lr", "." not in n))}
 
 
