@@ -80,6 +80,7 @@ class Stepper:
         self.share = share
         self.steps = 0
         self.measured: dict[str, Any] = {}
+        self.parts: list[Stepper] = []
         self.set_chains(chains)
 
     def set_chains(self, chains: Sequence[Chain]) -> None:
@@ -100,6 +101,24 @@ class Stepper:
         self.chains, self._plans = list(chains), plans
         if not self._renumber():
             self.forget_layout()
+        own_chains = [chain for chain, group in zip(chains, self.groups, strict=True) for _ in group]
+        for part, chain in zip(self.parts, own_chains, strict=False):
+            part.set_chains([chain])
+
+    def split(self) -> list[Stepper]:
+        """One stepper for each tensor, in order, for chains in which no tensor waits for another.
+
+        Until `join`, only they may step; whatever this one is told of chains, histories and layouts it passes on to them.
+        """
+        self.forget_layout()
+        rows = [(chain, t) for chain, group in zip(self.chains, self.groups, strict=True) for t in group]
+        self.parts = [Stepper([[t]], [chain], self.engine, self.fallback, self.share) for chain, t in rows]
+        return self.parts
+
+    def join(self) -> None:
+        """Step all tensors together again."""
+        self.write_back()
+        self.parts = []
 
     def _renumber(self) -> bool:
         """Give the buckets the new numbers where they lie; False if the layout is not known or does not fit any more."""
@@ -124,6 +143,8 @@ class Stepper:
         for bucket in getattr(self, "_buckets", []):
             for t in bucket.tensors:
                 t.host = dict(bucket.host)
+        for part in self.parts:
+            part.write_back()
 
     def forget_layout(self) -> None:
         """Write histories back to the tensors and sort them anew at the next step."""
@@ -133,6 +154,8 @@ class Stepper:
         self._absent: tuple[int, ...] | None = None
         self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
         self._fresh: list[tuple[Tensor, list[str]]] = []
+        for part in self.parts:
+            part.forget_layout()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, kernels and addresses: a copy finds its own."""
@@ -290,9 +313,24 @@ class Stepper:
                     continue
                 numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
                 read.setdefault(name, []).extend(numbers)
-        for name, found in read.items():
-            same = isinstance(found, list) and all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
-            self.measured[name] = found[0] if same else found
+        self.measured |= {name: _joined(found) for name, found in read.items()}
+
+    def join_measures(self, parts: Sequence[Stepper]) -> None:
+        """Take what these parts have measured for one step's measurements."""
+        read: dict[str, Any] = {}
+        for part in parts:
+            for name, found in part.measured.items():
+                if isinstance(found, dict):
+                    read.setdefault(name, {}).update(found)
+                else:
+                    read.setdefault(name, []).append(found)
+        self.measured |= {name: _joined(found) for name, found in read.items()}
+
+
+def _joined(found: Any) -> Any:
+    """One number where all rows measured the same."""
+    same = isinstance(found, list) and all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
+    return found[0] if same else found
 
 
 def start_states(tensor: Tensor, own: Plan) -> None:

@@ -23,8 +23,9 @@ from steepest.torch.named import (
     RMSprop,
 )
 from steepest.torch.optimizer import Optimizer
+from steepest.torch.release import release_gradients
 
 __all__ = [
     "LAMB", "LARS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Lookahead", "NAdam", "Optimizer",
-    "RAdam", "RMSprop", "adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_",
+    "RAdam", "RMSprop", "adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_", "release_gradients",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_not
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import increment_version
@@ -26,6 +26,9 @@ from steepest.torch.gradients import Alike, Regular, looked_at, sparse_rows
 from steepest.torch.groups import Recipe, chain_of, check_values, form_of, recipe_of_chain
 from steepest.torch.held import Held, check_apart
 from steepest.torch.sharding import is_sharded, pointers_of, share
+
+if TYPE_CHECKING:
+    from steepest.torch.release import Released
 
 __all__ = ["Optimizer"]
 
@@ -89,7 +92,7 @@ class Optimizer(torch.optim.Optimizer):
         self._shown = False
         self._steps = 0
         self._swapped = ""
-        self._released = False
+        self._released: Released | None = None
 
     def _set_up(
         self, params: Any, recipe: Recipe | None, defaults: dict[str, Any], recipes: Sequence[Recipe] = ()
@@ -124,6 +127,8 @@ class Optimizer(torch.optim.Optimizer):
             group = self.param_groups[-1]
             check_values(type(self).__name__, group)
             check_order(recipe(group))
+            if self._released is not None:
+                self._released.check(recipe(group))
             if self._stepper is not None:
                 self._build()
         except BaseException:
@@ -162,6 +167,8 @@ class Optimizer(torch.optim.Optimizer):
         self._remember_memory()
         self._forms = self._forms_now()
         self._regular, self._shown = None, True
+        if self._released is not None:
+            self._released.attach(stepper, held)
 
     def _remember_memory(self) -> None:
         """What the next step must find: the parameters where they are and as they are laid out now."""
@@ -199,8 +206,10 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if not self._released:
+        if self._released is None:
             self._step()
+        else:
+            self._released.finish()
         return loss
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
@@ -379,8 +388,10 @@ class Optimizer(torch.optim.Optimizer):
             loaded.apply(self.param_groups, self._held)
             stepper.steps = loaded.steps
             self._state.clear()
-            self._shown = self._released = False
+            self._shown = False
             self._regular = None
+            if self._released is not None:
+                self._released.begin()
             self._forms = []
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
