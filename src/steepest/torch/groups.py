@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -30,15 +31,18 @@ SWITCHES: dict[str, Any] = {"foreach": None, "capturable": False, "differentiabl
 
 
 class Live:
-    """A number of a parameter group, read anew at every step."""
+    """A number of a parameter group, read anew at every step.
 
-    __slots__ = ("group", "name", "place", "said")
+    Plans outlive optimizers, and keep the chain they were first made for; so this holds no tensor alive.
+    """
 
-    def __init__(self, group: dict[str, Any], name: str, place: int | None, said: str) -> None:
-        self.group, self.name, self.place, self.said = group, name, place, said
+    __slots__ = ("name", "number", "owner", "place", "said")
+
+    def __init__(self, owner: ref[Any], number: int, name: str, place: int | None, said: str) -> None:
+        self.owner, self.number, self.name, self.place, self.said = owner, number, name, place, said
 
     def __call__(self, step: Any) -> float:
-        value = self.group[self.name]
+        value = self.owner().param_groups[self.number][self.name]  # type: ignore[union-attr]  # it is the owner that asks
         return float(value if self.place is None else value[self.place])
 
     def __repr__(self) -> str:
@@ -89,15 +93,16 @@ def form_of(value: Any) -> Any:
     return type(value), (id(value) if callable(value) else value)
 
 
-def chain_of(recipe: Recipe, group: dict[str, Any], said: str) -> Chain:
-    """The chain of a group, with its numbers live. The values have been checked by calling the recipe."""
+def chain_of(recipe: Recipe, owner: torch.optim.Optimizer, number: int) -> Chain:
+    """The chain of one of an optimizer's groups, with its numbers live. Its values have been checked by calling the recipe."""
+    group, of = owner.param_groups[number], ref(owner)
 
     def lifted(name: str, value: Any, place: int | None) -> Any:
-        number = number_in(value)
-        if number is None or number == 0:
+        found = number_in(value)
+        if found is None or found == 0:
             return plain(value)
-        where = f"{said}[{name!r}]" if place is None else f"{said}[{name!r}][{place}]"
-        return Live(group, name, place, where)
+        where = f"[{name!r}]" if place is None else f"[{name!r}][{place}]"
+        return Live(of, number, name, place, f"{type(owner).__name__}: param_groups[{number}]{where}")
 
     values: dict[str, Any] = {}
     for name in recipe.defaults:

@@ -69,7 +69,8 @@ class Held:
         if copy:
             made = torch.empty_like(param, dtype=dtype).copy_(param)
         else:
-            made = torch.full_like(param, value, dtype=dtype) if value else torch.zeros_like(param, dtype=dtype)
+            start = complex(value, value) if dtype.is_complex else value
+            made = torch.full_like(param, start, dtype=dtype) if value else torch.zeros_like(param, dtype=dtype)
         self.states[name] = made
         return buffer_of(made)
 
@@ -104,8 +105,8 @@ def buffer_of(tensor: torch.Tensor) -> Any:
     seen = local_part(tensor.detach())
     if seen.is_complex():
         seen = torch.view_as_real(seen)
-        if seen.ndim == 2 and seen.is_contiguous():  # of one dimension, which is one unit, stays of one dimension
-            seen = seen.view(-1)
+        if seen.ndim == 2:  # one dimension is one unit, whatever its stride
+            seen = seen.unsqueeze(0)
     if seen.device.type != "cpu" or seen.layout != torch.strided or type(seen) is not torch.Tensor:
         return seen
     if seen.dtype not in SEEN_BY_NUMPY:

@@ -187,7 +187,7 @@ class Optimizer(torch.optim.Optimizer):
         made = []
         for number, (group, recipe) in enumerate(zip(self.param_groups, self._recipes, strict=True)):
             recipe(group)
-            made.append(chain_of(recipe, group, f"{type(self).__name__}: param_groups[{number}]"))
+            made.append(chain_of(recipe, self, number))
         return made
 
     def _forms_now(self) -> list[Any]:
@@ -202,6 +202,8 @@ class Optimizer(torch.optim.Optimizer):
         Gradients are not changed. Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a
         chain says ``on_nonfinite="error"``; in each case nothing has been changed.
         """
+        if self._swapped:
+            raise RuntimeError(f"step: the weights are swapped for {self._swapped!r}. Leave the with block first.")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -214,8 +216,6 @@ class Optimizer(torch.optim.Optimizer):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
     def _step(self) -> None:
-        if self._swapped:
-            raise RuntimeError(f"step: the weights are swapped for {self._swapped!r}. Leave the with block first.")
         with torch.no_grad():
             stepper = self._ready()
             grads = [p.grad for p in self._params]
