@@ -6,7 +6,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # An oracle. Installed without what it requires: torchvision, which its optimizers never touch.
 TIMM ?= timm==1.0.20
-# More for pytest, e.g. `make test ARGS='-k lamb'`, or for `steepest compare`.
+# Only timed against, in `make bench`; what is missing there is left out.
+PEERS ?= pytorch_optimizer==4.1.0 torch-optimi==0.3.3
+# More for pytest, e.g. `make test ARGS='-k lamb'`, for `steepest compare`, or for both benchmarks: `--rounds 5 --only adam`.
 ARGS ?=
 
 VENV := .venv
@@ -30,8 +32,9 @@ compare: $(VENV)/.compare-stamp
 test: $(VENV)/.test-stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
-bench: $(VENV)/.test-stamp
+bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/steps.py $(ARGS)
+	$(BIN)/python benchmarks/torch_steps.py $(ARGS)
 
 check: $(VENV)/.test-stamp
 	$(BIN)/ruff check
@@ -53,4 +56,8 @@ $(VENV)/.test-stamp: pyproject.toml Makefile | $(BIN)/python
 	$(PIP) '$(TORCH)'
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps '$(TIMM)'
+	@touch $@
+
+$(VENV)/.bench-stamp: $(VENV)/.test-stamp
+	$(PIP) $(PEERS)
 	@touch $@

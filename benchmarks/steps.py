@@ -5,35 +5,26 @@ ratio to a plain streaming kernel that reads and writes as many buffers, pass by
 alternately in one process; «best» compares the fastest rounds, «median» is the median of the rounds' ratios. NumPy written
 by hand, as in a tutorial, stands beside it. Then many small tensors, and the first step of a process.
 
-    python benchmarks/steps.py [--dtype float64] [--rounds 15] [--only adam,lamb]
+    python benchmarks/steps.py [--dtype float64] [--rounds 15] [--only "adam;lamb"]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numba
 import numpy as np
+from limit import BUFFERS, SHAPE, TENSORS, limits_of, machine, seconds
 
 import steepest
 import steepest.numpy as opt
-from steepest.engines.cpu import number_of_threads
-from steepest.language.expression import Rate
-from steepest.plan.plan import Program
 
-TENSORS, SHAPE = 25, (1000, 1000)
 K = 5
 
 ROWS: dict[str, tuple[Callable[[], steepest.Chain], float]] = {
@@ -58,64 +49,6 @@ ROWS: dict[str, tuple[Callable[[], steepest.Chain], float]] = {
         1.2,
     ),
 }
-
-
-# ---- the limit
-
-
-def streaming_kernel(read_only: int, updated: int) -> Callable[..., Any]:
-    """``w += r0 + r1 …`` for every updated buffer w, or the sum of what is only read: nothing but the traffic of one pass."""
-    reads = [f"r{i}" for i in range(read_only)]
-    writes = [f"w{i}" for i in range(updated)]
-    total = " + ".join(f"{r}[i]" for r in reads) or "one"
-    body = [f"        {w}[i] = {w}[i] + x" for w in writes] or ["        s = add(s, x)"]
-    text = (
-        f"@njit(nogil=True)\ndef piece({', '.join([*reads, *writes])}, one):\n    s = one\n"
-        f"    for i in range(len({(reads + writes)[0]})):\n        x = {total}\n" + "\n".join(body) + "\n    return s\n"
-    )
-    add = numba.njit(fastmath={"reassoc"})(lambda a, b: a + b)
-    space: dict[str, Any] = {"njit": numba.njit, "add": add}
-    exec(text, space)
-    return space["piece"]  # type: ignore[no-any-return]
-
-
-_KERNELS: dict[tuple[int, int], Callable[..., Any]] = {}
-_THREADS = ThreadPoolExecutor(max(1, number_of_threads() - 1))
-
-
-def limit_of(program: Program, pool: list[list[np.ndarray]]) -> Callable[[], None]:
-    """A function that moves the bytes of one step of a program: its passes over all tensors, one after another.
-
-    Threads take half tensors from a common list. (Numba's own threads would go on spinning when they are done, and disturb
-    whatever is measured next.)
-    """
-    groups: list[tuple[set[str], set[str]]] = [(set(), set())]
-    for one in program.passes:
-        groups[-1][0].update(one.loads)
-        groups[-1][1].update(one.stores)
-        if one.barrier != Rate.UNIT:
-            groups.append((set(), set()))
-    streams = [(len(reads - writes), len(writes)) for reads, writes in groups if reads or writes]
-    one = pool[0][0].dtype.type(1e-12)
-    half = pool[0][0].size // 2
-    halves = [[b[lo : lo + half] for b in buffers] for buffers in pool for lo in (0, half)]
-
-    def take(kernel: Callable[..., Any], count: int, work: Iterator[list[np.ndarray]]) -> None:
-        for buffers in work:
-            kernel(*buffers[:count], one)
-
-    def run() -> None:
-        for read_only, updated in streams:
-            if (read_only, updated) not in _KERNELS:
-                _KERNELS[read_only, updated] = streaming_kernel(read_only, updated)
-            kernel = _KERNELS[read_only, updated]
-            work = iter(halves)
-            helpers = [_THREADS.submit(take, kernel, read_only + updated, work) for _ in range(number_of_threads() - 1)]
-            take(kernel, read_only + updated, work)
-            for helper in helpers:
-                helper.result()
-
-    return run
 
 
 # ---- by hand, as in a tutorial
@@ -159,12 +92,6 @@ def by_hand(name: str, params: list[np.ndarray], grads: list[np.ndarray]) -> Cal
 # ---- measuring
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def large(name: str, dtype: str, rounds: int, pool: list[list[np.ndarray]]) -> str:
     make, bar = ROWS[name]
     rng = np.random.default_rng(0)
@@ -174,14 +101,7 @@ def large(name: str, dtype: str, rounds: int, pool: list[list[np.ndarray]]) -> s
     repeat = K if "lookahead" in name else 1
     for _ in range(10 + (-10) % repeat):
         optimizer.step(grads)
-    plan = optimizer.plan[0]
-    usual = plan.program(plan.usual)
-    limits = [limit_of(usual, pool)] * repeat
-    size = usual.bytes_per_parameter(np.dtype(dtype).itemsize)
-    if repeat > 1:
-        due = plan.program((True,))
-        limits[-1] = limit_of(due, pool)
-        size = (size * (repeat - 1) + due.bytes_per_parameter(np.dtype(dtype).itemsize)) / repeat
+    limits, size = limits_of(optimizer.plan[0], pool, repeat)
     for limit in limits:
         limit()
     ours, bound, ratios = [], [], []
@@ -251,25 +171,13 @@ def first() -> str:
     )
 
 
-def machine() -> str:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-    return (
-        f"{cpu}, {number_of_threads()} threads, Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"Numba {numba.__version__}, steepest {steepest.__version__}"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="names of rows, separated by ';'")
     given = parser.parse_args()
-    pool = [[np.zeros(SHAPE, dtype=given.dtype).reshape(-1) for _ in range(6)] for _ in range(TENSORS)]
+    pool = [[np.zeros(SHAPE, dtype=given.dtype).reshape(-1) for _ in range(BUFFERS)] for _ in range(TENSORS)]
     for buffers in pool:
         for b in buffers:
             b[:] = 1.0
