@@ -284,7 +284,7 @@ class Optimizer(torch.optim.Optimizer):
             stepper.forget_layout()
             self._regular = None
         for held, own in changed:
-            states.take(held, self._state.get(held.param) or {}, own)
+            states.take(f"{type(self).__name__}.state", held, self._state.get(held.param) or {}, own)
         self._shown = False
 
     # ---- what is shown
@@ -377,6 +377,7 @@ class Optimizer(torch.optim.Optimizer):
             raise RuntimeError(
                 f"load_state_dict: the weights are swapped for {self._swapped!r}. Leave the with block first."
             )
+        states.check_mapping(f"{type(self).__name__}.load_state_dict", state_dict)
         given: Any = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, given)

@@ -18,9 +18,9 @@ from steepest.plan.planner import plan
 from steepest.schedules import ReduceOnPlateau
 from steepest.torch.groups import Recipe
 from steepest.torch.held import Held
-from steepest.values import frozen, saved, unsaved
+from steepest.values import frozen, saved, unsaved, whole
 
-__all__ = ["Incompatible", "Loaded", "dictionary", "differs", "load", "show", "take"]
+__all__ = ["Incompatible", "Loaded", "check_mapping", "dictionary", "differs", "load", "show", "take"]
 
 
 def show(held: Held, shown: dict[torch.Tensor, Any]) -> None:
@@ -56,10 +56,10 @@ def differs(held: Held, entry: Mapping[str, Any]) -> bool:
     return not tensor.host or any(entry.get(name) is not held.states.get(name) for name in names)
 
 
-def take(held: Held, entry: Mapping[str, Any], own: Plan) -> None:
+def take(what: str, held: Held, entry: Mapping[str, Any], own: Plan) -> None:
     """Make an entry the parameter's states: what it lacks starts anew, what the chain does not know stays in it unused."""
     before, shown = held.tensor.host, held.numbers
-    numbers, found = _parted(entry, own)
+    numbers, found = _parted(what, held, entry, own)
     held.forget()
     for name, value in numbers.items():
         known = shown.get(name)
@@ -69,19 +69,40 @@ def take(held: Held, entry: Mapping[str, Any], own: Plan) -> None:
         held.keep(name, state)
 
 
-def _parted(entry: Mapping[str, Any], own: Plan) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """The host numbers and the states of an entry that a plan knows; nothing where there has been no step.
+def _parted(
+    what: str, held: Held, entry: Mapping[str, Any], own: Plan
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """The host numbers and the states of an entry that a plan knows, checked; nothing where there has been no step.
 
     torch's SGD counts no steps: a parameter of it that has a state has had one at least, which is all that its rule asks.
     """
-    starts = own.trace.starts
+    starts, of = own.trace.starts, repr(held.tensor.name)
     found = {name: entry[name] for name in starts if entry.get(name) is not None}
     step = entry.get("step")
     if step is None and not found:
         return {}, {}
-    numbers = {"step": 1.0 if step is None else float(step)}
-    numbers |= {name: float(value) for name, value in found.items() if starts[name][0].on_host}
-    return numbers, {name: value for name, value in found.items() if not starts[name][0].on_host}
+    numbers = {"step": 1.0 if step is None else float(whole(what, f"step of {of}", frozen(step)))}
+    states = {}
+    for name, value in found.items():
+        if starts[name][0].on_host:
+            numbers[name] = _number(what, f"{name} of {of}", frozen(value))
+        elif not isinstance(value, torch.Tensor):
+            raise TypeError(f"{what}: {name} of {of} is {type(value).__name__}, allowed is a tensor.")
+        elif tuple(value.shape) != tuple(held.param.shape):
+            raise ValueError(
+                f"{what}: {name} of {of} has shape {list(value.shape)}, allowed is its parameter's, "
+                f"{list(held.param.shape)}."
+            )
+        else:
+            states[name] = value
+    return numbers, states
+
+
+def _number(what: str, name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what}: {name} is {value!r}, allowed is a number.") from None
 
 
 # ---- state dicts
@@ -140,10 +161,7 @@ def load(
 ) -> Loaded:
     """Check a state dict against these groups and parameters, and lay its states out for them."""
     what = f"{what}.load_state_dict"
-    allowed = "allowed is what state_dict() returns."
-    if not {"state", "param_groups"} <= set(given):
-        raise ValueError(f"{what}: the state dict has no 'state' and 'param_groups'; {allowed}")
-    old = given["param_groups"]
+    old = _checked_groups(what, given)
     by_name = all(g.get("param_names") for g in (*old, *groups) if g["params"])
     missing: list[str] = []
     unexpected: list[str] = []
@@ -167,17 +185,11 @@ def load(
     for one, position, chain in zip(held, order, chains, strict=True):
         own = plan(chain.for_parameter(one.tensor.name, one.tensor.shape))
         entry = {} if position is None else given["state"].get(position) or {}
-        counted, states = _parted(entry, own)
+        counted, states = _parted(what, one, entry, own)
         lacking = [n for n in own.trace.starts if counted and n not in states and n not in counted]
         missing += [f"{one.tensor.name}.{n}" for n in lacking]
         unknown = [n for n, v in entry.items() if n != "step" and n not in own.trace.starts and v is not None]
         unexpected += [f"{one.tensor.name}.{n}" for n in unknown]
-        for name, state in states.items():
-            if tuple(state.shape) != tuple(one.param.shape):
-                raise ValueError(
-                    f"{what}: {name} of {one.tensor.name!r} has shape {list(state.shape)}, allowed is its parameter's, "
-                    f"{list(one.param.shape)}."
-                )
         numbers.append(counted)
         found.append({name: one.laid_out(state) for name, state in states.items()})
     if strict and (missing or unexpected):
@@ -188,9 +200,29 @@ def load(
         )
     told = next((g["steps"] for g in old if "steps" in g), None)
     most = max((n["step"] for n in numbers if n), default=0.0)
-    return Loaded(
-        values, plateaus, numbers, found, int(most if told is None else told), Incompatible(missing, unexpected)
-    )
+    steps = whole(what, "steps", most if told is None else told)
+    return Loaded(values, plateaus, numbers, found, steps, Incompatible(missing, unexpected))
+
+
+_ALLOWED = "allowed is what state_dict() returns."
+
+
+def check_mapping(what: str, given: object) -> None:
+    """Raise for what is no state dict at all."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what}: the state dict is {type(given).__name__}, {_ALLOWED}")
+
+
+def _checked_groups(what: str, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The saved groups, after everything that holds something else is of the right kind."""
+    if not {"state", "param_groups"} <= set(given):
+        raise ValueError(f"{what}: the state dict has no 'state' and 'param_groups'; {_ALLOWED}")
+    state, groups = given["state"], given["param_groups"]
+    if not isinstance(state, Mapping) or not all(isinstance(entry, Mapping) for entry in state.values()):
+        raise TypeError(f"{what}: 'state' is no mapping of mappings, {_ALLOWED}")
+    if not isinstance(groups, Sequence) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
+        raise TypeError(f"{what}: 'param_groups' is no list of groups with 'params', {_ALLOWED}")
+    return groups
 
 
 def _source(group: Mapping[str, Any], old: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -226,7 +258,7 @@ def _values(
     for name, value in source.items():
         if name in ("params", "param_names", "steps", "chain"):
             continue
-        current = group.get(name)
-        value = unsaved(what, name, value, current, plateaus) if name in recipe.defaults else copy.deepcopy(value)
-        values[name] = tuple(value) if isinstance(current, tuple) and isinstance(value, list) else copy.copy(value)
+        current, value = group.get(name), copy.deepcopy(value)
+        value = unsaved(what, name, value, current, plateaus) if name in recipe.defaults else value
+        values[name] = tuple(value) if isinstance(current, tuple) and isinstance(value, list) else value
     return values
