@@ -331,6 +331,17 @@ def test_parameters_of_a_group_may_be_replaced_and_removed() -> None:
     beside_torch("Adam", run, lr=0.1)
 
 
+def test_param_groups_may_be_replaced() -> None:
+    def run(optimizer: Any, params: Params) -> None:
+        take_steps(optimizer, params, 0, 2)
+        optimizer.param_groups = [{**optimizer.param_groups[0], "lr": 0.5}]
+        take_steps(optimizer, params, 2, 4)
+        optimizer.param_groups[0]["lr"] = 0.05
+        take_steps(optimizer, params, 4, 6)
+
+    beside_torch("Adam", run, lr=0.1)
+
+
 def test_a_parameter_given_twice_and_views_of_the_same_memory_are_refused() -> None:
     p = torch.nn.Parameter(torch.ones(4, 3))
     with (
@@ -792,6 +803,37 @@ def test_an_embedding_with_sparse_gradients_is_trained_as_by_torch_and_only_wher
         assert touched == [0, 1, 2, 3, 7]
         found.append([table.weight, optimizer.state[table.weight]["sum"]])
     assert_same(*found)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("name", ["SGD", "Adagrad"])
+def test_sparse_gradients_may_be_sparse_in_all_dimensions_or_name_no_row(name: str) -> None:
+    found = []
+    for module in (opt, torch.optim):
+        weight, bias, scale = parameters((8, 3), (3,), ())
+        optimizer = getattr(module, name)([weight, bias, scale], lr=0.1)
+        give_gradients([weight, bias, scale], 0)
+        for p in (weight, bias):
+            p.grad = (p.grad * (p.grad > 0)).to_sparse()
+        optimizer.step()
+        weight.grad = torch.zeros(8, 3, dtype=torch.float64).to_sparse(1)
+        optimizer.step()
+        found.append([weight, bias, scale])
+    assert_same(*found)
+
+
+def test_sgd_without_momentum_never_makes_a_sparse_gradient_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise AssertionError("made dense")
+
+    weight = parameters((8, 3))[0]
+    before = weight.detach().clone()
+    optimizer = opt.SGD([weight], lr=0.1)
+    weight.grad = sparse_gradients(weight, 0)
+    expected = before - 0.1 * weight.grad.to_dense()
+    monkeypatch.setattr(torch.Tensor, "to_dense", refused)
+    optimizer.step()
+    assert_same([weight], [expected])
 
 
 @pytest.mark.parametrize(

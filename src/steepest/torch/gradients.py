@@ -132,20 +132,25 @@ def _guards(tensors: Sequence[torch.Tensor]) -> Any:
 
 
 def looked_at(
-    what: str, held: Sequence[Held], grads: Sequence[torch.Tensor | None], densifies: bool
+    what: str, held: Sequence[Held], grads: Sequence[torch.Tensor | None], densifies: bool, plans: Sequence[Plan] = ()
 ) -> tuple[list[Any], dict[int, torch.Tensor]]:
-    """Every gradient as its engine takes it, None where there is none; sparse ones apart, by index."""
+    """Every gradient as its engine takes it, None where there is none; sparse ones apart, by index.
+
+    With ``densifies`` a sparse gradient is made dense, unless its parameter's plan is given and can step rows alone.
+    """
     memory = _Memory(held)
     buffers: list[Any] = []
     sparse: dict[int, torch.Tensor] = {}
-    for one, grad in zip(held, grads, strict=True):
+    for position, (one, grad) in enumerate(zip(held, grads, strict=True)):
         if grad is None:
             buffers.append(None)
             continue
         _check(what, one, grad)
         grad = grad.detach()
-        if grad.layout == torch.sparse_coo and not densifies:
-            sparse[one.tensor.index] = grad.coalesce()
+        sparsely = grad.layout == torch.sparse_coo and grad.ndim > 0
+        if sparsely and (not densifies or (plans and _steps_rows_alone(one, plans[position]))):
+            by_rows = grad if grad.sparse_dim() == 1 else grad.to_dense().to_sparse(1)
+            sparse[one.tensor.index] = by_rows.coalesce()
             buffers.append(None)
             continue
         if grad.layout != torch.strided:
@@ -192,7 +197,7 @@ def sparse_rows(
     """
     plans = dict(zip((t.index for t in stepper.tensors), stepper.own_plans, strict=True))
     for index in sparse:
-        _check_rows(what, held[index], plans[index], stepper)
+        _check_rows(what, held[index], plans[index])
     stepper.forget_layout()
     whole: list[tuple[Held, dict[str, Any], Any, list[str]]] = []
     try:
@@ -226,13 +231,18 @@ def sparse_rows(
                     tensor.host.pop(name, None)
 
 
-def _check_rows(what: str, one: Held, own: Plan, stepper: Stepper) -> None:
-    if one.param.is_complex() or not _moves_nothing_at_zero(own):
+def _check_rows(what: str, one: Held, own: Plan) -> None:
+    if not _steps_rows_alone(one, own):
         raise RuntimeError(
             f"{what}: parameter {one.tensor.name!r} has a sparse gradient, but {own.trace.chain} does not support sparse "
             f"gradients: it moves weights or states whose gradient is 0, or sums over them. SGD and Adagrad without weight decay "
             f"do; otherwise make the gradient dense: nn.Embedding(…, sparse=False)."
         )
+
+
+def _steps_rows_alone(one: Held, own: Plan) -> bool:
+    """Whether the rows that a sparse gradient names can be stepped without the others."""
+    return not one.param.is_complex() and _moves_nothing_at_zero(own)
 
 
 def _moves_nothing_at_zero(own: Plan) -> bool:

@@ -230,7 +230,7 @@ class Optimizer(torch.optim.Optimizer):
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step on gradients that are not all as at the last one."""
         what = f"{type(self).__name__}.step"
-        buffers, sparse = looked_at(what, self._held, grads, self._densifies)
+        buffers, sparse = looked_at(what, self._held, grads, self._densifies, stepper.own_plans)
         if sparse:
             self._regular = None
             with sparse_rows(what, stepper, self._held, buffers, sparse):
@@ -291,7 +291,11 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def state(self) -> defaultdict[torch.Tensor, Any]:
-        """Each parameter's states, as every torch optimizer shows them; empty before its first step."""
+        """Each parameter's states, as every torch optimizer shows them; empty before its first step.
+
+        What is changed in it is used at the next step. Look again after a step: an entry kept from before says an old step
+        count, and what is exchanged in it then is not seen.
+        """
         if self._stepper is not None and not self._shown:
             self._stepper.write_back()
             for held in self._held:
