@@ -971,3 +971,11 @@ def test_they_are_torch_optimizers_and_show_their_arguments() -> None:
     assert isinstance(optimizer, torch.optim.Optimizer)
     assert set(torch.optim.AdamW(parameters()).param_groups[0]) == set(optimizer.param_groups[0])
     assert "lr: 0.1" in repr(optimizer)
+
+
+def test_a_complex_parameter_is_refused_where_its_real_view_would_mean_something_else() -> None:
+    w = torch.nn.Parameter(torch.ones(2, 3, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="has units along dimension -1, allowed is 0"):
+        opt.Optimizer([w], s.chain(s.adaptive_grad_clip(0.1, axis=-1), s.sgd(0.1)))
+    with pytest.raises(ValueError, match=r"has norm_type 1\.0, allowed is 2"):
+        opt.Optimizer([w], s.chain(s.clip_by_global_norm(1.0, 1.0), s.sgd(0.1)))

@@ -390,6 +390,19 @@ def test_few_gradients_live_at_once() -> None:
     assert len(alive) == 12 and max(alive) <= 1
 
 
+@pytest.mark.parametrize("engine", ["cpu", "arrays"])
+def test_no_gradient_is_kept_alive_after_a_usual_step(engine: str) -> None:
+    w = nn.Parameter(torch.ones(3))
+    optimizer = opt.Optimizer([w], s.chain(s.clip_by_global_norm(1.0), s.adam(0.1)), engine=engine)
+    for _ in range(3):
+        w.grad = torch.ones(3)
+        known = weakref.ref(w.grad.untyped_storage())
+        memory = weakref.ref(w.grad)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert memory() is None and known() is None
+
+
 # ---- what is refused
 
 

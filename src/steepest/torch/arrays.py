@@ -98,6 +98,9 @@ class _BoundForeach:
             for segment in self.program.stages[stage]:
                 for number in segment.passes:
                     self._sweep(one, number, scalars[one.row])
+        if stage + 1 == len(self.program.stages):
+            for seen in self.seen:  # else the gradients would live until the next step
+                seen.buffers.pop("grad", None)
         return self._partials(self.program.model_reductions[stage])
 
     def _sweep(self, one: _Set, number: int, scalars: NDArray[np.float64]) -> None:

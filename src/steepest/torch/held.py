@@ -17,9 +17,10 @@ import torch
 
 from steepest.collect import check_memory
 from steepest.engines.tensors import Tensor
+from steepest.plan.plan import Plan
 from steepest.torch.sharding import cuts_of, local_part, placed_as
 
-__all__ = ["Held", "buffer_of", "check_apart", "effective_strides", "extent"]
+__all__ = ["Held", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent"]
 
 SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
@@ -133,6 +134,23 @@ def check_parameter(what: str, name: str, param: torch.Tensor) -> None:
     local = local_part(param)
     if local.numel() > 1 and any(s == 0 for s in effective_strides(local.shape, local.stride())):
         raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: param.clone().")
+
+
+def check_complex(what: str, held: Held, own: Plan) -> None:
+    """Refuse what a complex parameter, seen as real numbers, would not mean: units along another dimension than the first,
+    and norms other than the Euclidean."""
+    if not held.param.is_complex():
+        return
+    said = f"{what}: parameter {held.tensor.name!r} is complex"
+    axes = [axis for axis in own.program(own.usual).axes if axis != 0]
+    if axes and held.param.ndim > 1:
+        raise ValueError(f"{said} and its chain has units along dimension {axes[0]}, allowed is 0: {own.trace.chain}.")
+    for link in own.trace.chain:
+        order = dict(link.structure).get("norm_type", 2.0)
+        if order != 2.0:
+            raise ValueError(
+                f"{said} and {link.name} has norm_type {order!r}, allowed is 2: of its moduli no other is taken."
+            )
 
 
 def check_apart(what: str, held: Sequence[Held]) -> None:

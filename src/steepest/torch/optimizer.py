@@ -24,7 +24,7 @@ from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.gradients import Alike, Regular, looked_at, sparse_rows
 from steepest.torch.groups import Recipe, chain_of, check_values, form_of, recipe_of_chain
-from steepest.torch.held import Held, check_apart
+from steepest.torch.held import Held, check_apart, check_complex
 from steepest.torch.sharding import is_sharded, pointers_of, share
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class Optimizer(torch.optim.Optimizer):
             one.tensor.index = index
         stepper = Stepper([[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH, share)
         stepper.steps = self.steps
+        for one, own in zip(held, stepper.own_plans, strict=True):
+            check_complex(what, one, own)
         self._stepper, self._held, self._params = stepper, held, [one.param for one in held]
         self._rows = [[one.param for one in row] for row in groups]
         self._remember_memory()

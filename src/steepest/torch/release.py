@@ -199,7 +199,7 @@ class Released:
     def _closer(self, one: _One, grad: torch.Tensor) -> None:
         """A parameter's first step, or one on a gradient that does not lie as its parameter does."""
         what, index = f"{type(self.optimizer).__name__}.step", one.held.tensor.index
-        (buffer,), sparse = looked_at(what, [one.held], [grad], self.optimizer._densifies)
+        (buffer,), sparse = looked_at(what, [one.held], [grad], self.optimizer._densifies, one.part.own_plans)
         if not sparse:
             one.part.step([buffer])
             return
