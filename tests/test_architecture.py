@@ -42,7 +42,12 @@ HOMES = {
     "jax": ["jax.py"],
     "optax": ["jax.py"],
     "sklearn": ["workbench/*"],
+    "scipy": ["workbench/*"],
+    "bokeh": ["workbench/*"],
+    "jinja2": ["workbench/*"],
     "rich": ["workbench/*"],
+    "optuna": ["workbench/*"],
+    "sqlalchemy": ["workbench/*"],
 }
 
 

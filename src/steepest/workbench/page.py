@@ -1,0 +1,198 @@
+"""A comparison as one HTML page: the answer first, then what it rests on. It needs no network and stays below 2 MB.
+
+Bokeh draws (`steepest.workbench.pictures`), and its script lies in the page; the words are in ``page.html``, a Jinja template that
+escapes whatever it is given. Pictures are put in by importance as long as they fit; what doesn't is named on the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import components
+from bokeh.resources import Resources
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from steepest.workbench import pictures, statistics
+from steepest.workbench.pictures import FIRST_SHOWN, Look, Picture
+from steepest.workbench.recommendation import (
+    TRACK_NAMES,
+    listed,
+    measure,
+    recommend,
+    shown,
+    shown_interval,
+    verdict_track,
+)
+from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
+from steepest.workbench.statistics import Interval
+
+__all__ = ["LIMIT", "page", "write"]
+
+LIMIT = 1_990_000
+"""Bytes of a page; Bokeh's own script takes 1,270,000 of them."""
+MANY = 4
+"""With more workloads than this only those optimizers get lines that are seen at once: pictures of all workloads fit."""
+COLUMNS = (
+    "median", "IQM", "failed", "worse than the best", "best wins", "p", "steps to target", "seconds to target", "reach it",
+    "µs / step", "bytes / step", "bytes of state", "trials", "enough trials", "good rates", "at an edge",
+)  # fmt: skip
+
+
+def write(result: Result, folder: Path) -> tuple[Path, Path]:
+    """Write ``report.html`` and ``results.json`` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report, data = folder / "report.html", folder / "results.json"
+    report.write_text(page(result), encoding="utf-8")
+    data.write_text(result.to_json(), encoding="utf-8")
+    return report, data
+
+
+def page(result: Result) -> str:
+    """The page."""
+    looks = pictures.looks(dict.fromkeys(entry.optimizer for entry in result.entries))
+    parts = [_part(result, facts) for facts in result.workloads]
+    context: dict[str, Any] = {
+        "result": result, "recommendation": recommend(result), "parts": parts, "profile": [], "scripts": [], "left_out": {},
+        "library": Markup(Resources(mode="inline", components=["bokeh"]).render()), "optimizers": list(looks),
+        "first_shown": FIRST_SHOWN, "columns": COLUMNS, "track_names": TRACK_NAMES, "untuned": _untuned(result),
+        "duration": _duration(result.facts.seconds), "short": _short, "listed": listed,
+    }  # fmt: skip
+    environment = Environment(loader=PackageLoader("steepest.workbench", "."), autoescape=True, trim_blocks=True)
+    template = environment.get_template("page.html")
+    room = LIMIT - len(template.render(context).encode())
+    left_out: dict[str, list[str]] = context["left_out"]
+    groups: list[tuple[str, dict[str, Any], str]] = [("the profiles", context, "profile")]
+    # Trials take the most room and decide the least.
+    for slot, called in (
+        ("pictures", "the curves of"),
+        ("entries", "what was searched on"),
+        ("trials", "the trials of"),
+    ):
+        groups += [(called, part, slot) for part in parts if part["drawn"] or slot == "entries"]
+    for said, holder, slot in groups:
+        name = "" if holder is context else holder["facts"].name
+        if left_out:  # what is less important must not take the room
+            left_out.setdefault(said, []).append(name)
+            continue
+        script, shown_there = _html(slot, holder, result, looks, environment)
+        taken = len(script.encode()) + len(str(shown_there).encode())
+        if taken > room - 40 * len(groups):  # room for saying what is left out
+            left_out[said] = [name]
+            continue
+        room -= taken
+        context["scripts"].append(Markup(script))
+        holder[slot] = shown_there
+    return template.render(context)
+
+
+def _html(
+    slot: str, holder: dict[str, Any], result: Result, looks: dict[str, Look], environment: Environment
+) -> tuple[str, Any]:
+    """A script and what it draws into, for one slot of the page; only text for what was searched."""
+    if slot == "entries":
+        text = environment.get_template("page_entries.html").render(
+            entries=holder["details"], track_names=TRACK_NAMES, short=_short
+        )
+        return "", Markup(text)
+    drawn = pictures.profile(result, looks) if slot == "profile" else _drawn(slot, holder, looks)
+    script, divs = components(tuple(picture.plot for picture in drawn)) if drawn else ("", ())
+    return script, [{"title": p.title, "note": p.note, "html": Markup(d)} for p, d in zip(drawn, divs, strict=True)]
+
+
+def _drawn(slot: str, part: dict[str, Any], looks: dict[str, Look]) -> list[Picture]:
+    facts, best, order, tracks = part["facts"], part["drawn"], part["order"], part["by_track"]
+    if slot == "trials":
+        return pictures.trials(tracks["tuned"], order, facts, looks)
+    return [
+        *pictures.curves(best, facts, looks),
+        *pictures.rates(tracks["rate"], order, facts, looks),
+        *pictures.best_of(tracks["tuned"], order, facts, looks),
+    ]
+
+
+def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
+    """What the page shows of a workload, without its pictures."""
+    mine = [entry for entry in result.entries if entry.workload == facts.name]
+    tracks = {track: statistics.from_best([e for e in mine if e.track == track], facts) for track in TRACKS}
+    drawn = [e for e in tracks[verdict_track(result, facts.name)] if e.runs][
+        : FIRST_SHOWN if len(result.workloads) > MANY else 10
+    ]
+    order = [e.optimizer for e in drawn]
+    tried = [e.trials for e in tracks["tuned"]]
+    count = sum(map(len, tried))
+    kept = sum(len(pictures.thinned(e.trials, len(order))) for e in tracks["tuned"] if e.optimizer in order)
+    of = (
+        f"{kept:,} of {count:,} trials are drawn, the best of each optimizer among them"
+        if kept < count
+        else "All are drawn"
+    )
+    return {
+        "facts": facts,
+        "measure": measure(facts),
+        "drawn": drawn,
+        "order": order,
+        "by_track": tracks,
+        "pictures": [],
+        "trials": [],
+        "trials_note": f"The track «{TRACK_NAMES['tuned']}», by the validation {measure(facts)} that decided the search. {of}.",
+        "of": len(tracks[verdict_track(result, facts.name)]),
+        "tolerance": "1 point of the best" if facts.higher_is_better else "5 % of the best",
+        "tracks": [{"title": TRACK_NAMES[t], "rows": _rows(tracks[t], facts)} for t in reversed(TRACKS) if tracks[t]],
+        "entries": "",
+        "details": mine,
+    }
+
+
+def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> list[dict[str, Any]]:
+    against = {a.optimizer: a for a in statistics.against_best(entries, facts)}
+    rows = []
+    for entry in entries:
+        s = statistics.summary(entry, facts)
+        if s is None:
+            rows.append({"name": entry.optimizer, "cells": ["no runs", *[""] * (len(COLUMNS) - 1)]})
+            continue
+        a = against.get(entry.optimizer)
+        paired = ["best" if against else "", "", ""]
+        if a:
+            d = a.difference
+            paired = [f"{_short(d.value)} ({_short(d.low)} to {_short(d.high)})", _share(a.wins), f"{a.p_holm:.2g}"]
+        t = s.target
+        target = [_short(t.steps), _short(t.seconds), _share(t.reached)] if t else [""] * 3
+        failed = s.n - round(s.succeeded.value * s.n)
+        rows.append({"name": entry.optimizer, "cells": [
+            shown(s.median, facts), f"{shown(s.mean.value, facts)} ({shown_interval(s.mean, facts)})", f"{failed} of {s.n}",
+            *paired, *target, f"{s.step_microseconds:.3g}", f"{s.bytes_per_parameter:g}", f"{s.state_bytes_per_parameter:g}",
+            f"{s.trials}" + (f" ({s.failed_trials} failed)" if s.failed_trials else ""),
+            str(s.trials_needed or ""),
+            f"{s.sensitivity.decades:.1f}" if s.sensitivity else "", ", ".join(entry.edges),
+        ]})  # fmt: skip
+    return rows
+
+
+def _untuned(result: Result) -> list[tuple[str, tuple[str, ...]]]:
+    """For each optimizer what stayed at its default on every track that was run."""
+    fixed: dict[str, tuple[str, ...]] = {}
+    for entry in result.entries:
+        known = fixed.setdefault(entry.optimizer, entry.fixed)
+        fixed[entry.optimizer] = tuple(name for name in known if name in entry.fixed)
+    return list(fixed.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _share(of: Interval) -> str:
+    return f"{100 * of.value:.0f} % ({100 * of.low:.0f} to {100 * of.high:.0f})"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return "∞" if value == math.inf else "−∞" if value == -math.inf else f"{value:.3g}"
+    return str(value)

@@ -1,0 +1,216 @@
+"""The page of a comparison: what stands on it, that it needs nothing else, and that a browser draws it and reacts."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+from bokeh.resources import Resources
+
+from steepest.workbench.page import page, write
+from steepest.workbench.results import Result
+from tests.workbench.made_results import QUALITIES, made_entry, made_result, made_workload
+
+HOSTILE = "</script><script>document.title='broken'</script>&\"'"
+MANY = {**QUALITIES, **{f"opt{i}(momentum=0.9)": 0.3 + 0.01 * i for i in range(16)}}
+
+
+def text_of(html: str) -> str:
+    """The words of a page, without Bokeh's script and without tags."""
+    plain = re.sub(r"<(script|style).*?</\1>", " ", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", plain).split())
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a browser made of a page."""
+
+    dom: str
+    console: list[str]
+
+    def said(self) -> dict[str, object]:
+        """What the test's own script wrote into the page."""
+        found = re.search(r'<pre id="said">(.*?)</pre>', self.dom)
+        assert found is not None, self.console
+        return dict(json.loads(unescape(found[1])))
+
+
+def browse(html: str, folder: Path, script: str, width: int = 1280) -> Drawn:
+    """Open a page in a frame of some width (a window is never narrower than 500) and run a script in it once it is drawn."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is missing; .ci/run installs it")
+        pytest.skip("chromium is not installed")
+    helpers = """
+    const deep = (root, what) => [...root.querySelectorAll("*")].flatMap(
+      (e) => [...(e.matches(what) ? [e] : []), ...(e.shadowRoot ? deep(e.shadowRoot, what) : [])]);
+    const roots = () => Bokeh.documents.flatMap((d) => d.roots());
+    window.addEventListener("load", () => setTimeout(() => {
+      const said = document.body.appendChild(document.createElement("pre"));
+      said.id = "said";
+      said.textContent = JSON.stringify((() => { SCRIPT })());
+    }, 1000));
+    """
+    extra = f"<script>{helpers.replace('SCRIPT', script)}</script></body>"
+    file = folder / "seen.html"
+    file.write_text(html.replace("</body>", extra), encoding="utf-8")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1400",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--allow-file-access-from-files", "--hide-scrollbars",
+        "--virtual-time-budget=10000", "--dump-dom", file.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return Drawn(
+        done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and '"[bokeh' not in line]
+    )
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return made_result([made_workload(target=0.3)])
+
+
+def test_the_answer_comes_first_and_all_parts_follow(result: Result) -> None:
+    said = text_of(page(result))
+    order = [
+        "Use adamw (tuned) for digits-mlp: median loss 0.1999", "How sure", "What it costs", "steepest.chain(&#39;adamw&#39;)",
+        "Learning curves.", "Learning-rate sensitivity.", "What tuning buys.", "All trials along each hyperparameter", "beta1",
+        "nesterov", "All results", "learning rate searched", "its defaults", "What was searched and what was not", "log-uniform in",
+        "How it was done", "Not tuned:", "steepest compare --workload digits-mlp", "2 cores, x86_64", "numpy 2.4.6", "1000, 1001",
+    ]  # fmt: skip
+    positions = [said.find(part) for part in order]
+    assert -1 not in positions, [part for part, at in zip(order, positions, strict=True) if at < 0]
+    assert positions[:4] == sorted(positions[:4]) and positions[4:8] == sorted(positions[4:8])
+    assert "Performance profiles" not in said
+    assert "lion (lr)" in said  # the warning of an edge
+
+
+def test_four_workloads_get_profiles_and_an_answer_each(result: Result) -> None:
+    said = text_of(
+        page(made_result([made_workload(f"work{i}", accuracy=i == 1) for i in range(4)], trials=2, seeds=range(5)))
+    )
+    assert "Over 4 workloads adamw comes closest to the best" in said and "Performance profiles." in said
+    assert all(f"for work{i}: median" in said for i in range(4))
+
+
+def test_the_page_asks_the_network_for_nothing(result: Result) -> None:
+    library = Resources(mode="inline", components=["bokeh"]).render()
+    ours = page(result).replace(library, "")
+    assert len(ours) < len(library)
+    assert re.findall(r"(?:src|href)=[\"']?(?!#)[^ >]*", ours) == []
+    assert "http" not in ours and "@import" not in ours and "url(" not in ours
+
+
+def test_a_browser_draws_every_picture_without_an_error_and_a_click_on_a_name_hides_its_line(
+    result: Result, tmp_path: Path
+) -> None:
+    script = """
+      const boxes = deep(document, ".bk-Figure").map((e) => e.getBoundingClientRect());
+      const lines = () => roots()[0].renderers.filter((r) => r.name == "adam").map((r) => r.visible);
+      const item = deep(document, ".bk-item").find((e) => e.textContent == "adam");
+      const click = () => item.dispatchEvent(new PointerEvent("pointerdown"));
+      const before = lines();
+      click();
+      const hidden = lines();
+      click();
+      return {pictures: roots().length, drawn: boxes.filter((b) => b.width > 200 && b.height > 150).length,
+              beyond: document.documentElement.scrollWidth - document.documentElement.clientWidth, before, hidden, after: lines()};
+    """
+    drawn = browse(page(result), tmp_path, script)
+    assert drawn.console == []
+    clicked = {"before": [True], "hidden": [False], "after": [True]}
+    assert drawn.said() == {"pictures": 6, "drawn": 6, "beyond": 0, **clicked}
+
+
+def test_a_phone_of_390_pixels_is_wide_enough(result: Result, tmp_path: Path) -> None:
+    (tmp_path / "inner.html").write_text(page(result), encoding="utf-8")
+    outer = "<body><iframe src='inner.html' style='border:0;width:390px;height:4000px'></iframe></body>"
+    script = """
+      const inner = document.querySelector("iframe").contentDocument;
+      const boxes = deep(inner, ".bk-Figure").map((e) => e.getBoundingClientRect());
+      return {width: inner.documentElement.clientWidth, drawn: boxes.filter((b) => b.width > 300 && b.right <= 390).length,
+              beyond: inner.documentElement.scrollWidth - inner.documentElement.clientWidth};
+    """
+    assert browse(outer, tmp_path, script, width=500).said() == {"width": 390, "drawn": 6, "beyond": 0}
+
+
+def test_names_are_escaped_in_the_words_and_in_the_pictures(tmp_path: Path) -> None:
+    hostile = replace(made_workload(HOSTILE), about=HOSTILE, source=HOSTILE, metric="loss")
+    html = page(made_result([hostile], {HOSTILE: 0.2, "adam": 0.3}, unfinished=(HOSTILE,)))
+    assert HOSTILE not in html
+    drawn = browse(
+        html, tmp_path, "return {title: document.title, names: deep(document, '.bk-item').map((e) => e.textContent)}"
+    )
+    assert drawn.console == []
+    said = drawn.said()
+    assert said["title"] == "steepest compare"
+    assert HOSTILE in said["names"]  # type: ignore[operator]  # a list
+
+
+def test_ten_thousand_trials_stay_below_two_megabytes_and_are_thinned_aloud(
+    record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("lr", "beta1", "beta2", "eps", "weight_decay", "nesterov")
+    many = made_result(trials=2500, names=names)
+    assert sum(len(e.trials) for e in many.entries) > 10_000
+    begun = time.perf_counter()
+    html = page(many)
+    seconds = time.perf_counter() - begun
+    with capsys.disabled():
+        print(f" {seconds:.1f} s, {len(html.encode()):,} bytes", end=" ")
+    assert len(html.encode()) < 2_000_000
+    assert "600 of 10,000 trials are drawn, the best of each optimizer among them." in text_of(html)
+    assert seconds < 60  # a sanity check: it takes 2 s on an idle machine
+
+
+def test_what_does_not_fit_is_left_out_aloud_and_the_table_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("steepest.workbench.page"), "LIMIT", 1_400_000)
+    html = page(made_result([made_workload(f"work{i}") for i in range(2)], MANY, seeds=range(5), trials=4))
+    assert len(html.encode()) < 1_400_000
+    said = text_of(html)
+    assert "Left out to keep this page below 2 MB, but in results.json: the curves of work1; " in said
+    assert "what was searched on work0, work1; the trials of work0, work1." in said
+    assert said.count("opt15(momentum=0.9)") >= 6
+    assert "Drawn are the 10 best of 20; the table has all." in said
+
+
+def test_failures_stay_on_the_page() -> None:
+    facts = made_workload()
+    failing = dict.fromkeys(range(6), math.nan)
+    entries = [made_entry(facts, name, "default", failing) for name in ("sgd", "lion")]
+    whole = replace(made_result([facts], seeds=range(6)), entries=tuple(entries))
+    said = text_of(page(whole))
+    assert "Nothing to recommend for digits-mlp. At least half of the runs of every optimizer failed." in said
+    assert said.count("failed 6 of 6".replace("failed ", "")) == 2
+
+
+@pytest.mark.parametrize("tracks", [("default",), ("rate",), ("tuned",)])
+def test_one_track_alone_makes_a_page(tracks: tuple[str, ...]) -> None:
+    said = text_of(page(made_result(tracks=tracks, seeds=(0,), trials=2)))  # type: ignore[arg-type]  # of literals
+    assert "Too few seeds to tell optimizers apart on digits-mlp." in said
+
+
+def test_an_interrupted_comparison_without_a_run_makes_a_page() -> None:
+    nothing = replace(made_result(), entries=(), unfinished=("adam", "sgd"))
+    said = text_of(page(nothing))
+    assert "Interrupted, not finished: adam, sgd." in said and "No run has finished." in said
+
+
+def test_write_leaves_the_page_and_results_that_can_be_read_again(result: Result, tmp_path: Path) -> None:
+    report, data = write(result, tmp_path / "out" / "here")
+    assert (report.name, data.name) == ("report.html", "results.json")
+    assert "<h2>Use adamw" in report.read_text(encoding="utf-8")
+    again = Result.from_json(data.read_text(encoding="utf-8"))
+    assert again.workloads == result.workloads and again.entries[-1].trials == result.entries[-1].trials

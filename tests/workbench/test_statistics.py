@@ -1,0 +1,354 @@
+"""Statistics and recommendation: small cases by hand, SciPy's own answers, infinite costs everywhere, too few seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from steepest.workbench import statistics
+from steepest.workbench.recommendation import listed, recommend
+from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
+from steepest.workbench.statistics import Against, Interval
+from tests.workbench.made_results import made_entry, made_result, made_run, made_workload
+
+INF = math.inf
+LOSS, ACCURACY = made_workload(), made_workload(accuracy=True)
+
+
+def trial(cost: float, rate: float = 0.1) -> Trial:
+    return Trial({"lr": rate}, (cost,))
+
+
+def spread(level: float, seeds: int = 10, step: float = 0.001) -> dict[int, float]:
+    """Values around a level, the same deviations by seed."""
+    return {seed: level + step * (seed - (seeds - 1) / 2) for seed in range(seeds)}
+
+
+def compared(facts: WorkloadFacts, levels: dict[str, dict[int, float]], **more: object) -> Result:
+    entries = tuple(made_entry(facts, name, "default", values, **more) for name, values in levels.items())  # type: ignore[arg-type]
+    return replace(made_result([facts]), entries=entries)
+
+
+def test_a_judged_cost_is_the_test_measure_turned_and_infinite_for_a_failed_run() -> None:
+    run = replace(made_run(ACCURACY, "adam", 3, 0.9), test={"accuracy": 0.8}, validation={"accuracy": 0.9})
+    failed = made_run(ACCURACY, "adam", 4, math.nan)
+    hopeless = replace(run, seed=5, test={"accuracy": 0.1})  # worse than what the workload calls failed
+    entry = replace(made_entry(ACCURACY, "adam", "default", {}), runs=(run, failed, hopeless))
+    assert statistics.judged(entry, ACCURACY) == {3: -0.8, 4: INF, 5: INF}
+    without_test = replace(run, test={})
+    assert statistics.judged(replace(entry, runs=(without_test,)), ACCURACY) == {3: -0.9}
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [([3, 1, 2], 2), ([1, 2], 1.5), ([1, INF], INF), ([INF, 1, 1], 1), ([-INF, INF], 0), ([], INF)],
+)
+def test_the_median_of_numbers_that_may_be_infinite(samples: list[float], expected: float) -> None:
+    assert statistics.median(samples) == expected
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
+    found = statistics.interquartile_mean([[0, 1, 2, 3, 4, 5, 6, 100]])
+    assert found.value == 3.5 and found.low < 3.5 < found.high
+    assert statistics.interquartile_mean([[0, 1, 2, 3, 4, 5, 6, 100]]) == found
+    with_failure = statistics.interquartile_mean([[1.0, 2.0, 3.0, INF]])
+    assert (with_failure.value, with_failure.high) == (2.5, INF) and math.isfinite(with_failure.low)
+    assert statistics.interquartile_mean([[INF, INF]]) == Interval(INF, INF, INF)
+
+
+def test_strata_are_drawn_each_for_itself() -> None:
+    apart = statistics.interquartile_mean([[0.0] * 4, [100.0] * 4])
+    assert apart == Interval(50.0, 50.0, 50.0)  # drawn from the pool the share of 100 would vary
+    pooled = statistics.interquartile_mean([[0.0] * 4 + [100.0] * 4])
+    assert pooled.low < 20 and pooled.high > 80
+
+
+def test_the_interval_is_that_of_scipys_percentile_bootstrap(rng: np.random.Generator) -> None:
+    sample = rng.normal(size=25)
+    theirs = stats.bootstrap(
+        (sample,), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis), n_resamples=4000, method="percentile", rng=rng
+    ).confidence_interval
+    ours = statistics.interquartile_mean([list(sample)])
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08)
+    theirs = stats.bootstrap((sample,), np.median, n_resamples=4000, method="percentile", rng=rng).confidence_interval
+    ours = statistics.median_difference(sample)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.12)
+
+
+def test_the_intervals_cover_what_they_should(rng: np.random.Generator) -> None:
+    samples = rng.normal(size=(200, 10))
+    means = [statistics.interquartile_mean([list(sample)]) for sample in samples]
+    medians = [statistics.median_difference(sample) for sample in samples]
+    for found in (means, medians):
+        covered = sum(interval.low <= 0 <= interval.high for interval in found) / len(found)
+        assert 0.87 <= covered <= 0.99  # a percentile interval of ten covers a little less than it says
+
+
+def test_differences_are_paired_by_seed_and_two_failures_are_a_tie() -> None:
+    a = {1: 3.0, 2: INF, 3: INF, 4: 1.0, 5: 9.0}
+    b = {2: INF, 1: 1.0, 3: 2.0, 4: INF}
+    assert statistics.differences(a, b).tolist() == [2.0, 0.0, INF, -INF]
+    found = statistics.median_difference(np.array([INF, INF, 1.0]))
+    assert found == Interval(INF, 1.0, INF)
+
+
+def test_the_share_of_wins_has_wilsons_interval_and_a_tie_is_half() -> None:
+    won = statistics.wins(np.array([1.0, 2, 3, INF, 5, 6, 7, 8, -1, -2]))
+    assert (won.value, won.low, won.high) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+    tied = statistics.wins(np.array([1.0, 0.0]))
+    assert tied.value == 0.75
+    assert (tied.low, tied.high) == (statistics.success_rate(1, 2).low, statistics.success_rate(2, 2).high)
+    none = statistics.success_rate(0, 10)
+    assert (none.value, none.low, none.high) == pytest.approx((0, 0, 0.2775), abs=1e-4)
+
+
+def test_the_signed_rank_test_is_scipys_and_takes_ties_and_infinities(rng: np.random.Generator) -> None:
+    sample = rng.normal(0.3, size=12)
+    assert statistics.signed_rank(sample) == pytest.approx(stats.wilcoxon(sample).pvalue)
+    assert statistics.signed_rank(np.array([1.0, 2, 3, 4, 5])) == 0.0625
+    assert statistics.signed_rank(np.array([1.0, 2, 3, 4, INF])) == 0.0625
+    assert statistics.signed_rank(np.array([1.0, 1, 1, INF, INF, 0])) == pytest.approx(0.0625)
+    assert statistics.signed_rank(np.zeros(7)) == 1.0
+    assert statistics.signed_rank(np.array([INF, -INF])) == 1.0
+
+
+def test_what_n_can_show_at_all() -> None:
+    assert [statistics.smallest_p(n) for n in (1, 2, 5, 6)] == [1.0, 0.5, 0.0625, 0.03125]
+    assert [statistics.seeds_needed(m) for m in (0, 1, 3, 11)] == [6, 6, 7, 9]
+
+
+def test_holm_steps_down_and_stays_monotone() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert statistics.holm([]) == []
+
+
+def test_the_noise_of_seeds_is_the_median_deviation() -> None:
+    assert statistics.noise([1.0, 2.0, 3.0, 4.0, 100.0]) == 1.0
+    assert statistics.noise([1.0, 2.0, INF]) == 1.0
+    assert statistics.noise([1.0, INF, INF]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "clear"),
+        ({"p_holm": 0.06}, "likely"),
+        ({"n": 4}, "no"),
+        ({"noise": 0.3}, "no"),
+        ({"difference": Interval(0.2, 0.0, 0.3)}, "no"),
+        ({"difference": Interval(INF, 0.1, INF)}, "clear"),
+    ],
+)
+def test_a_difference_is_shown_beyond_zero_and_beyond_noise_only(change: dict[str, object], expected: str) -> None:
+    shown = Against("adam", 10, Interval(0.2, 0.1, 0.3), Interval(1, 0.7, 1), 0.002, 0.01, 0.1)
+    assert replace(shown, **change).shown == expected
+
+
+def test_the_steps_to_a_target_count_a_miss_as_infinite_and_a_later_failure_as_a_miss() -> None:
+    facts = made_workload(target=0.5)
+    curves = ([(100, 0.6), (200, 0.5), (300, 0.4)], [(100, 0.4), (200, 0.9), (300, 0.9)], [(100, 0.9)])
+    runs = [
+        replace(made_run(facts, "adam", seed, 0.4), curve=tuple(curve), steps=300, seconds=4.0, evaluation_seconds=1.0)
+        for seed, curve in enumerate(curves)
+    ]
+    entry = replace(made_entry(facts, "adam", "default", {}), runs=tuple(runs))
+    found = statistics.to_target(entry, facts)
+    assert found is not None
+    assert (found.steps, found.seconds, found.reached.value) == (200, pytest.approx(2.0), pytest.approx(2 / 3))
+    failed = replace(entry, runs=(replace(runs[0], failed="step 299: nan"), *runs[1:]))
+    assert statistics.to_target(failed, facts).steps == INF  # type: ignore[union-attr]  # there is a target
+    assert statistics.to_target(entry, LOSS) is None
+    accurate = replace(ACCURACY, target=0.5)
+    first = replace(runs[0], curve=((100, 0.4), (200, 0.6)))
+    assert statistics.to_target(replace(entry, runs=(first,)), accurate).steps == 200  # type: ignore[union-attr]
+
+
+def test_good_learning_rates_are_those_around_the_best_within_five_percent() -> None:
+    rates, costs = [1e-4, 1e-3, 1e-2, 1e-1, 1.0], [1.03, 1.04, 1.0, 1.2, INF]
+    found = statistics.rate_sensitivity([trial(c, r) for c, r in zip(costs, rates, strict=True)], LOSS)
+    assert found is not None
+    assert (found.best, found.low, found.high, found.open_low, found.open_high) == (1e-2, 1e-4, 1e-2, True, False)
+    assert found.decades == pytest.approx(2.0)
+    points = [trial(c, r) for c, r in zip([-0.97, -0.985, -0.99, -0.975], rates, strict=False)]
+    accurate = statistics.rate_sensitivity(points, ACCURACY)  # within a point: 0.985 and 0.99
+    assert accurate is not None and (accurate.low, accurate.high) == (1e-3, 1e-2)
+
+
+def test_there_is_no_sensitivity_where_no_rate_worked_or_was_tried() -> None:
+    assert statistics.rate_sensitivity([trial(INF)], LOSS) is None
+    assert statistics.rate_sensitivity([Trial({"beta1": 0.9}, (1.0,))], LOSS) is None
+    two_seeds = [Trial({"lr": 0.1}, (1.0, INF)), Trial({"lr": 0.2}, (1.0, 1.2))]
+    found = statistics.rate_sensitivity(two_seeds, LOSS)
+    assert found is not None and found.best == 0.2
+
+
+def test_the_best_of_k_trials_is_that_of_an_order_of_chance() -> None:
+    rows = statistics.best_of([1.0, 2.0, 3.0, 4.0], 40)
+    assert rows.shape == (40, 3)
+    assert rows[0, 0] == 2.0 and rows[-1].tolist() == [1.0, 1.0, 1.0]
+    assert (np.diff(rows, axis=0) <= 0).all() and (rows[:, 1] <= rows[:, 2]).all()
+    assert statistics.best_of([1.0, INF, INF, INF])[0, 0] == INF
+    # one of four: the chance to have it among k is 1 - 0.75^k, above a half for k = 3
+    assert statistics.trials_needed([1.0, INF, INF, INF], LOSS) == 3
+    assert statistics.trials_needed([1.0, 1.04], LOSS) == 1
+    assert statistics.trials_needed([INF], LOSS) is None and statistics.trials_needed([], LOSS) is None
+
+
+def test_a_learning_curve_keeps_runs_that_failed_on_the_way() -> None:
+    curves = [((1, 1.0), (2, 0.5)), ((1, 2.0), (2, 0.7)), ((1, 3.0),)]
+    runs = tuple(replace(made_run(LOSS, "adam", i, 0.5), curve=curve) for i, curve in enumerate(curves))
+    rows = statistics.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), LOSS)
+    assert rows.tolist() == [[1, 2.0, 1.0, 3.0], [2, 0.7, 0.5, INF]]
+    accurate = statistics.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), ACCURACY)
+    assert accurate[1].tolist() == [2, 0.5, -INF, 0.7]
+
+
+def test_profiles_need_four_workloads_and_never_drop_a_failure() -> None:
+    found = statistics.performance_profiles({"a": [1, 1, 1, 2], "b": [2, 2, INF, 1], "c": [INF] * 4})
+    assert found is not None
+    at = {tau: int(np.searchsorted(found.taus, tau)) for tau in (1.0, 2.0, 4.0)}
+    assert [found.shares["a"][i] for i in at.values()] == [0.75, 1.0, 1.0]
+    assert [found.shares["b"][i] for i in at.values()] == [0.25, 0.75, 0.75]
+    assert found.areas == pytest.approx({"a": 0.75 / 3 + 2 / 3, "b": 0.25 / 3 + 0.75 * 2 / 3, "c": 0.0}, abs=2e-3)
+    assert statistics.performance_profiles({"a": [1, 1, 1]}) is None
+    solved_exactly = statistics.performance_profiles({"a": [0, 1, 1, 1], "b": [1, 1, 1, 1]})
+    assert solved_exactly is not None and solved_exactly.areas == pytest.approx({"a": 1.0, "b": 0.75})
+
+
+def test_the_order_is_by_medians_and_failures_come_last() -> None:
+    half = {seed: (math.nan if seed < 5 else 0.1) for seed in range(10)}
+    entries = [made_entry(LOSS, n, "default", v) for n, v in {"half": half, "b": spread(0.3), "a": spread(0.2)}.items()]
+    assert [e.optimizer for e in statistics.from_best(entries, LOSS)] == ["a", "b", "half"]
+    against = {a.optimizer: a for a in statistics.against_best(entries, LOSS)}
+    assert against["b"].difference.value == pytest.approx(0.1) and against["b"].wins.value == 1.0
+    assert against["b"].p == pytest.approx(2**-9) and against["b"].p_holm == pytest.approx(2**-8)
+    assert against["b"].shown == "clear"
+    assert math.isinf(against["half"].difference.high) and against["half"].wins.value == 0.5
+    assert statistics.against_best(entries[:1], LOSS) == []
+
+
+def test_a_clear_best_is_recommended_with_what_it_costs() -> None:
+    verdict = recommend(compared(LOSS, {"adam": spread(0.2), "sgd": spread(0.4), "lion": spread(0.3)})).verdicts[0]
+    assert (
+        verdict.answer
+        == "Use adam (its defaults) for digits-mlp: median loss 0.2, better than every other optimizer here."
+    )
+    assert verdict.sure == (
+        "Interquartile mean over 10 seeds: 0.2 (95 %: 0.1977 to 0.2023).",
+        "Clearly behind, with p at most 0.0039 after Holm's correction: lion and sgd.",
+    )
+    assert verdict.costs == (
+        "20 µs a step for the optimizer itself (here from 20 to 20)", "8 bytes of state for each parameter",
+        "no tuning: nothing was searched",
+    )  # fmt: skip
+    assert (verdict.optimizer, verdict.python, verdict.equals) == ("adam", "steepest.chain('adam')", ())
+    assert (verdict.behind, verdict.untuned) == (("lion", "sgd"), ("beta1", "beta2", "eps"))
+
+
+def test_no_difference_is_said_where_none_was_shown_and_the_cheaper_one_is_named() -> None:
+    alike = {seed: value + 0.0001 * (-1) ** seed for seed, value in spread(0.2).items()}
+    result = compared(LOSS, {"adam": spread(0.2), "sgd": alike})
+    entries = (result.entries[0], made_entry(LOSS, "sgd", "default", alike, state=4.0, micros=10.0))
+    verdict = recommend(replace(result, entries=entries)).verdicts[0]
+    best = verdict.optimizer
+    assert verdict.answer == (
+        f"No difference shown on digits-mlp: choose by cost. The best median is that of {best} (its defaults): median loss 0.2."
+    )
+    assert verdict.sure[1:] == (f"No difference shown: {verdict.equals[0]}.",)
+    if best == "adam":
+        assert "less state, no difference shown: sgd (4 bytes)" in verdict.costs
+        assert "faster steps, no difference shown: sgd (10 µs)" in verdict.costs
+
+
+def test_too_few_seeds_are_said_aloud() -> None:
+    five = recommend(compared(LOSS, {"adam": spread(0.2, 5), "sgd": spread(0.4, 5)})).verdicts[0]
+    assert five.sure[1:] == (
+        "Likely behind, the interval of the difference excludes 0 but p stays above 0.05: sgd.",
+        "n too small for p < 0.05: the smallest p of 5 seeds is 0.0625; 6 seeds could show it.",
+    )
+    three = recommend(compared(LOSS, {"adam": spread(0.2, 3), "sgd": spread(0.4, 3), "lion": spread(0.5, 3)})).verdicts[
+        0
+    ]
+    assert three.answer == (
+        "Too few seeds to tell optimizers apart on digits-mlp. The best median is that of adam (its defaults): median loss 0.2; "
+        "it may be chance."
+    )
+    assert three.behind == () and three.sure[-1] == (
+        "n too small for p < 0.05: the smallest p of 3 seeds is 0.25, 0.5 after correction over 2 comparisons; 7 seeds could "
+        "show it."
+    )
+
+
+def test_failures_edges_and_an_interrupt_are_warned_of() -> None:
+    failing = spread(0.2) | {0: math.nan, 1: math.nan}
+    entries = (made_entry(LOSS, "adam", "tuned", failing, (trial(0.2),), edges=("lr",)),
+               made_entry(LOSS, "sgd", "tuned", spread(0.4), (trial(0.4),), edges=("lr", "momentum")))  # fmt: skip
+    found = recommend(replace(made_result(), entries=entries, unfinished=("lion",)))
+    assert found.verdicts[0].warnings == (
+        "adam failed on 2 of 10 seeds.",
+        "adam (lr) lies at the edge of what was searched: a better value may lie beyond.",
+        "At the edge of what was searched, and perhaps better than it looks: sgd (lr, momentum).",
+    )
+    assert found.warnings == ("Interrupted, not finished: lion.",)
+    assert "Warning: adam failed on 2 of 10 seeds." in str(found)
+
+
+def test_what_tuning_gained_is_told_against_the_same_seeds_with_defaults() -> None:
+    def tuned(default: dict[int, float]) -> str:
+        entries: tuple[Entry, ...] = (
+            made_entry(LOSS, "adam", "default", default),
+            made_entry(
+                LOSS, "adam", "rate", spread(0.2), tuple(trial(c, r) for c, r in [(0.2, 0.1), (0.201, 1.0), (9, 10)])
+            ),
+            made_entry(LOSS, "adam", "tuned", spread(0.2), (trial(0.2), trial(0.3))),
+        )
+        return recommend(replace(made_result(), entries=entries)).verdicts[0].costs[2]
+
+    width = "good learning rates span at least 1.0 decades"
+    assert tuned(spread(0.3)) == (
+        f"2 trials of lr, of which 1 typically suffice; tuning gained 0.1 over its defaults (95 %: 0.1 to 0.1); {width}"
+    )
+    assert (
+        tuned(spread(0.2))
+        == f"2 trials of lr, of which 1 typically suffice; no gain over its defaults was shown; {width}"
+    )
+
+
+def test_an_accuracy_is_told_as_it_is_measured() -> None:
+    result = compared(ACCURACY, {"adam": spread(0.9), "sgd": spread(0.8)})
+    verdict = recommend(result).verdicts[0]
+    assert verdict.answer.startswith("Use adam (its defaults) for digits-mlp: median accuracy 0.9, better")
+    assert verdict.sure[0] == "Interquartile mean over 10 seeds: 0.9 (95 %: 0.8977 to 0.9023)."
+
+
+def test_nothing_is_recommended_where_half_of_the_runs_of_all_failed() -> None:
+    half = {seed: (math.nan if seed % 2 else 0.1) for seed in range(10)}
+    verdict = recommend(compared(LOSS, {"adam": half, "sgd": dict.fromkeys(range(10), math.nan)})).verdicts[0]
+    assert verdict.answer == "Nothing to recommend for digits-mlp. At least half of the runs of every optimizer failed."
+    assert (verdict.optimizer, verdict.python) == ("", "")
+
+
+def test_workloads_are_ranked_over_from_four_on() -> None:
+    def overall(count: int) -> str:
+        return recommend(
+            made_result([made_workload(f"work{i}") for i in range(count)], seeds=range(5), trials=2)
+        ).overall
+
+    assert overall(1) == ""
+    assert overall(3) == "3 workloads are too few for a ranking over them (four are the least): one answer for each."
+    assert overall(4).startswith("Over 4 workloads adam")
+
+
+def test_of_many_names_the_first_are_told() -> None:
+    assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert listed(list("abcdefgh")) == "a, b, c, d, e and 3 more"
