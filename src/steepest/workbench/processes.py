@@ -1,0 +1,117 @@
+"""Processes: who this one is, whether another still lives, one thread each, and interrupts that come at a moment that suits.
+
+A process is named by its machine, its id and the time it started, so that a number which the system has given out again is
+not taken for the one that died.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+__all__ = ["Process", "interrupts_blocked", "interrupts_held", "lives", "one_thread", "this_machine", "this_process"]
+
+
+class Process(TypedDict):
+    """A process as it is stored: the machine that it runs on, its id and its start, and the same of the one it works for."""
+
+    machine: str
+    pid: int
+    started: int
+    parent: tuple[int, int] | None
+
+
+@functools.cache
+def this_machine() -> str:
+    """Where process ids mean the same: host name, boot and pid namespace. Without Linux's /proc, a name that is nobody else's."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} {uuid.uuid4()}"
+
+
+def this_process(parent: tuple[int, int] | None = None) -> Process:
+    """This process, working for ``parent`` (an id and a start) or for nobody."""
+    return {"machine": this_machine(), "pid": os.getpid(), "started": started(os.getpid()) or 0, "parent": parent}
+
+
+def started(pid: int) -> int | None:
+    """When a process of this machine started, in the kernel's ticks; None where it is gone, or dead and not yet waited for."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(fields[18])
+
+
+def lives(pid: int, since: int) -> bool:
+    """Whether the process of this machine with that id and that start is still there."""
+    return started(pid) == since
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread per process: as many jobs as cores are faster than threads, and the same numbers come out however many
+    processes work. Holds for libraries that are loaded already and, through the environment, for children."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn, without types
+
+    settings = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "STEEPEST_NUM_THREADS"), "1"
+    )
+    before = {name: os.environ.get(name) for name in settings}
+    with ExitStack() as stack:
+        os.environ.update(settings)
+        stack.callback(_restore, before)
+        stack.enter_context(threadpool_limits(1))
+        if torch := sys.modules.get("torch"):
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
+        yield
+
+
+def _restore(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """An interrupt waits for the end of the block; processes started in it are born without them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """An interrupt is raised at the end of the block. By a handler, since a mask is only for one thread and others may run."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])
