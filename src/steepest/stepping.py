@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -60,7 +61,8 @@ class Stepper:
     """Keeps tensors, their chains and histories; `step` runs one step on the gradients in their buffers.
 
     ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``; ``fallback`` is the
-    array engine of the tensors' framework; ``share`` joins the sums of tensors that other processes have parts of.
+    array engine of the tensors' framework, ``cpu`` makes its cpu engine; ``share`` joins the sums of tensors that other
+    processes have parts of.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Stepper:
         engine: str = "auto",
         fallback: Engine | None = None,
         share: Share | None = None,
+        cpu: Callable[[], Engine] | None = None,
     ) -> None:
         if engine not in ("auto", "cpu", "arrays"):
             raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
@@ -78,6 +81,7 @@ class Stepper:
         self.engine = engine
         self.fallback = fallback or _ARRAYS
         self.share = share
+        self.cpu = cpu
         self.steps = 0
         self.measured: dict[str, Any] = {}
         self.parts: list[Stepper] = []
@@ -270,7 +274,7 @@ class Stepper:
         self._absent = absent
 
     def _engine_for(self, own: Plan, tensor: Tensor) -> Engine:
-        cpu = None if self.engine == "arrays" else _cpu_engine()
+        cpu = None if self.engine == "arrays" else _cpu_engine(self.cpu)
         if cpu is not None and cpu.can_run(own, tensor):
             return cpu  # type: ignore[no-any-return]
         return self.fallback
@@ -397,22 +401,28 @@ def _outcome(own: Plan, inputs: dict[str, float]) -> tuple[bool, ...]:
 
 
 _ARRAYS = ArrayEngine()
-_CPU: list[Any] = []
+_MISSING: list[str] = []
 
 
-def _cpu_engine() -> Any:
+def _cpu_engine(make: Callable[[], Engine] | None) -> Any:
     """The cpu engine, or None where Numba is missing (said once)."""
-    if not _CPU:
-        try:
-            from steepest.engines.cpu import CpuEngine
+    if _MISSING:
+        return None
+    try:
+        return (make or _own_cpu_engine)()
+    except ImportError as error:
+        warnings.warn(
+            f"steepest: the cpu engine is not available ({error}); steps run on the slower array engine. "
+            f"Install Numba: pip install numba.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        _MISSING.append(str(error))
+        return None
 
-            _CPU.append(CpuEngine())
-        except ImportError as error:
-            warnings.warn(
-                f"steepest: the cpu engine is not available ({error}); steps run on the slower array engine. "
-                f"Install Numba: pip install numba.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            _CPU.append(None)
-    return _CPU[0]
+
+@cache
+def _own_cpu_engine() -> Engine:
+    from steepest.engines.cpu import CpuEngine
+
+    return CpuEngine()

@@ -15,24 +15,25 @@ import pickle
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from steepest.engines import cache as files
-from steepest.engines.source import source, storage_of
+from steepest.engines.source import WORDS, source, storage_of
 from steepest.engines.tensors import Tensor
 from steepest.language.operations import REDUCTIONS
 from steepest.plan.plan import Plan, Program
 
-__all__ = ["CpuEngine", "Gatherer", "number_of_threads"]
+__all__ = ["CpuEngine", "Gatherer", "Kernel", "Team", "number_of_threads", "own_threads"]
 
 ROW = 1 << 18
 """Elements per row: long enough that hardware prefetching pays, short enough to share."""
+_SCALARS = sum(1 + dims for _, _, dims in WORDS[: [name for name, _, _ in WORDS].index("scalars")])
 ALONE = 1 << 16
 """Elements below which waking another thread costs more than it gives."""
 
@@ -41,6 +42,9 @@ class CpuEngine:
     """Runs tensors that are dense in memory, in place: float64 in float64; float32, float16 and bfloat16 in float32."""
 
     name = "cpu"
+
+    def __init__(self, team: Team | None = None) -> None:
+        self.team = team or own_threads
 
     @staticmethod
     def can_run(plan: Plan, tensor: Tensor) -> bool:
@@ -58,7 +62,7 @@ class CpuEngine:
         return is_dense(param)
 
     def bind(self, program: Program, tensors: list[Tensor], rows: list[int]) -> _BoundCpu:
-        return _BoundCpu(program, tensors, rows)
+        return _BoundCpu(program, tensors, rows, self.team)
 
 
 def is_dense(array: NDArray[Any]) -> bool:
@@ -75,8 +79,8 @@ def is_dense(array: NDArray[Any]) -> bool:
 
 
 class _BoundCpu:
-    def __init__(self, program: Program, tensors: list[Tensor], rows: list[int]) -> None:
-        self.program, self.tensors = program, tensors
+    def __init__(self, program: Program, tensors: list[Tensor], rows: list[int], team: Team) -> None:
+        self.program, self.tensors, self.team = program, tensors, team
         first = tensors[0]
         storage = {name: storage_of(first.buffers.get(name, first.param).dtype) for name in program.buffers}
         self.kernel = compiled(program, "float64" if first.param.dtype == np.float64 else "float32", storage)
@@ -103,11 +107,24 @@ class _BoundCpu:
         self.partials = np.zeros((max(1, len(self.rows)), max(1, len(self.slots))))
         total_units = sum(count for count, _ in units) if unit_slots else 1
         self.units = np.zeros((max(1, total_units), max(1, unit_slots)))
-        self.counter = np.zeros(1, dtype=np.int64)
-        self.done = np.zeros(len(tensors), dtype=np.int64)
+        self.progress = np.zeros(1 + len(tensors), dtype=np.int64)
         self.elements = sum(t.param.size for t in tensors)
         self.stage_start = list(itertools.accumulate((len(s) for s in program.stages), initial=0))
         self.items = [self._items(stage) for stage in range(len(program.stages))]
+        self.words = [self._words(stage) for stage in range(len(program.stages))]
+
+    def _words(self, stage: int) -> NDArray[np.int64]:
+        """What the compiled function finds at its place in memory for a stage; the scalars' address is put in by `run`."""
+        progress = self.progress.ctypes.data
+        given: dict[str, Any] = {
+            **vars(self), "items": self.items[stage], "stage_start": self.stage_start[stage], "counter": progress,
+            "done": progress + 8, "scalars": np.zeros((0, 0)),
+        }  # fmt: skip
+        words: list[int] = []
+        for name, _, _ in WORDS:
+            value = given[name]
+            words += [value.ctypes.data, *value.shape] if isinstance(value, np.ndarray) else [value]
+        return np.array(words, dtype=np.int64)
 
     def _items(self, stage: int) -> NDArray[np.int64]:
         """The work of a stage: (first row, last row, first segment, last segment), in the order in which it is taken.
@@ -141,15 +158,10 @@ class _BoundCpu:
             self.table[:, self.grad_column] = addresses[self.index]
 
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
-        items = self.items[stage]
-        self.counter[0] = 0
-        self.done[:] = 0
-        arguments = (
-            items, self.stage_start[stage], self.counter.ctypes.data, self.done.ctypes.data, self.table, self.widths,
-            self.rows, self.first_row, scalars, self.scalar_row, self.partials, self.units, self.first_unit,
-        )  # fmt: skip
-        helpers = min(number_of_threads(), len(items)) - 1 if self.elements > ALONE else 0
-        _POOL.run(self.kernel, arguments, helpers)
+        words = self.words[stage]
+        words[_SCALARS : _SCALARS + 3] = scalars.ctypes.data, *scalars.shape
+        self.progress[:] = 0
+        self.team.run(self.kernel, words.ctypes.data, len(self.items[stage]) if self.elements > ALONE else 1)
         return {i: self._combined(i, self.partials[: len(self.rows)]) for i in self.program.model_reductions[stage]}
 
     def _combined(self, index: int, partials: NDArray[np.float64]) -> float:
@@ -211,14 +223,31 @@ def _salt() -> str:
     return f"{numba.__version__} {(here / 'cpu_pointers.py').read_text(encoding='utf-8')}"
 
 
-_COMPILED: dict[str, Callable[..., Any]] = {}
+class Kernel:
+    """A program's compiled ``run``: to be called with a place in memory (`WORDS`), here or by a C library's threads."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.function = _load("step", text, "run")
+
+    def __call__(self, place: int) -> None:
+        self.function(place)
+
+    @cached_property
+    def address(self) -> int:
+        """Where a C function ``void work(long)`` begins that does the same."""
+        self.pointer = _load("step", self.text, "entry")()  # kept, or its code would be freed
+        return int(self.pointer.address)
 
 
-def compiled(program: Program, dtype: str, storage: Mapping[str, str]) -> Callable[..., Any]:
-    """The compiled ``run`` of a program, from memory, from the cache folder, or made now."""
+_COMPILED: dict[str, Kernel] = {}
+
+
+def compiled(program: Program, dtype: str, storage: Mapping[str, str]) -> Kernel:
+    """The compiled function of a program, from memory, from the cache folder, or made now."""
     text = source(program, dtype, "One optimizer step.", storage)
     if text not in _COMPILED:
-        _COMPILED[text] = _load("step", text, "run")
+        _COMPILED[text] = Kernel(text)
     return _COMPILED[text]
 
 
@@ -304,6 +333,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Team(Protocol):
+    """Threads that run a kernel together."""
+
+    def run(self, kernel: Kernel, place: int, most: int) -> None:
+        """Run the kernel on its place in memory, on at most so many threads at once; return when all have returned."""
+
+
 class _Pool:
     """Threads that wait for work; made when they are first needed, and again in a forked child."""
 
@@ -312,10 +348,10 @@ class _Pool:
         self.work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.threads = 0
 
-    def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], helpers: int) -> None:
-        """Call the function here and in so many helpers at once; return when all have returned."""
+    def run(self, kernel: Kernel, place: int, most: int) -> None:
+        helpers = min(number_of_threads(), most) - 1
         if helpers <= 0:
-            function(*arguments)
+            kernel(place)
             return
         with self.lock:
             while self.threads < helpers:
@@ -323,10 +359,10 @@ class _Pool:
                 self.threads += 1
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         for _ in range(helpers):
-            self.work.put((function, arguments, done))
+            self.work.put((kernel, place, done))
         failures: list[BaseException | None] = []
         try:
-            function(*arguments)
+            kernel(place)
         finally:
             failures = [done.get() for _ in range(helpers)]
         for failure in failures:
@@ -336,16 +372,16 @@ class _Pool:
     @staticmethod
     def _serve(work: queue.SimpleQueue[Any]) -> None:
         while True:
-            function, arguments, done = work.get()
+            kernel, place, done = work.get()
             failure = None
             try:
-                function(*arguments)
+                kernel(place)
             except BaseException as error:
                 failure = error
             done.put(failure)
-            del function, arguments, done
+            del kernel, done
 
 
-_POOL = _Pool()
+own_threads = _Pool()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_POOL.__init__)  # type: ignore[misc]  # threads do not survive a fork
+    os.register_at_fork(after_in_child=own_threads.__init__)  # type: ignore[misc]  # threads do not survive a fork

@@ -23,21 +23,29 @@ from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Pass, Program, Segment
 
-__all__ = ["ARGUMENTS", "source", "storage_of"]
+__all__ = ["ARGUMENTS", "WORDS", "source", "storage_of"]
 
 ARGUMENTS = (
     "table", "widths", "rows", "first_row", "scalars", "scalar_row", "partials", "units", "first_unit",
 )  # fmt: skip
+
+WORDS = (
+    ("items", "int64", 2), ("stage_start", "", 0), ("counter", "", 0), ("done", "", 0), ("table", "int64", 2),
+    ("widths", "int64", 1), ("rows", "int64", 2), ("first_row", "int64", 1), ("scalars", "float64", 2),
+    ("scalar_row", "int64", 1), ("partials", "float64", 2), ("units", "float64", 2), ("first_unit", "int64", 1),
+)  # fmt: skip
+"""What ``run`` finds at its place in memory, a word each: numbers, and arrays as address and lengths."""
 
 _HEAD = '''"""{title}
 
 Generated. {dtype}; loops over one piece of a tensor, segments around them, run over all work.
 """
 
-from numba import carray, njit
+from numba import carray, cfunc, njit
 from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
 
-from steepest.engines.cpu_pointers import address_{dtype} as address, add, add_product, report, take_next, wait_for
+from steepest.engines.cpu_pointers import address_{dtype} as address, add, add_product, address_float64, address_int64
+from steepest.engines.cpu_pointers import report, take_next, wait_for
 {conversions}
 OPTIONS = {{"nogil": True, "error_model": "numpy"}}
 '''
@@ -130,7 +138,8 @@ def _identifiers(names: Iterable[str], taken: set[str]) -> dict[str, str]:
 
 _OWN_NAMES = (
     "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
-    "add_product|report|take_next|wait_for|carray|njit|cos|exp|float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run|"
+    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|cfunc|njit|words|place|work|entry|cos|exp|"
+    "float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run|"
     "address_uint16|(from|to)_b?float16"
 )
 _OWN = re.compile(rf"{_OWN_NAMES}|(s|m|t|u|v|c|r|sum|pass_|segment_)\d+|.*(_i|_32|_holds)")
@@ -349,11 +358,21 @@ def _call(program: Program, number: int, names: _Names, start: str) -> list[str]
 
 
 def _run(count: int) -> str:
-    """Items are (first row, last row, first segment, last segment) of one tensor; a later segment waits for its rows."""
+    """Items are (first row, last row, first segment, last segment) of one tensor; a later segment waits for its rows.
+
+    All that a run works on is handed over as one place in memory (`WORDS`), so that it costs nothing to call, and a C library
+    can call it on its own threads: `entry` gives it the function for that.
+    """
     arguments = ", ".join(ARGUMENTS)
-    lines = [
-        "@njit(cache=CACHE, **OPTIONS)",
-        f"def run(items, stage_start, counter, done, {arguments}):",
+    lines = ["@njit(cache=CACHE, **OPTIONS)", "def run(place):"]
+    lines.append(f"    words = carray(address_int64(place), ({sum(1 + d for _, _, d in WORDS)},))")
+    at = 0
+    for name, kind, dims in WORDS:
+        lengths = "".join(f"words[{at + 1 + d}], " for d in range(dims))
+        value = f"carray(address_{kind}(words[{at}]), ({lengths}))" if dims else f"words[{at}]"
+        lines.append(f"    {name} = {value}")
+        at += 1 + dims
+    lines += [
         "    while True:",
         "        item = take_next(counter)",
         "        if item >= len(items):",
@@ -370,4 +389,6 @@ def _run(count: int) -> str:
         lines.append(f"                {'if' if number == 0 else 'elif'} segment == {number}:")
         lines.append(f"                    segment_{number + 1}(row, {arguments})")
     lines.append("        report(done + 8 * t, last - first)")
+    lines += ["", "", "def work(place):", "    run(place)"]
+    lines += ["", "", "def entry():", '    return cfunc("void(int64)", cache=CACHE)(work)']
     return "\n".join(lines) + "\n"

@@ -17,6 +17,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from steepest.checks import unknown_name
+from steepest.engines.tensors import Engine
 from steepest.language.rule import Chain
 from steepest.language.trace import check_order
 from steepest.stepping import Plans, Stepper
@@ -160,7 +161,9 @@ class Optimizer(torch.optim.Optimizer):
         chains = self._chains()
         for index, one in enumerate(held):
             one.tensor.index = index
-        stepper = Stepper([[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH, share)
+        stepper = Stepper(
+            [[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH, share, _cpu_engine
+        )
         stepper.steps = self.steps
         for one, own in zip(held, stepper.own_plans, strict=True):
             check_complex(what, one, own)
@@ -419,3 +422,9 @@ class Optimizer(torch.optim.Optimizer):
 
 def _always(tensors: object) -> bool:
     return True
+
+
+def _cpu_engine() -> Engine:
+    from steepest.torch.threads import engine
+
+    return engine()
