@@ -33,7 +33,6 @@ __all__ = ["CpuEngine", "Gatherer", "Kernel", "Team", "number_of_threads", "own_
 
 ROW = 1 << 18
 """Elements per row: long enough that hardware prefetching pays, short enough to share."""
-_SCALARS = sum(1 + dims for _, _, dims in WORDS[: [name for name, _, _ in WORDS].index("scalars")])
 ALONE = 1 << 16
 """Elements below which waking another thread costs more than it gives."""
 
@@ -111,14 +110,16 @@ class _BoundCpu:
         self.elements = sum(t.param.size for t in tensors)
         self.stage_start = list(itertools.accumulate((len(s) for s in program.stages), initial=0))
         self.items = [self._items(stage) for stage in range(len(program.stages))]
+        self.scalars = np.zeros((max(rows, default=0) + 1, len(program.scalars)))
         self.words = [self._words(stage) for stage in range(len(program.stages))]
+        self.places = [words.ctypes.data for words in self.words]
 
     def _words(self, stage: int) -> NDArray[np.int64]:
-        """What the compiled function finds at its place in memory for a stage; the scalars' address is put in by `run`."""
+        """What the compiled function finds at its place in memory for a stage."""
         progress = self.progress.ctypes.data
         given: dict[str, Any] = {
             **vars(self), "items": self.items[stage], "stage_start": self.stage_start[stage], "counter": progress,
-            "done": progress + 8, "scalars": np.zeros((0, 0)),
+            "done": progress + 8,
         }  # fmt: skip
         words: list[int] = []
         for name, _, _ in WORDS:
@@ -158,10 +159,9 @@ class _BoundCpu:
             self.table[:, self.grad_column] = addresses[self.index]
 
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
-        words = self.words[stage]
-        words[_SCALARS : _SCALARS + 3] = scalars.ctypes.data, *scalars.shape
+        self.scalars[...] = scalars
         self.progress[:] = 0
-        self.team.run(self.kernel, words.ctypes.data, len(self.items[stage]) if self.elements > ALONE else 1)
+        self.team.run(self.kernel, self.places[stage], len(self.items[stage]) if self.elements > ALONE else 1)
         return {i: self._combined(i, self.partials[: len(self.rows)]) for i in self.program.model_reductions[stage]}
 
     def _combined(self, index: int, partials: NDArray[np.float64]) -> float:
