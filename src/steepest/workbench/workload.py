@@ -70,7 +70,7 @@ class TorchTask:
 
     def __init__(self, model: Any, loss: Callable[[int], Any], evaluate: Callable[[str], Mapping[str, float]]) -> None:
         self.model, self.loss, self.evaluation = model, loss, evaluate
-        self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.params: Mapping[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def gradients(self, step: int) -> tuple[float, None]:
         self.model.train()
@@ -148,9 +148,14 @@ def workload(**facts: Any) -> Callable[[Callable[[int], Task]], Workload]:
 BUILT_IN = {
     "digits-mlp": "digits_mlp:digits_mlp",
     "quadratics": "quadratics:quadratics",
+    "quadratics-ill-conditioned": "quadratics:quadratics_ill_conditioned",
+    "quadratics-noisy": "quadratics:quadratics_noisy",
     "mnist-cnn": "mnist_cnn:mnist_cnn",
+    "mnist-cnn-large-batch": "mnist_cnn:mnist_cnn_large_batch",
     "unicode-bow": "unicode_bow:unicode_bow",
+    "unicode-bow-sparse": "unicode_bow:unicode_bow_sparse",
     "rnn-memory": "rnn_memory:rnn_memory",
+    "rnn-memory-order": "rnn_memory:rnn_memory_order",
     "char-gpt": "char_gpt:char_gpt",
     "char-gpt-post-norm": "char_gpt:char_gpt_post_norm",
     "autoencoder": "autoencoder:autoencoder",
@@ -168,7 +173,13 @@ def find(name: str) -> Workload:
     """
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
-        found = getattr(importlib.import_module(f"steepest.workbench.workloads.{module}"), attribute)
+        try:
+            found = getattr(importlib.import_module(f"steepest.workbench.workloads.{module}"), attribute)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            cure = "Install steepest[torch], or compare on digits-mlp or quadratics, which need NumPy alone."
+            raise ModuleNotFoundError(f"workload {name}: it needs PyTorch. {cure}", name="torch") from None
         return _checked(name, found)
     module, colon, attribute = name.rpartition(":")
     if not colon:
