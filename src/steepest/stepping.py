@@ -229,7 +229,8 @@ class Stepper:
                 for name, value in job.program.host_stores.items():
                     bucket.host[name] = float(job.values[row][value.index])
         self.steps += 1
-        self._read_measures([job for job, _ in jobs])
+        if any(job.program.measures for job, _ in jobs):
+            self._read_measures([job for job, _ in jobs])
         return True
 
     def _withdraw(self) -> None:

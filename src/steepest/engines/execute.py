@@ -64,6 +64,11 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
     """
     for job in jobs:
         _start(job)
+    if share is None and not any(job.program.waits for job in jobs):
+        for job in jobs:
+            for stage in range(len(job.program.stages)):
+                job.bound.run(stage, job.scalars)
+        return
     shared = _shared(jobs) if any(any(job.program.model_reductions) for job in jobs) else {}
     totals: dict[str, float] = {}
     missing = {name: len(members) for name, members in shared.items()}

@@ -181,6 +181,11 @@ class Program:
         return tuple(tuple(i for i in found if nodes[i].rate == Rate.MODEL) for found in self.reductions)
 
     @cached_property
+    def waits(self) -> bool:
+        """Whether a value of the whole model, or a guard, decides when a stage may run."""
+        return bool(self.guards) or any(self.model_reductions)
+
+    @cached_property
     def reductions(self) -> tuple[tuple[int, ...], ...]:
         """All reductions that each stage completes."""
         return tuple(

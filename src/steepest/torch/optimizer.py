@@ -137,6 +137,7 @@ class Optimizer(torch.optim.Optimizer):
             self._recipes.pop()
             raise
 
+    @torch.no_grad()
     def _build(self) -> None:
         """A new stepper for the groups as they are now; what is known of a parameter stays."""
         what = type(self).__name__
@@ -161,9 +162,9 @@ class Optimizer(torch.optim.Optimizer):
         chains = self._chains()
         for index, one in enumerate(held):
             one.tensor.index = index
-        stepper = Stepper(
-            [[one.tensor for one in row] for row in groups], chains, self._engine, _FOREACH, share, _cpu_engine
-        )
+        joined = share if any(one.tensor.cuts for one in held) else None
+        tensors = [[one.tensor for one in row] for row in groups]
+        stepper = Stepper(tensors, chains, self._engine, _FOREACH, joined, _cpu_engine)
         stepper.steps = self.steps
         for one, own in zip(held, stepper.own_plans, strict=True):
             check_complex(what, one, own)
@@ -214,24 +215,27 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if self._released is None:
-            self._step()
+            self._step_outside_of_graphs() if torch.compiler.is_compiling() else self._step()
         else:
             self._released.finish()
         return loss
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
-    def _step(self) -> None:
-        with torch.no_grad():
-            stepper = self._ready()
-            grads = [p.grad for p in self._params]
-            addresses = None if self._regular is None else self._regular(grads)
-            happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
-            if happened:
-                stepped = self._params
-                if self._regular is None or self._regular.absent:
-                    stepped = [p for p, g in zip(self._params, grads, strict=True) if g is not None]
-                increment_version(stepped)
+    def _step_outside_of_graphs(self) -> None:
+        self._step()
 
+    def _step(self) -> None:
+        stepper = self._ready()
+        grads = [p.grad for p in self._params]
+        addresses = None if self._regular is None else self._regular(grads)
+        happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
+        if happened:
+            stepped = self._params
+            if self._regular is None or self._regular.absent:
+                stepped = [p for p, g in zip(self._params, grads, strict=True) if g is not None]
+            increment_version(stepped)
+
+    @torch.no_grad()
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step on gradients that are not all as at the last one."""
         what = f"{type(self).__name__}.step"
