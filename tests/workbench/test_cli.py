@@ -1,200 +1,307 @@
-"""The command line: exit statuses, one line for a mistake, files that agree with each other."""
+"""The command line: exit statuses, one line for a mistake, nothing left behind by a refusal, and going on after an interrupt."""
 
 from __future__ import annotations
 
-import html
-import json
-import math
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import steepest
-from steepest.workbench import Comparison, compare
-from steepest.workbench import compare as _compare
+from steepest.workbench import Result, page
 from steepest.workbench.cli import main
-from steepest.workbench.report import accuracy, loss, page, rate, to_json, write
+from steepest.workbench.workload import BUILT_IN
 
 SOURCES = Path(steepest.__file__).parents[1]
+QUICK = ["--workload", "quadratics", "--steps", "20", "--seeds", "2", "--jobs", "1"]
+
+BROKEN = "import steepest.workbench as wb\n\n@wb.workload(steps=5)\ndef circles(seed):\n    return undefined\n"
+RULE = """import steepest
+
+@steepest.rule()
+def odd(update, *, factor: steepest.Positive = 2.0):
+    return update * undefined
+
+def mine(lr=0.1):
+    return steepest.chain(odd(), steepest.sgd(lr))
+"""
+SLOW = """import time
+import numpy as np
+from steepest.workbench import ArrayTask, workload
+
+@workload(steps=40, metric="gap", failed=1e6)
+def slow(seed):
+    with open("runs.log", "a") as log:
+        log.write(f"{seed}\\n")
+    x = np.random.default_rng(seed).normal(size=5)
+    def slope(step):
+        time.sleep(0.005)
+        return float(x @ x), {"x": x.copy()}
+    return ArrayTask({"x": x}, slope, lambda part: {"gap": float(x @ x)})
+"""
 
 
-@pytest.fixture(scope="module")
-def result() -> Comparison:
-    names = ["adam", "sgd(cosine(lr, steps))", "sgd(1e30)", "clip_by_value(-0.1, 0.1) | sgd(0.1)"]
-    return compare(names, seeds=2, epochs=2, jobs=1)
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_compare_ranks_and_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "out"
-    arguments = ["--optimizers", "sgd(0.001), lookahead(adam)", "--seeds", "2", "--epochs", "1", "--jobs", "1"]
-    assert main(["compare", *arguments, "--output", str(folder)]) == 0
+def without_ids(path: Path, text: str) -> bool:
+    """Whether a page is that text, but for the ids that Bokeh draws."""
+    ids = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|p\d{4,}")
+    return ids.sub("", path.read_text(encoding="utf-8")) == ids.sub("", text)
+
+
+def test_compare_prints_a_table_and_writes_report_and_results(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *QUICK, "--optimizers", "sgd(0.001), sgd(lr=0.5)", "--output", "out/deep"]) == 0
     said = capsys.readouterr()
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert [c["name"] for c in results["contenders"]] == ["lookahead(adam)", "sgd(0.001)"]
-    for contender in results["contenders"]:
-        assert f"{contender['median_test_loss']:.4f}" in said.out
-        assert contender["name"] in said.out
-    assert (folder / "report.html").is_file()
-    assert said.err == ""  # no progress bar where there is no terminal
+    result = Result.from_json((here / "out" / "deep" / "results.json").read_text(encoding="utf-8"))
+    assert [(e.optimizer, e.track) for e in result.entries] == [
+        (optimizer, track) for optimizer in ("sgd(0.001)", "sgd(lr=0.5)") for track in ("default", "rate")
+    ]
+    lines = said.out.splitlines()
+    assert lines[0].strip() == "quadratics, 20 steps, 2 seeds: gap on the test part"
+    assert said.out.index("sgd(lr=0.5)") < said.out.index("sgd(0.001)")  # the best one first
+    assert "steepest.sgd(lr=0.5)" in said.out
+    assert lines[-2:] == ["report   out/deep/report.html", "results  out/deep/results.json"]
+    assert said.err == ""  # no progress where there is no terminal
+    assert without_ids(here / "out" / "deep" / "report.html", page.page(result))
 
 
-def test_every_number_of_the_reports_table_is_in_the_results(result: Comparison) -> None:
-    text = page(result)
-    rows = re.findall(r"<tr><td>\d+</td>.*?</tr>", text)
-    contenders = json.loads(to_json(result))["contenders"]
-    assert len(rows) == len(contenders) == 4
-    for row, c in zip(rows, contenders, strict=True):
-        cells = [html.unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall("<td.*?</td>", row)]
-        losses = sorted(math.inf if run["test_loss"] is None else run["test_loss"] for run in c["runs"])
-        accuracies = sorted(run["test_accuracy"] for run in c["runs"])
-        assert cells[1] == c["name"]
-        assert cells[3] == loss(math.inf if c["median_test_loss"] is None else c["median_test_loss"])
-        assert cells[4] == f"{loss(losses[0])} – {loss(losses[-1])}"
-        assert cells[5] == accuracy(c["median_test_accuracy"])
-        assert cells[6] == f"{accuracy(accuracies[0])} – {accuracy(accuracies[-1])}"
-        assert cells[7] == f"{sum(run['failed'] for run in c['runs'])} of 2"
-        assert cells[9] == str(c["bytes_per_parameter"])
-        assert cells[2].split()[0] == ("its" if c["lr"] is None else f"{c['lr']:.3g}")
+def test_json_is_all_that_is_printed_where_it_is_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--optimizers", "sgd(1e30), sgd(0.5)", "--track", "default", "--json", "--output", "out"]
+    assert main(["compare", *QUICK, *arguments]) == 0
+    printed = capsys.readouterr().out
+    result = Result.from_json(printed)
+    assert printed.strip() == (here / "out" / "results.json").read_text(encoding="utf-8").strip()
+    assert [entry.costs[0] == float("inf") for entry in result.entries] == [True, False]
 
 
-def test_the_report_needs_no_network_and_no_script(result: Comparison) -> None:
-    text = page(result)
-    assert not re.search(r"<script|<link|<img|https?://|url\(|@import", text)
-    assert "prefers-color-scheme: dark" in text
+def test_without_an_output_a_folder_of_its_own_is_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *QUICK, "--optimizers", "sgd(0.5)", "--track", "default"]) == 0
+    (folder,) = (here / "runs").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-\d{6}", folder.name)
+    assert f"report   {folder.relative_to(here)}/report.html" in capsys.readouterr().out
 
 
-def test_names_are_escaped_in_the_report(result: Comparison) -> None:
-    evil = replace(result.contenders[0], name="<b>'my & rules'.py:x</b>")
-    text = page(replace(result, contenders=(evil,)))
-    assert "<b>'my" not in text
-    assert "&lt;b&gt;&#x27;my &amp; rules" in text
+def test_what_stands_in_brackets_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "only(add_decayed_weights(0.1), '[red]*') | sgd(0.5)"
+    assert main(["compare", *QUICK, "--optimizers", text, "--track", "default"]) == 0
+    assert "'[red]*'" in capsys.readouterr().out
 
 
-def test_a_rate_says_how_it_came_about(result: Comparison) -> None:
-    searched = next(c for c in result.contenders if c.name == "adam")
-    assert rate(replace(searched, lr=0.01, at_edge=False)) == "0.01"
-    assert rate(replace(searched, lr=0.01, at_edge=True)) == "0.01 (edge)"
-    assert rate(replace(searched, lr=0.01, search=())) == "0.01 (given)"
-    assert rate(replace(searched, lr=None, search=())) == "its own"
+def test_tune_judges_what_it_found_beside_the_defaults(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "sgd", *QUICK, "--trials", "4", "--output", "out"]) == 0
+    result = Result.from_json((here / "out" / "results.json").read_text(encoding="utf-8"))
+    assert [entry.track for entry in result.entries] == ["default", "tuned"]
+    assert result.facts.trials == 4
+    assert "steepest.sgd(lr=" in capsys.readouterr().out
 
 
-def test_a_report_without_a_single_result_can_be_written(result: Comparison, tmp_path: Path) -> None:
-    report, data = write(replace(result, contenders=(), interrupted=True, unfinished=("adam",)), tmp_path)
-    assert "Not finished: adam" in report.read_text(encoding="utf-8")
-    assert json.loads(data.read_text(encoding="utf-8"))["contenders"] == []
+def test_report_makes_the_page_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *QUICK, "--optimizers", "sgd(0.5)", "--track", "default", "--output", "out"]) == 0
+    before, data = (
+        (here / "out" / "report.html").read_text(encoding="utf-8"),
+        (here / "out" / "results.json").read_bytes(),
+    )
+    (here / "out" / "report.html").unlink()
+    capsys.readouterr()
+    assert main(["report", "out"]) == 0
+    assert capsys.readouterr().out == "report   out/report.html\n"
+    assert without_ids(here / "out" / "report.html", before)
+    assert (here / "out" / "results.json").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "out: there is no results.json in it. Name the folder that compare has written."),
+        ("{", "out/results.json: these are no results of steepest compare: "),
+        (
+            '{"format": 99}',
+            "out/results.json: these results have the format 99, allowed is 1. Compare anew with this version.",
+        ),
+        ("[]", "out/results.json: these results have the format None, allowed is 1."),
+        ('{"format": 1}', "out/results.json: these are no results of steepest compare: KeyError('facts') is missing"),
+    ],
+)
+def test_report_refuses_what_are_no_results(
+    text: str | None, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "out").mkdir()
+    if text is not None:
+        (here / "out" / "results.json").write_text(text)
+    assert main(["report", "out"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"steepest report: {message}")
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert not (here / "out" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["compare", "--seeds", "0"], "steepest compare: argument --seeds: '0', allowed is a whole number >= 1. See"),
-        (["compare", "--epochs", "many"], "steepest compare: argument --epochs: 'many', allowed is"),
-        (["compare", "--optimizers", "adamm"], "steepest compare: character 1 of 'adamm': unknown rule or recipe"),
+        (["compare", "--steps", "many"], "steepest compare: argument --steps: 'many', allowed is a whole number >= 1. See"),
+        (["compare", "--seeds", "1500"], "steepest compare: budget: seeds has 1000, allowed is what search_seeds has not."),
+        (["compare", "--epochs", "3"], "steepest: unrecognized arguments: --epochs 3."),
+        (["compare", "--optimizers", "adamm"], "steepest compare: character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you"),
+        (["compare", "--optimizers", "adam(lr="], "steepest compare: 'adam(lr=' is no chain: '(' was never closed at character 5."),
+        (["compare", "--optimizers", "sgd | adam(lr=x)"], "steepest compare: character 15 of 'sgd | adam(lr=x)': unknown value"),
         (["compare", "--optimizers", ","], "steepest compare: compare: optimizers is (), allowed is a list of chains."),
         (["compare", "--optimizers", "clip_by_norm(1)"], "steepest compare: chain: the chain clip_by_norm computes an"),
         (["compare", "--optimizers", "gone.py:f"], "steepest compare: gone.py:f: there is no file gone.py."),
+        (["compare", "--optimizers", "rule.py:mine"], "steepest compare: rule.py:5: NameError: name 'undefined' is not defined"),
+        (["compare", "--optimizers", "rule.py:mime"], "steepest compare: rule.py: unknown recipe 'mime'. Did you mean 'mine'?"),
+        (["compare", "--workload", ","], "steepest compare: compare: workload is empty, allowed are names of workloads."),
+        (["compare", "--workload", "digit-mlp"], "steepest compare: workload: unknown name 'digit-mlp'. Did you mean"),
+        (["compare", "--workload", "nowhere:x"], "steepest compare: nowhere: there is no module nowhere, here or among those"),
+        (["compare", "--workload", "broken.py:x"], "steepest compare: broken.py: unknown name 'x'. Known: circles, wb."),
+        (["compare", "--workload", "broken.py:wb"], "steepest compare: workload broken.py:wb: it is _Package, allowed is a"),
+        (["compare", "--workload", "rule.py:odd"], "steepest compare: workload rule.py:odd: it is "),
+        (["compare", "--workload", "syntax.py:x"], "steepest compare: syntax.py:1: SyntaxError: '(' was never closed"),
+        (["compare", "--workload", "needs.py:x"], "steepest compare: needs.py:1: ModuleNotFoundError: No module named 'optunaa'"),
+        (["compare", "--workload", "broken.py:circles", "--jobs", "1"],
+         "steepest compare: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined"),
+        (["compare", "--track", "tunes"], "steepest compare: compare: unknown track 'tunes'. Did you mean 'tuned'?"),
+        (["compare", "--track", ","], "steepest compare: compare: unknown track ''. Known: default, rate, tuned."),
+        (["compare", "--space", "lr=1:2"], "steepest compare: space: it narrows the tuned track, and the tracks are default"),
+        (["compare", "--track", "tuned", "--space", "lrr=1"], "steepest compare: space: unknown hyperparameter 'lrr'. Did you"),
+        (["compare", "--storage", "study.log"], "steepest compare: storage: url is 'study.log', allowed is journal:PATH"),
+        (["compare", "--storage", "journal:corrupt.log"], "steepest compare: storage journal:corrupt.log: it is "),
+        (["compare", "--storage", "sqlite:///corrupt.log"], "steepest compare: storage sqlite:///corrupt.log: it is another kind"),
+        (["compare", "--storage", "journal:broken.py/x.log"], "steepest compare: storage journal:broken.py/x.log: it can't be"),
+        (["compare", "--output", "broken.py/x"], "steepest compare: output is 'broken.py/x', allowed is a folder that can be"),
+        (["tune"], "steepest tune: the following arguments are required: optimizer."),
+        (["tune", "sgd(0.1, weight_decay=0)"], "steepest tune: tune: sgd(0.1, weight_decay=0) leaves nothing open to search."),
+        (["tune", "adam", "--space", "adam.ep=1"], "steepest tune: space: unknown hyperparameter 'adam.ep'. Did you mean"),
+        (["tune", "sgd", "--workload", "broken.py:circles", "--jobs", "1"],
+         "steepest tune: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined"),
+        (["lr-find", "--workload", "nothing"], "steepest lr-find: workload: unknown name 'nothing'."),
+        (["report", "nowhere"], "steepest report: nowhere: there is no results.json in it."),
         (["plan", "adam(lr=-1)"], "steepest plan: adam: lr is -1, allowed is [0, inf)."),
+        (["plan", "lookahead | adam"], "steepest plan: lookahead changes parameters, but "),
+        (["plan", "rule.py:mine"], "steepest plan: rule.py:5: NameError: name 'undefined' is not defined"),
         (["plan"], "steepest plan: the following arguments are required: chain."),
+        (["list", "--search", "--workloads"], "steepest list: argument --workloads: not allowed with argument --search."),
+        (["completion", "fish"], "steepest completion: argument shell: invalid choice: 'fish'"),
         (["comparr"], "steepest: argument command: invalid choice: 'comparr'"),
         ([], "steepest: the following arguments are required: command."),
     ],
-)
-def test_a_mistake_ends_with_one_line_and_status_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
+)  # fmt: skip
+def test_a_mistake_ends_with_one_line_and_status_2_and_leaves_nothing_behind(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    files = {
+        "broken.py": BROKEN, "rule.py": RULE, "syntax.py": "x = (\n", "needs.py": "import optunaa\n", "corrupt.log": "{]\n" * 9,
+    }  # fmt: skip
+    for name, text in files.items():
+        (here / name).write_text(text)
     assert main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(message)
     assert said.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []  # no empty folder is left behind
+    left = {path.name for path in here.iterdir()} - {*files, "__pycache__"}
+    assert left == set()
+    assert (here / "corrupt.log").read_text() == files["corrupt.log"]
 
 
-def test_an_output_that_cannot_be_written_is_noticed_before_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").write_text("")
-    folder = tmp_path / "file" / "out"
-    assert main(["compare", "--output", str(folder)]) == 2
-    expected = (
-        f"steepest compare: output is {str(folder)!r}, allowed is a folder that can be written: Not a directory.\n"
-    )
-    assert capsys.readouterr().err == expected
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_noticed_before_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "closed").mkdir(mode=0o500)
+    for given, said in ((["--output", "closed/out"], "output is"), (["--storage", "journal:closed/s.log"], "storage")):
+        assert main(["compare", *QUICK, *given]) == 2
+        assert capsys.readouterr().err.startswith(f"steepest compare: {said}")
 
 
-def test_a_users_broken_file_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "my_rules.py"
-    file.write_text("import steepest\ndef mine(lr=0.1):\n    return steepest.sgdd(lr)\n")
-    assert main(["compare", "--optimizers", f"{file}:mine", "--output", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"steepest compare: {file}:3: AttributeError: ")
-    assert said.count("\n") == 1
+def test_a_refused_command_leaves_a_folder_that_was_there(here: Path) -> None:
+    (here / "out").mkdir()
+    assert main(["compare", "--output", "out/new/deep", "--optimizers", "adamm"]) == 2
+    assert list((here / "out").iterdir()) == []
 
 
-def test_an_interrupt_reports_what_has_finished_and_ends_with_130(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finished = []
-    whole = sys.modules[_compare.__module__].contend
-
-    def contend(name: str, seeds: int, epochs: int) -> object:
-        if finished:
-            raise KeyboardInterrupt
-        finished.append(name)
-        return whole(name, seeds, epochs)
-
-    monkeypatch.setattr(sys.modules[_compare.__module__], "contend", contend)
-    arguments = ["--optimizers", "sgd(0.1),adam", "--seeds", "1", "--epochs", "1", "--jobs", "1"]
-    assert main(["compare", *arguments, "--output", str(tmp_path)]) == 130
-    said = capsys.readouterr()
-    assert "sgd(0.1)" in said.out
-    assert said.err == "interrupted; not finished: adam\n"
-    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert [c["name"] for c in results["contenders"]] == ["sgd(0.1)"]
-    assert "Not finished: adam" in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc when the processes have started")
-@pytest.mark.parametrize("wait", [0.1, 4.0], ids=["while they start", "while they train"])
-def test_ctrl_c_in_a_terminal_stops_all_processes_without_a_traceback(tmp_path: Path, wait: float) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "steepest.workbench.cli",
-        "compare",
-        "--optimizers",
-        "sgd(0.1),adam(0.01),lamb(0.01)",
-    ]
-    command += ["--epochs", "100000", "--jobs", "2", "--output", str(tmp_path)]
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "steepest.workbench.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
-    ) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        until = time.monotonic() + 60
-        while len(children.read_text().split()) < 3 and time.monotonic() < until:  # the tracker of resources and two
-            time.sleep(0.02)
-        time.sleep(wait)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a failure leaves nothing training behind
+        raise
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends the signal to a group of processes")
+def test_ctrl_c_keeps_what_has_finished_and_the_same_command_goes_on(here: Path) -> None:
+    (here / "their.py").write_text(SLOW)
+    command = ["compare", "--workload", "their.py:slow", "--optimizers", "sgd(0.1),sgd(0.2),sgd(0.3)", "--seeds", "4"]
+    command += ["--track", "default", "--jobs", "2", "--storage", "journal:study.log", "--output", "out"]
+    with start(*command, folder=here) as process:
+        until = time.monotonic() + 90
+        while not (here / "runs.log").exists() or len((here / "runs.log").read_text().split()) < 6:
+            assert time.monotonic() < until and process.poll() is None, ended(process)
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
-        try:
-            out, err = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # a failure leaves nothing training behind
-            raise
+        out, err = ended(process)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
-    assert err == "interrupted; not finished: sgd(0.1), adam(0.01), lamb(0.01)\n"
-    assert (tmp_path / "results.json").is_file()
+    stopped = Result.from_json((here / "out" / "results.json").read_text(encoding="utf-8"))
+    assert stopped.unfinished
+    said = ", ".join(stopped.unfinished)
+    assert err == f"interrupted; not finished: {said}. Give the same command again to go on.\n"
+    assert (here / "out" / "report.html").is_file()
+    assert main([*command, "--jobs", "1"]) == 0
+    whole = Result.from_json((here / "out" / "results.json").read_text(encoding="utf-8"))
+    assert whole.unfinished == ()
+    assert [len(entry.runs) for entry in whole.entries] == [4, 4, 4]
+    begun = len((here / "runs.log").read_text().split())
+    assert 12 <= begun <= 14  # the two that were running at the interrupt were begun again
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends the signal to a group of processes")
+def test_ctrl_c_while_processes_start_leaves_no_traceback_and_no_process(here: Path) -> None:
+    command = [
+        "compare",
+        *QUICK[:-2],
+        "--steps",
+        "100000",
+        "--jobs",
+        "2",
+        "--optimizers",
+        "sgd(0.1)",
+        "--output",
+        "out",
+    ]
+    with start(*command, folder=here) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + 90
+        while len(children.read_text().split()) < 2 and time.monotonic() < until and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = ended(process)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    unfinished = "sgd(0.1) on quadratics (default), sgd(0.1) on quadratics (rate)"
+    assert err == f"interrupted; not finished: {unfinished}. With --storage it could be resumed.\n"
+    assert (here / "out" / "results.json").is_file()
 
 
 def test_list_shows_equation_defaults_and_source_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,28 +317,66 @@ def test_list_shows_equation_defaults_and_source_of_everything(capsys: pytest.Ca
     assert "adamw(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01" in said
 
 
-def test_plan_prints_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "clip_by_global_norm(1.0) | adamw(lr=1e-3) | ema(0.999)"]) == 0
+def test_list_search_shows_every_declared_range(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--search"]) == 0
+    said = capsys.readouterr().out
+    for name in steepest.OPTIMIZERS:
+        assert re.search(rf"^{name}\n  lr ", said, re.MULTILINE), name
+    assert re.search(r"^  beta2 +1 - x, x 0.0001 to 0.3, logarithmic$", said, re.MULTILINE)
+    assert re.search(r"^  schedule +one of constant, linear, cosine, wsd$", said, re.MULTILINE)
+
+
+def test_list_workloads_names_all_with_the_sources_of_their_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--workloads"]) == 0
+    said = capsys.readouterr().out
+    for name in BUILT_IN:
+        assert re.search(rf"^{name}: \d+ steps, judged by \w+", said, re.MULTILINE), name
+    assert "CC BY 4.0" in said
+
+
+def test_list_workloads_without_pytorch_shows_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.modules['torch'] = None\nfrom steepest.workbench.cli import main\nmain(['list', '--workloads'])",
+    ]
+    said = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(SOURCES)}
+    ).stdout
+    assert "digits-mlp: 400 steps" in said
+    assert "workload char-gpt: it needs PyTorch. Install steepest[torch]" in said
+
+
+def test_plan_prints_the_plan_and_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    chain = "clip_by_global_norm(1.0) | adamw(lr=1e-3) | ema(0.999)"
+    assert main(["plan", chain]) == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "chain: clip_by_global_norm > scale_by_adam > add_decayed_weights > descend > ema\n2 passes, "
+        "chain: clip_by_global_norm > scale_by_adam > add_decayed_weights > descend > ema\n2 passes, 40 bytes "
     )
+    assert main(["plan", chain, "--source"]) == 0
+    longer = capsys.readouterr().out
+    assert longer.startswith(said) and "def pass_2(" in longer
 
 
-def test_the_report_renders_in_a_browser(result: Comparison, tmp_path: Path) -> None:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        assert not os.environ.get("CI"), "Chromium is missing, and CI must render the report"
-        pytest.skip("Chromium is missing: the report was not rendered")
-    report, _ = write(result, tmp_path)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [browser, *flags, "--virtual-time-budget=2000", "--dump-dom", report.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count("<svg") == page(result).count("<svg") > 5
-    for contender in result.contenders:
-        assert html.escape(contender.name, quote=False) in run.stdout
-    picture = tmp_path / "report.png"
-    command = [browser, *flags, f"--screenshot={picture}", "--window-size=1200,1600", report.as_uri()]
-    subprocess.run(command, capture_output=True, check=True, timeout=120)
-    assert picture.stat().st_size > 20_000
+def test_completion_prints_a_script_that_bash_accepts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert "lr-find" in script and "--storage" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_version_and_help_are_quick_and_load_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"steepest {steepest.__version__}\n"
+    for command in ("compare", "tune", "lr-find", "reproduce", "report", "list", "plan", "completion"):
+        assert main([command, "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"usage: steepest {command}")
+    heavy = "{'optuna', 'bokeh', 'torch', 'numba', 'sklearn', 'scipy', 'rich', 'sqlalchemy'}"
+    code = f"import sys; from steepest.workbench.cli import main; main(['--help']); print(*sys.modules.keys() & {heavy}, 'none')"
+    begun = time.perf_counter()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    print(f"--help: {time.perf_counter() - begun:.2f} s")
+    assert run.stdout.splitlines()[-1] == "none"

@@ -1,173 +1,307 @@
-"""The protocol of `steepest compare`: what is searched, what is judged, what happens to failures and interrupts."""
+"""A whole comparison: the same numbers however it is run, nothing twice, and nothing of a user's lost."""
 
 from __future__ import annotations
 
-import itertools
+import json
 import math
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 import steepest
-from steepest.schedules import ReduceOnPlateau
-from steepest.workbench import Comparison, Contender, compare, digits
-from steepest.workbench.digits import data, gradients, initial, train
-from steepest.workbench.search import search_rate
+from steepest.workbench import Budget, Result, compare
+from steepest.workbench.campaign import code_of, run_job, versions
+from steepest.workbench.protocol import Job
+from steepest.workbench.storage import open_storage
+from steepest.workbench.store import Queue
+
+BUDGET = Budget(steps=20, trials=5, seeds=(0, 1))
+
+WORK = """import numpy as np
+from steepest.workbench import ArrayTask, workload
+
+CENTRE = 1.0
+
+@workload(steps=8, metric="gap", failed=1e3)
+def bowl(seed):
+    "A bowl that writes down when it is trained on."
+    with open({log!r}, "a") as log:
+        log.write(f"{{seed}}\\n")
+    x = np.random.default_rng(seed).normal(size=5)
+    def slope(step):
+        return float(x @ x), {{"x": x - CENTRE}}
+    return ArrayTask({{"x": x}}, slope, lambda part: {{"gap": float((x - CENTRE) @ (x - CENTRE))}})
+"""
+
+RULES = "import steepest\n\ndef mine(lr=0.1):\n    return steepest.sgd({factor} * lr, momentum=0.9)\n"
 
 
-@pytest.mark.parametrize(("optimum", "trials"), [(1.0, 5), (10.0, 6), (100.0, 8), (1e-3, 10)])
-def test_the_grid_widens_until_its_edge_no_longer_wins(optimum: float, trials: int) -> None:
-    best, tried, at_edge = search_rate(lambda rate: abs(math.log10(rate / optimum)), 1.0)
-    assert best == pytest.approx(optimum)
-    assert not at_edge
-    assert len(tried) == trials
-    ratios = [b / a for a, b in itertools.pairwise(tried)]
-    assert ratios == pytest.approx([math.sqrt(10)] * len(ratios))
+class Theirs:
+    """A user's workload in a file, which counts its runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.file = folder / "runs.log", folder / "their_work.py"
+        self.write()
+
+    def write(self, old: str = "", new: str = "") -> None:
+        self.file.write_text(
+            WORK.format(log=str(self.log)).replace(old, new) if old else WORK.format(log=str(self.log))
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}:bowl"
+
+    def runs(self) -> int:
+        """How many there were since the last call."""
+        count = len(self.log.read_text().splitlines()) if self.log.exists() else 0
+        self.log.unlink(missing_ok=True)
+        return count
 
 
-def test_the_grid_stops_at_its_limit_and_says_so() -> None:
-    best, tried, at_edge = search_rate(lambda rate: -rate, 1.0)
-    assert (best, max(tried), at_edge) == (pytest.approx(1e4), pytest.approx(1e4), True)
+@pytest.fixture
+def theirs(tmp_path: Path) -> Theirs:
+    return Theirs(tmp_path)
 
 
-def test_the_grid_goes_down_where_every_rate_fails() -> None:
-    best, _, at_edge = search_rate(lambda rate: rate if rate < 0.02 else math.inf, 1.0)
-    assert (best, at_edge) == (pytest.approx(1e-4), True)
-    best, _, at_edge = search_rate(lambda rate: math.inf, 1.0)
-    assert (best, at_edge) == (pytest.approx(1e-4), True)
+def numbers(result: Result) -> list[Any]:
+    """All but the times."""
+    return [
+        (e.workload, e.optimizer, e.track, e.values, e.chain, e.python, e.space, e.trials, e.edges, e.fixed,
+         [(r.seed, r.cost, r.curve, r.losses, r.rates, r.validation, r.test, r.failed, r.steps) for r in e.runs])
+        for e in result.entries
+    ]  # fmt: skip
 
 
-def test_the_split_is_fixed_and_stratified() -> None:
-    parts = data()
-    assert {name: len(y) for name, (_, y) in parts.items()} == {"train": 1257, "validation": 240, "test": 300}
-    for _, y in parts.values():
-        assert np.bincount(y).min() > 0.09 * len(y)
-    rows = {row.tobytes() for x, _ in parts.values() for row in x}
-    assert len(rows) == 1797
+def interrupting(after: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, total: int, what: str) -> None:
+        if done >= after:
+            raise KeyboardInterrupt
+
+    return progress
 
 
-def test_the_handwritten_gradient_is_the_slope_of_the_loss(rng: np.random.Generator) -> None:
-    params = {name: p.astype(np.float64) for name, p in initial(0).items()}
-    x, y = data()["train"]
-    x, y = x[:16].astype(np.float64), y[:16]
-
-    def loss() -> float:
-        scores = digits.log_softmax(digits.forward(params, x)[-1])
-        return float(-scores[np.arange(len(y)), y].mean())
-
-    grads = gradients(params, x, y)
-    for name, p in params.items():
-        direction = rng.normal(size=p.shape)
-        step = 1e-6
-        p += step * direction
-        above = loss()
-        p -= 2 * step * direction
-        below = loss()
-        p += step * direction
-        assert float((grads[name] * direction).sum()) == pytest.approx((above - below) / (2 * step), rel=1e-5)
+@pytest.fixture(scope="module")
+def whole() -> Result:
+    return compare("quadratics", ["sgd", "adam"], tracks=["default", "rate", "tuned"], budget=BUDGET, jobs=1)
 
 
-def test_a_seed_gives_the_same_run_again_and_another_seed_another() -> None:
-    runs = [train(steepest.adam(3e-3), seed, 1, 3e-3) for seed in (0, 0, 1)]
-    assert runs[0].test_loss == runs[1].test_loss != runs[2].test_loss
-    assert runs[0].curve == runs[1].curve
+def test_two_processes_give_what_one_gives(whole: Result) -> None:
+    two = compare("quadratics", ["sgd", "adam"], tracks=["default", "rate", "tuned"], budget=BUDGET, jobs=2)
+    assert numbers(two) == numbers(whole)
+    assert [(e.optimizer, e.track) for e in whole.entries] == [
+        (optimizer, track) for optimizer in ("sgd", "adam") for track in ("default", "rate", "tuned")
+    ]
 
 
-def test_training_learns_the_digits() -> None:
-    run = train(steepest.adam(3e-3), 0, 8, 3e-3)
-    assert run.test_accuracy > 0.93
-    assert run.curve[-1] == run.validation_loss < run.curve[0]
+@pytest.mark.parametrize("after", [1, 4, 17])
+def test_an_interrupted_comparison_goes_on_and_ends_in_the_same(whole: Result, after: int, tmp_path: Path) -> None:
+    def part(progress: Any = None) -> Result:
+        return compare(
+            "quadratics", ["sgd", "adam"], tracks=["default", "rate", "tuned"], budget=BUDGET, jobs=1,
+            storage=f"journal:{tmp_path / 'study.log'}", progress=progress,
+        )  # fmt: skip
+
+    stopped = part(interrupting(after))
+    assert stopped.unfinished and len(stopped.entries) + len(stopped.unfinished) == 6
+    assert numbers(stopped) == [one for one in numbers(whole) if one in numbers(stopped)]
+    resumed = part()
+    assert resumed.unfinished == ()
+    assert numbers(resumed) == numbers(whole)
+    queue = Queue(open_storage(f"journal:{tmp_path / 'study.log'}"), "runs", {"versions": versions()})
+    params = [json.dumps(one.params, sort_keys=True) for one in queue.finished()]
+    assert len(params) == len(set(params))
 
 
-def test_an_average_of_the_weights_is_what_gets_evaluated() -> None:
-    plain = train(steepest.sgd(0.3), 0, 2, 0.3)
-    averaged = train(steepest.chain(steepest.sgd(0.3), steepest.ema(0.95)), 0, 2, 0.3)
-    frozen = train(steepest.chain(steepest.sgd(0.3), steepest.ema(0.0)), 0, 2, 0.3)
-    assert averaged.test_loss != plain.test_loss
-    assert frozen.test_loss == pytest.approx(plain.test_loss, rel=1e-5)
+def test_nothing_is_run_twice(theirs: Theirs, tmp_path: Path) -> None:
+    storage = f"journal:{tmp_path / 'study.log'}"
+
+    def again(optimizers: list[str], **given: Any) -> Result:
+        return compare(theirs.name, optimizers, budget=BUDGET, jobs=1, storage=storage, **given)
+
+    again(["sgd(0.1)"], progress=interrupting(1))
+    first = theirs.runs()
+    full = again(["sgd(0.1)", "sgd(momentum=0.9)"])
+    second = theirs.runs()
+    judged = {(run.seed, entry.python) for entry in full.entries for run in entry.runs}
+    searching = sum(len(trial.costs) for entry in full.entries for trial in entry.trials)
+    # On the rate track a chain with a rate of its own is what it is on the default track: those runs serve both.
+    assert (first, second) == (1, len(judged) + searching - 1)
+    assert numbers(again(["sgd(0.1)", "sgd(momentum=0.9)"])) == numbers(full)
+    assert theirs.runs() == 0
 
 
-def test_reduce_on_plateau_is_fed_and_starts_anew_in_every_run() -> None:
-    plateau = ReduceOnPlateau(0.0, patience=0, eps=0.0)
-    stuck = steepest.sgd(plateau)
-    assert train(stuck, 0, 3, None).rates == (0.0, 0.0, 0.0)
-    falling = steepest.sgd(ReduceOnPlateau(1e-9, factor=0.5, patience=0, threshold=0.5, eps=0.0))
-    first, second = train(falling, 0, 4, None), train(falling, 0, 4, None)
-    assert first.rates == second.rates == (1e-9, 1e-9, 5e-10, 2.5e-10)
+def test_a_changed_file_of_the_users_is_run_anew(theirs: Theirs, tmp_path: Path) -> None:
+    rules = tmp_path / "my_rules.py"
+    storage = f"journal:{tmp_path / 'study.log'}"
+
+    def again() -> Result:
+        return compare(
+            theirs.name, [f"{rules}:mine", "sgd(0.1)"], tracks=["default"], budget=BUDGET, jobs=1, storage=storage
+        )
+
+    rules.write_text(RULES.format(factor=1.0))
+    first = again()
+    assert theirs.runs() == 4
+    rules.write_text(RULES.format(factor=2.0))
+    second = again()
+    assert theirs.runs() == 2
+    assert second.entries[0].costs != first.entries[0].costs
+    assert second.entries[1].costs == first.entries[1].costs
+    theirs.write("CENTRE = 1.0", "CENTRE = 2.0")
+    third = again()
+    assert theirs.runs() == 4
+    assert third.entries[1].costs != first.entries[1].costs
+    theirs.write()
+    rules.write_text(RULES.format(factor=1.0))
+    assert numbers(again()) == numbers(first)  # what was there is there
+    assert theirs.runs() == 0
+
+
+def test_other_files_do_not_change_the_code_of_a_run(theirs: Theirs, tmp_path: Path) -> None:
+    assert code_of("quadratics", "sgd") == ""
+    assert code_of("quadratics", f"clip_by_norm(1) | {theirs.file}:bowl") == code_of(theirs.name, "sgd")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_in_a_users_workload_names_its_line_and_the_mended_one_goes_on(
+    theirs: Theirs, tmp_path: Path, jobs: int
+) -> None:
+    storage = f"journal:{tmp_path / 'study.log'}"
+
+    def again() -> Result:
+        return compare(theirs.name, ["sgd(0.1)"], tracks=["default"], budget=BUDGET, jobs=jobs, storage=storage)
+
+    theirs.write("x @ x)", "x @ y)")
+    with pytest.raises(ValueError, match="NameError") as caught:
+        again()
+    line = (
+        theirs.file.read_text()
+        .splitlines()
+        .index(next(li for li in theirs.file.read_text().splitlines() if "x @ y" in li))
+        + 1
+    )
+    assert str(caught.value) == f"workload {theirs.name}: their_work.py:{line}: NameError: name 'y' is not defined"
+    theirs.write()
+    assert [len(entry.runs) for entry in again().entries] == [2]
+
+
+def test_the_same_command_tries_again_what_failed_with_an_error(theirs: Theirs, tmp_path: Path) -> None:
+    storage = f"journal:{tmp_path / 'study.log'}"
+    missing = tmp_path / "data.txt"
+    theirs.write("    x = np", f"    open({str(missing)!r}).close()\n    x = np")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"their_work.py:\d+: FileNotFoundError"):
+            compare(theirs.name, ["sgd(0.1)"], tracks=["default"], budget=BUDGET, jobs=1, storage=storage)
+    missing.write_text("")
+    result = compare(theirs.name, ["sgd(0.1)"], tracks=["default"], budget=BUDGET, jobs=1, storage=storage)
+    assert result.entries[0].runs[0].failed == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("float(x @ x)", "[float(v) for v in 'ab']", "their_work.py:13: ValueError: could not convert string to float: 'a'"),
+        ("float(x @ x)", "__import__('json').loads('{')", "their_work.py:13: JSONDecodeError: Expecting property name"),
+        ('{"gap": float((x - CENTRE) @ (x - CENTRE))}', "0.5", "TypeError: 'float' object is not iterable"),
+        ('{"gap"', '{"gab"', "evaluate returned gab, but its metric is 'gap'."),
+    ],
+)  # fmt: skip
+def test_what_a_users_workload_does_wrong_is_one_line(theirs: Theirs, old: str, new: str, said: str) -> None:
+    theirs.write(old, new)
+    with pytest.raises(ValueError, match="workload") as caught:
+        run_job(Job(theirs.name, 3, "sgd", (), 0).to_json(), lambda step, value: False)
+    assert str(caught.value).startswith(f"workload {theirs.name}: {said}")
 
 
 @pytest.mark.parametrize("text", ["sgd(1e30)", "clip_by_global_norm(1, 2, 'error') | sgd(1e30)"])
-def test_a_failed_run_counts_as_the_worst_and_stays(text: str) -> None:
-    result = compare([text, "sgd(0.1)"], seeds=2, epochs=1, jobs=1)
-    best, worst = result.contenders
-    assert (best.name, best.failures) == ("sgd(0.1)", 0)
-    assert (worst.name, worst.failures, worst.median_loss, worst.median_accuracy) == (text, 2, math.inf, 0.0)
+def test_failures_cost_infinitely_much_and_are_never_dropped(text: str) -> None:
+    result = compare("quadratics", [text, "sgd(0.1)"], tracks=["default", "rate"], budget=BUDGET, jobs=1)
+    costs = {(entry.optimizer, entry.track): entry.costs for entry in result.entries}
+    assert costs[text, "default"] == costs[text, "rate"] == [math.inf] * 2
+    assert all(map(math.isfinite, costs["sgd(0.1)", "default"]))
+    assert all(run.failed for entry in result.entries[:2] for run in entry.runs)
+    assert Result.from_json(result.to_json()).entries == result.entries
 
 
-def test_a_chain_with_a_rate_of_its_own_is_not_searched_and_shows_that_rate() -> None:
-    result = compare(["adam(lr=0.01)", "sgd(cosine(0.1, 40))"], seeds=1, epochs=1, jobs=1)
-    own = {c.name: c for c in result.contenders}
-    assert (own["adam(lr=0.01)"].lr, own["adam(lr=0.01)"].search) == (0.01, ())
-    assert (own["sgd(cosine(0.1, 40))"].lr, own["sgd(cosine(0.1, 40))"].search) == (None, ())
-    assert own["sgd(cosine(0.1, 40))"].schedule[0] == 0.1
+def test_a_comparison_on_two_workloads_keeps_the_order_asked_for() -> None:
+    result = compare(["quadratics-noisy", "quadratics", "quadratics"], ["sgd(0.1)", "sgd(0.1)"], tracks=["default"],
+                     budget=BUDGET, jobs=1)  # fmt: skip
+    assert [facts.name for facts in result.workloads] == ["quadratics-noisy", "quadratics"]
+    assert [facts.steps for facts in result.workloads] == [20, 20]
+    assert [entry.workload for entry in result.entries] == ["quadratics-noisy", "quadratics"]
 
 
-def test_the_rate_is_chosen_by_other_seeds_on_validation() -> None:
-    (contender,) = compare(["sgd(momentum=0.9)"], seeds=2, epochs=1, jobs=1).contenders
-    best = min(contender.search, key=lambda pair: pair[1])
-    assert contender.lr == best[0]
-    judged = {run.seed for run in contender.runs}
-    assert judged == {0, 1}
-    again = [train(steepest.sgd(best[0], momentum=0.9), seed, 1, best[0]).validation_loss for seed in (1000, 1001)]
-    assert best[1] == pytest.approx(sum(again) / 2)
+def test_every_line_to_paste_makes_the_chain_that_ran(whole: Result) -> None:
+    for entry in whole.entries:
+        made = eval(entry.python, {"steepest": steepest})
+        assert str(made) == entry.chain
+        assert entry.runs[0].chain == entry.chain
 
 
-def test_two_processes_give_what_one_gives() -> None:
-    names = ["sgd(0.1)", "adam(0.003)"]
-    one, two = (compare(names, seeds=2, epochs=1, jobs=jobs) for jobs in (1, 2))
+def test_a_users_recipe_takes_part_by_its_own_default(tmp_path: Path) -> None:
+    file = tmp_path / "my_rules.py"
+    file.write_text(RULES.format(factor=1.0))
+    result = compare("quadratics", [f"{file}:mine"], tracks=["default", "rate", "tuned"], budget=BUDGET, jobs=1)
+    default, rate, tuned = result.entries
+    assert [trial.values["lr"] for trial in rate.trials][:5] == [0.01, 0.0316, 0.1, 0.316, 1.0]
+    names = {"mine": lambda **given: steepest.sgd(1.0 * given.get("lr", 0.1), momentum=0.9), "steepest": steepest}
+    for entry in (default, rate, tuned):
+        assert str(eval(entry.python, names)) == entry.chain
+        assert not any(run.failed for run in entry.runs)
+    assert len({trial.values["schedule"] for trial in tuned.trials}) > 1
+    assert all(math.isfinite(trial.cost) for trial in tuned.trials if trial.values["lr"] <= 1.0)
 
-    def numbers(result: Comparison) -> list[object]:
-        return [(c.name, c.test_losses, [run.curve for run in c.runs]) for c in result.contenders]
 
-    assert numbers(one) == numbers(two)
-
-
-def test_an_interrupt_keeps_what_has_finished() -> None:
-    def interrupt(_: Contender) -> None:
-        raise KeyboardInterrupt
-
-    result = compare(["sgd(0.1)", "adam(0.003)"], seeds=1, epochs=1, jobs=1, progress=interrupt)
-    assert result.interrupted
-    assert [c.name for c in result.contenders] == ["sgd(0.1)"]
-    assert result.unfinished == ("adam(0.003)",)
+CHAINS = "allowed is a list of chains. `steepest list` shows what they are made of."
+TUNED = {"tracks": ["tuned"], "optimizers": ["sgd"]}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seeds": 0}, "compare: seeds is 0, allowed is a whole number >= 1."),
-        ({"epochs": 1.5}, "compare: epochs is 1.5, allowed is a whole number >= 1."),
         ({"jobs": 0}, "compare: jobs is 0, allowed is a whole number >= 1."),
-        (
-            {"optimizers": []},
-            "compare: optimizers is [], allowed is a list of chains. `steepest list` shows what they are made of.",
-        ),
-        (
-            {"optimizers": "adam"},
-            "compare: optimizers is 'adam', allowed is a list of chains. `steepest list` shows what they are made of.",
-        ),
+        ({"optimizers": []}, f"compare: optimizers is [], {CHAINS}"),
+        ({"optimizers": "adam"}, f"compare: optimizers is 'adam', {CHAINS}"),
+        ({"optimizers": ["adamm"]}, "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'? Known are "),
+        ({"workload": []}, "compare: workload is empty, allowed are names of workloads. `steepest list --workloads` shows them."),
+        ({"workload": "quadratic"}, "workload: unknown name 'quadratic'. Did you mean 'quadratics'? Known"),
+        ({"tracks": []}, "compare: unknown track ''. Known: default, rate, tuned."),
+        ({"tracks": ["tunes"]}, "compare: unknown track 'tunes'. Did you mean 'tuned'? Known: default, rate, tuned."),
+        ({"space": "lr=1:2"}, "space: it narrows the tuned track, and the tracks are default, rate. Add --track tuned."),
+        ({"space": "lrr=1:2", **TUNED},
+         "space: unknown hyperparameter 'lrr'. Did you mean 'lr'? Known: lr, schedule, sgd.weight_decay, warmup."),
+        ({"space": "sgd.weight_decay=-1", **TUNED}, "sgd: weight_decay is -1.0, allowed is [0, inf)."),
+        ({"storage": "nowhere"}, "storage: url is 'nowhere', allowed is journal:PATH, sqlite:///PATH or postgresql://USER@HOST/NAME."),
     ],
-)
-def test_bad_arguments_are_refused_before_any_training(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match="compare") as caught:
-        compare(**arguments)  # type: ignore[arg-type]  # on purpose
-    assert str(caught.value) == message
+)  # fmt: skip
+def test_bad_arguments_are_refused_before_any_training(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        compare(**{"workload": "quadratics", **arguments})
+    assert str(caught.value).startswith(message)
 
 
-def test_a_users_recipe_takes_part(tmp_path: Path) -> None:
-    file = tmp_path / "my_rules.py"
-    file.write_text("import steepest\ndef mine(lr=0.1):\n    return steepest.sgd(lr, momentum=0.9)\n")
-    (mine,) = compare([f"{file}:mine"], seeds=1, epochs=1, jobs=1).contenders
-    assert 0.1 in [pytest.approx(rate) for rate, _ in mine.search]
-    assert mine.failures == 0
+def test_a_space_said_of_one_optimizer_leaves_the_others_alone() -> None:
+    result = compare(
+        "quadratics", ["sgd", "adam"], tracks=["tuned"], budget=BUDGET, jobs=1, space="adam.eps=1e-6; lr=0.01:0.1"
+    )
+    sgd, adam = result.entries
+    assert (sgd.space["lr"], adam.space["lr"]) == ("0.01 to 0.1, logarithmic",) * 2
+    assert adam.space["adam.eps"] == "one of 1e-06"
+    assert {trial.values["adam.eps"] for trial in adam.trials} == {1e-6}
+    assert sgd.space["sgd.weight_decay"] == "1e-07 to 0.001, logarithmic"
+
+
+def test_the_public_names_are_the_functions_whatever_was_imported_before() -> None:
+    code = (
+        "import steepest.workbench.campaign, steepest.workbench.tune, steepest.workbench.lr_find, steepest.workbench.parse\n"
+        "import steepest.workbench as wb\n"
+        "from steepest.workbench import compare, lr_find, parse, tune, workload\n"
+        "assert all(map(callable, (compare, lr_find, parse, tune, workload, wb.tune)))\n"
+        "assert sorted(set(wb.__all__)) == sorted(wb.__all__) and all(hasattr(wb, name) for name in wb.__all__)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ import pytest
 import steepest
 from steepest import schedules
 from steepest.workbench import parse
-from steepest.workbench.compare import DEFAULT
-from steepest.workbench.parse import split_list
-from steepest.workbench.search import centre
+from steepest.workbench.campaign import EVERYTHING
+from steepest.workbench.parse import module_of, read, split_list
+from steepest.workbench.spaces import centre
 
 NO_RULE = " is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
 NOT_ALLOWED = " is not allowed here. Allowed are numbers, texts, tuples and schedules."
@@ -72,6 +72,7 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
     [
         ("", "the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'."),
         ("adam(", "'adam(' is no chain: '(' was never closed at character 5."),
+        ("  adam(  ", "'adam(' is no chain: '(' was never closed at character 5."),
         ("adam\0", "'adam\\x00' is no chain: it contains a null character."),
         ("adam | 3", "'3' at character 8 of 'adam | 3'" + NO_RULE),
         ("steepest.adam()", "'steepest.adam()' at character 1 of 'steepest.adam()'" + NO_RULE),
@@ -83,7 +84,9 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
         ("adam(eps=1 / 0)", "'1 / 0' at character 10 of 'adam(eps=1 / 0)': division by zero."),
         ("adam(lr=-1)", "adam: lr is -1, allowed is [0, inf)."),
         ("adam(betas=(0.9, 1.0))", "adam: betas[1] is 1.0, allowed is [0, 1). At 1 the average never forgets its start."),
-        ("adam(lrr=1)", "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, decoupled_weight_decay, eps, lr, maximize, weight_decay."),
+        ("adam(lrr=1)",
+         "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, decoupled_weight_decay, eps, lr, maximize, "
+         "weight_decay."),
         ("only()", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
         ("no_such.py:f", "no_such.py:f: there is no file no_such.py."),
     ],
@@ -99,6 +102,7 @@ def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
     [
         ("adamm", "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'?"),
         ("sgd | look_ahead", "character 7 of 'sgd | look_ahead': unknown rule or recipe 'look_ahead'. Did you mean 'lookahead'?"),
+        ("lookahead(adamm, 5)", "character 11 of 'lookahead(adamm, 5)': unknown rule or recipe 'adamm'. Did you mean 'adam'?"),
         ("adam(lr=cosin(1))", "character 9 of 'adam(lr=cosin(1))': unknown schedule 'cosin'. Did you mean 'cosine'?"),
         ("adam(stepz)", "character 6 of 'adam(stepz)': unknown value 'stepz'. Did you mean 'step'?"),
         ("adam(__import__('os'))", "character 6 of \"adam(__import__('os'))\": unknown schedule '__import__'."),
@@ -129,15 +133,30 @@ def test_a_list_is_split_at_top_level_commas_only() -> None:
 
 
 @pytest.mark.parametrize("steps", [20, 400])
-def test_the_default_run_holds_every_optimizer_clip_wrapper_and_kind_of_schedule(steps: int) -> None:
-    for name in DEFAULT:
+def test_all_optimizers_are_every_optimizer_clip_wrapper_and_kind_of_schedule(steps: int) -> None:
+    for name in EVERYTHING:
         parse(name, {"lr": centre(name), "steps": steps})
-    said = " ".join(DEFAULT)
+    said = " ".join(EVERYTHING)
     kinds = set(schedules.__all__) - {"Schedule", "from_json", "constant", "join", "scale", "piecewise", "warmup"}
     missing = [
         n for n in (*steepest.OPTIMIZERS, *steepest.CLIPS, *steepest.WRAPPERS, *kinds) if n not in said
     ]  # constant is every plain name, piecewise the general multi_step; a warm-up is an argument of cosine and wsd
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clip_by_global_norm(1.0, inf, 'skip') | only(adamw(betas=(0.8, 0.9)), '*.weight') | descend(1) | ema(0.9)",
+        "lookahead(exclude(add_decayed_weights(0.1), '*.bias', max_ndim=1) | adam(amsgrad=True), k=6)",
+        "sgd(join((0.1, warmup(3, scale(cosine(0.1, 20), 0.5))), (5,)), momentum=0.9)",
+        "sgd(ReduceOnPlateau(0.1, patience=2))",
+    ],
+)
+def test_the_python_of_a_text_makes_the_same_chain(text: str) -> None:
+    made = read(text)
+    again = eval(made.python, {"steepest": steepest})
+    assert list(map(repr, again)) == list(map(repr, made.chain))  # a plateau equals itself alone
 
 
 def test_a_users_recipe_gets_the_rate_and_its_neighbours(tmp_path: Path) -> None:
@@ -175,3 +194,39 @@ def test_a_mistake_in_a_users_file_names_its_line(tmp_path: Path, source: str, m
     with pytest.raises((ValueError, TypeError)) as caught:
         parse(f"{file}:mine")
     assert str(caught.value).startswith(f"{file}{message}")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1\nx / 0\n", "{name}:2: ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all\n", "{name}:1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("x = (\n", "{name}:1: SyntaxError: '(' was never closed"),
+        ("import steepest\nsteepest.sgd(-1)\n", "{name}:2: sgd: lr is -1, allowed is [0, inf)."),
+        ("import json\n\njson.loads('{')\n", "{name}:3: JSONDecodeError: Expecting property name"),
+        ("circle = 1\n", "{module}: unknown name 'circles'. Did you mean 'circle'? Known: circle."),
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "module"])
+def test_a_mistake_in_a_users_module_names_its_line(
+    kind: str, source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"theirs_{abs(hash((source, str(tmp_path))))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    module = f"{name}.py" if kind == "file" else name
+    with pytest.raises(ValueError, match="theirs") as caught:
+        module_of(module, "circles")
+    assert str(caught.value).startswith(message.format(name=f"{name}.py", module=module))
+
+
+def test_a_module_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="there") as caught:
+        module_of("nowhere_at_all.train", "circles")
+    assert (
+        str(caught.value) == "nowhere_at_all.train: there is no module nowhere_at_all, here or among those installed."
+    )
+    with pytest.raises(ValueError, match="there") as caught:
+        module_of("gone.py", "circles")
+    assert str(caught.value) == "gone.py:circles: there is no file gone.py."

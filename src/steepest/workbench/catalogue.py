@@ -13,8 +13,10 @@ import steepest
 from steepest import schedules
 from steepest.plan.explain import equations
 from steepest.plan.planner import plan
+from steepest.workbench.spaces import DECLARED, SCHEDULE
+from steepest.workbench.workload import BUILT_IN, find
 
-__all__ = ["listing"]
+__all__ = ["listing", "spaces", "workloads"]
 
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "clip_by_value": {"low": -1.0, "high": 1.0},
@@ -47,6 +49,30 @@ def listing() -> Iterator[str]:
             yield f"  {name}{_arguments(inspect.signature(function))}"
             yield f"      {_first_line(function)}"
             yield f"      {_source(function)}"
+
+
+def spaces() -> Iterator[str]:
+    """What a search draws each recipe's hyperparameters from, and the schedules that every optimizer is tried with."""
+    for name, space in DECLARED.items():
+        yield f"\n{name}"
+        yield from (f"  {argument:26}{dimension}" for argument, dimension in space.items())
+    yield "\nevery optimizer whose learning rate is open"
+    yield from (f"  {argument:26}{dimension}" for argument, dimension in SCHEDULE.items())
+    yield "\nA recipe of your own declares its space by the types and defaults of its arguments."
+
+
+def workloads() -> Iterator[str]:
+    """The library's workloads, with where their data come from."""
+    for name in BUILT_IN:
+        try:
+            work = find(name)
+        except ModuleNotFoundError as error:  # the other ones need no PyTorch
+            yield f"\n{error}"
+            continue
+        seconds = "" if work.seconds is None else f", about {work.seconds:g} s a run"
+        yield f"\n{name}: {work.steps} steps, judged by {work.metric}{seconds}"
+        yield f"  {work.about}"
+        yield f"  {work.source}"
 
 
 def _entry(name: str, make: Callable[..., Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""The command line: ``steepest compare``, ``steepest list``, ``steepest plan``.
+"""The command line: compare, tune, lr-find, reproduce, report, list, plan, completion.
 
-A user's mistake ends with one line and exit status 2, an interrupt with what has finished and 130.
+A user's mistake ends with one line and exit status 2; an interrupt with what has finished and 130; an interrupted command goes
+on when it is given again with the same ``--storage``. Everything heavy is imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,35 +20,47 @@ import steepest
 
 __all__ = ["main"]
 
+OPTIONAL = ("bokeh", "jinja2", "optuna", "rich", "scipy", "shtab", "sklearn", "sqlalchemy", "threadpoolctl", "torch")
+EPILOG = "Exit status: 0 done, 2 a mistake in the command or its files (one line says which), 130 interrupted."
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse, with one line for a mistake."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}. See {self.prog} --help.\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        given = _arguments().parse_args(argv)
+        given = parser().parse_args(argv)
     except SystemExit as end:
         return int(end.code or 0)
     try:
-        return int(given.run(given))
+        status = int(given.run(given))
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # `steepest list | head`; what is left to flush at exit has nowhere to go either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        if error.name not in ("rich", "sklearn", "threadpoolctl"):
+        name = (error.name or "").partition(".")[0]
+        if name not in OPTIONAL:
             raise
-        print(
-            f"steepest {given.command}: {error.name} is missing. Install it: pip install 'steepest[compare]'.",
-            file=sys.stderr,
-        )
+        extra = "torch" if name == "torch" else "compare"
+        said = f"{name} is missing. Install it: pip install 'steepest[{extra}]'." if name != "torch" else str(error)
+        print(f"steepest {given.command}: {said}", file=sys.stderr)
         return 2
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        said = " ".join(str(error).split())
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        print(f"steepest {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        from steepest.workbench.parse import place_of
+
+        if not (place := place_of(error)):
+            raise
+        said = " ".join(f"{place}: {type(error).__name__}: {error}".split())
         print(f"steepest {given.command}: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -54,29 +68,87 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = _Parser(prog="steepest", description="Every optimizer, in one pass. Choose among them honestly.")
-    parser.add_argument("--version", action="version", version=f"steepest {steepest.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
-    compare = commands.add_parser(
-        "compare", help="train with chosen or all optimizers on handwritten digits and rank them"
+def parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    made = _Parser(
+        prog="steepest", description="Every optimizer, in one pass. Choose among them honestly.", epilog=EPILOG
+    )
+    made.add_argument("--version", action="version", version=f"steepest {steepest.__version__}")
+    commands = made.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
+
+    compare = commands.add_parser("compare", help="train with several optimizers on real work and say which to use")
+    compare.add_argument(
+        "--workload", default="digits-mlp", help="names, separated by commas, or my_module:name (digits-mlp)"
     )
     compare.add_argument(
         "--optimizers",
-        help='chains, separated by commas: "adam,clip_by_global_norm(1) | sgd,my_rules.py:name"; all if left out',
+        help='chains, separated by commas: "adam,clip_by_global_norm(1) | sgd,my_rules.py:name"; "all" for all of the '
+        "library's; the usual ones if left out",
     )
-    compare.add_argument("--seeds", type=_whole, default=5, help="runs to judge by (5)")
-    compare.add_argument("--epochs", type=_whole, default=20, help="passes over the training set (20)")
-    compare.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
-    compare.add_argument("--output", default=None, help="folder for report.html and results.json (runs/<time>)")
+    compare.add_argument(
+        "--track", default="default,rate", help="default, rate, tuned: what is searched (default,rate)"
+    )
+    compare.add_argument("--trials", type=_whole, default=20, help="configurations on the tuned track (20)")
+    compare.add_argument("--space", default="", help='narrow the tuned track: "lr=1e-4:1e-2; schedule=cosine"')
+    _shared(compare)
     compare.set_defaults(run=_compare)
+
+    tune = commands.add_parser("tune", help="search the hyperparameters of one optimizer")
+    tune.add_argument("optimizer", help="a chain; what it leaves open is searched")
+    tune.add_argument("--workload", default="digits-mlp", help="a name or my_module:name (digits-mlp)")
+    tune.add_argument("--trials", type=_whole, default=40, help="configurations to try (40)")
+    tune.add_argument("--space", default="", help='narrow what is searched: "lr=1e-4:1e-2; schedule=cosine"')
+    _shared(tune)
+    tune.set_defaults(run=_tune)
+
+    find = commands.add_parser("lr-find", help="a learning rate, by a range test and by short honest runs")
+    find.add_argument("--workload", default="digits-mlp", help="a name or my_module:name (digits-mlp)")
+    find.add_argument("--optimizer", default="adamw", help="a chain that leaves the learning rate open (adamw)")
+    find.add_argument("--steps", type=_whole, default=200, help="of each run (200)")
+    find.add_argument("--seeds", type=_whole, default=3, help="runs for each rate (3)")
+    find.add_argument("--jobs", type=_whole, default=1, help="processes (1)")
+    find.add_argument("--output", default=None, help="folder for lr-find.html and lr-find.json")
+    find.set_defaults(run=_lr_find)
+
+    again = commands.add_parser("reproduce", help="published claims, small, each with a computed verdict")
+    again.add_argument("claims", nargs="*", help="names; the list of all if left out")
+    again.add_argument("--all", action="store_true", help="every claim, the long ones too")
+    again.add_argument("--quick", action="store_true", help="those that fit ten minutes together")
+    again.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
+    again.add_argument("--json", action="store_true", help="print the outcomes as JSON")
+    again.set_defaults(run=_reproduce)
+
+    report = commands.add_parser("report", help="the page of a comparison again, from its results.json")
+    report.add_argument("folder", help="of a comparison")
+    report.set_defaults(run=_report)
+
     listing = commands.add_parser("list", help="every rule with its equation, defaults and source")
+    what = listing.add_mutually_exclusive_group()
+    what.add_argument("--search", action="store_true", help="what a search draws hyperparameters from")
+    what.add_argument("--workloads", action="store_true", help="the workloads, with their data and licences")
     listing.set_defaults(run=_list)
+
     plan = commands.add_parser("plan", help='the passes of a chain: "clip_by_global_norm(1.0) | adamw(lr=1e-3)"')
     plan.add_argument("chain", help="rules and recipes joined by |")
     plan.add_argument("--source", action="store_true", help="print the generated code too")
     plan.set_defaults(run=_plan)
-    return parser
+
+    completion = commands.add_parser("completion", help='shell completion: eval "$(steepest completion bash)"')
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(run=_completion)
+    return made
+
+
+def _shared(command: argparse.ArgumentParser) -> None:
+    """What compare and tune have in common."""
+    command.add_argument("--steps", type=_whole, default=None, help="of each run (the workload's own)")
+    command.add_argument("--seeds", type=_whole, default=5, help="runs to judge by (5)")
+    command.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
+    command.add_argument(
+        "--storage", default=None, help="keep runs, to go on later or from other machines: journal:FILE, sqlite:///FILE, postgresql://…"
+    )  # fmt: skip
+    command.add_argument("--output", default=None, help="folder for report.html and results.json (runs/<time>)")
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def _whole(text: str) -> int:
@@ -85,10 +157,113 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _list(_: argparse.Namespace) -> int:
-    from steepest.workbench.catalogue import listing
+# ---- comparing
 
-    print("\n".join(listing()).lstrip("\n"), flush=True)
+
+def _compare(given: argparse.Namespace) -> int:
+    from steepest.workbench.campaign import DEFAULT, EVERYTHING, compare
+    from steepest.workbench.parse import split_list
+    from steepest.workbench.protocol import Budget
+
+    named = {None: DEFAULT, "all": EVERYTHING}.get(given.optimizers)
+    optimizers = named if named is not None else tuple(split_list(given.optimizers))
+    budget = Budget(given.steps, given.trials, seeds=tuple(range(given.seeds)))
+    with _folder(given.output) as folder:
+        with _progress(given.command) as progress:
+            result = compare(
+                split_list(given.workload), optimizers, tracks=split_list(given.track), budget=budget, jobs=given.jobs,
+                storage=given.storage, space=given.space, progress=progress,
+            )  # fmt: skip
+        return _shown(result, folder, given.json, given.storage)
+
+
+def _tune(given: argparse.Namespace) -> int:
+    from steepest.workbench.protocol import Budget
+    from steepest.workbench.tune import tune
+
+    budget = Budget(given.steps, given.trials, seeds=tuple(range(given.seeds)))
+    with _folder(given.output) as folder:
+        with _progress(given.command) as progress:
+            result = tune(
+                given.optimizer, given.workload, trials=given.trials, budget=budget, space=given.space, jobs=given.jobs,
+                storage=given.storage, progress=progress,
+            )  # fmt: skip
+        return _shown(result, folder, given.json, given.storage)
+
+
+def _shown(result: Any, folder: Path, as_json: bool, storage: str | None) -> int:
+    from steepest.workbench.page import write
+
+    report, data = write(result, folder)
+    if as_json:
+        print(result.to_json())
+    else:
+        from steepest.workbench.recommendation import recommend
+        from steepest.workbench.tables import table
+
+        _print(*table(result))
+        print(f"\n{recommend(result)}\n\nreport   {report}\nresults  {data}")
+    if result.unfinished:
+        kept = " Give the same command again to go on." if storage else " With --storage it could be resumed."
+        print(f"interrupted; not finished: {', '.join(result.unfinished)}.{kept}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from steepest.workbench.page import write
+    from steepest.workbench.results import Result
+
+    path = Path(given.folder) / "results.json"
+    if not path.is_file():
+        raise ValueError(f"{given.folder}: there is no results.json in it. Name the folder that compare has written.")
+    try:
+        result = Result.from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    report, _ = write(result, path.parent)
+    print(f"report   {report}")
+    return 0
+
+
+def _lr_find(given: argparse.Namespace) -> int:
+    from steepest.workbench.lr_find import run, summary
+
+    with _folder(given.output) as folder:
+        found = run(
+            given.workload, given.optimizer, steps=given.steps, seeds=given.seeds, jobs=given.jobs, output=folder
+        )
+    print(summary(found))
+    print(f"\nreport   {folder / 'lr-find.html'}\nresults  {folder / 'lr-find.json'}")
+    return 0
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from steepest.workbench import reproduce
+
+    names = reproduce.chosen(given.claims, everything=given.all, quick=given.quick)
+    if not names:
+        print(reproduce.listing())
+        return 0
+    print(reproduce.announcement(names), file=sys.stderr)
+
+    def tell(claim: Any, outcome: Any) -> None:
+        print(reproduce.line(claim, outcome), file=sys.stderr if given.json else sys.stdout, flush=True)
+
+    results = reproduce.run_claims(names, given.jobs, tell)
+    if given.json:
+        print(reproduce.to_json(results))
+    return 0
+
+
+# ---- looking things up
+
+
+def _list(given: argparse.Namespace) -> int:
+    from steepest.workbench.catalogue import listing, spaces, workloads
+
+    lines = spaces() if given.search else workloads() if given.workloads else listing()
+    print("\n".join(lines).lstrip("\n"), flush=True)
     return 0
 
 
@@ -104,82 +279,85 @@ def _plan(given: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(given: argparse.Namespace) -> int:
-    from steepest.workbench.compare import DEFAULT, check_chains, compare
-    from steepest.workbench.parse import split_list
-    from steepest.workbench.report import write
+def _completion(given: argparse.Namespace) -> int:
+    import shtab
 
-    names = DEFAULT if given.optimizers is None else tuple(split_list(given.optimizers))
-    folder = Path(given.output) if given.output else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    names = tuple(check_chains(names, given.epochs))
-    _check_writable(folder)
-    with _Progress(len(names)) as advance:
-        result = compare(names, given.seeds, given.epochs, given.jobs, advance)
-    report, data = write(result, folder)
-    _show(result)
-    print(f"\nreport   {report}\nresults  {data}")
-    if result.interrupted:
-        print(f"interrupted; not finished: {', '.join(result.unfinished) or 'nothing'}", file=sys.stderr)
-        return 130
+    print(shtab.complete(parser(), given.shell))
     return 0
 
 
-def _check_writable(folder: Path) -> None:
-    """Before a minute of training, not after it."""
+# ---- terminal and files
+
+
+@contextmanager
+def _folder(output: str | None) -> Iterator[Path]:
+    """Where a command writes, found writable before minutes of training, not after them; gone again where nothing came."""
+    folder = Path(output) if output else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    made = [one for one in (folder, *folder.parents) if not os.path.exists(one)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"output is {str(folder)!r}, allowed is a folder that can be written: {error.strerror}."
-        ) from error
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"output is {str(folder)!r}, allowed is a folder that can be written: {error.strerror}."
+            ) from error
+        yield folder
+    except BaseException:
+        for one in made:
+            with suppress(OSError):  # not empty, or not made
+                one.rmdir()
+        raise
 
 
-class _Progress:
-    """A bar while contenders finish, on a terminal; nothing elsewhere."""
+@contextmanager
+def _progress(command: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar with the time left on a terminal; elsewhere a line now and then."""
+    import time
 
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.bar.add_task("training", total=total)
-
-    def __enter__(self) -> Any:
-        self.bar.start()
-
-        def advance(contender: Any) -> None:
-            self.bar.update(self.task, advance=1, description=contender.name[:40])
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-
-def _show(result: Any) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    from steepest.workbench.report import accuracy, loss, rate
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = time.monotonic()
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    table = Table(title=f"handwritten digits, {result.seeds} seeds, {result.epochs} epochs", title_justify="left")
-    table.add_column("")
-    table.add_column("optimizer", overflow="fold")
-    for heading in ("lr", "test loss", "lowest to highest", "accuracy %", "failed", "µs/step", "bytes"):
-        table.add_column(heading, justify="right")
-    for number, c in enumerate(result.contenders, 1):
-        low, high = c.loss_range
-        table.add_row(
-            str(number), c.name, rate(c), loss(c.median_loss),
-            f"{loss(low)} – {loss(high)}", accuracy(c.median_accuracy), str(c.failures), f"{c.step_microseconds:.0f}",
-            str(c.bytes_per_parameter),
-        )  # fmt: skip
-    console.print(table)
+        def plain(done: int, total: int, what: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= 30:
+                last = time.monotonic()
+                print(f"steepest {command}: {done} of {total} runs, {what}", file=sys.stderr, flush=True)
+
+        yield plain
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what[:40])
+
+        yield advance
+
+
+def _print(*renderables: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 140).print(*renderables)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ import importlib.util
 import inspect
 import math
 import operator
+import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +29,7 @@ import steepest
 from steepest import schedules
 from steepest.checks import unknown_name
 
-__all__ = ["Reading", "module_of", "parse", "read", "split_list"]
+__all__ = ["Reading", "is_file", "load_recipe", "module_of", "parse", "place_of", "read", "split_list"]
 
 _NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -70,7 +73,8 @@ def read(
     >>> read("lookahead(adam, k=6)", {"lr": 0.01}, {"adam": {"eps": 1e-6}}).python
     'steepest.adam(lr=0.01, eps=1e-06) | steepest.lookahead(k=6)'
     """
-    if not text.strip():
+    text = text.strip()
+    if not text:
         raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
     if is_file(text):
         return _from_file(text, variables or {}, (values or {}).get(text, {}))
@@ -79,8 +83,7 @@ def read(
     if "\0" in text:
         raise ValueError(f"{text!r} is no chain: it contains a null character.")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        return _chain(tree, _Context(text.strip(), variables or {}, values or {}))
+        return _chain(ast.parse(text, mode="eval").body, _Context(text, variables or {}, values or {}))
     except SyntaxError as error:
         raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset}.") from None
     except (RecursionError, MemoryError):
@@ -145,10 +148,12 @@ def _arguments(positional: Sequence[Any], named: Mapping[str, Any]) -> str:
     """Arguments as Python writes them; schedules stand in their module."""
 
     def said(value: Any) -> str:
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float('{value}')"
         if isinstance(value, tuple):
             return f"({', '.join(map(said, value))}{',' if len(value) == 1 else ''})"
         known = isinstance(value, (schedules.Schedule, schedules.ReduceOnPlateau))
-        return f"steepest.schedules.{value!r}" if known else repr(value)
+        return re.sub(r"\b([A-Za-z_]+)\(", r"steepest.schedules.\1(", repr(value)) if known else repr(value)
 
     return ", ".join([*map(said, positional), *(f"{name}={said(value)}" for name, value in named.items())])
 
@@ -158,10 +163,7 @@ def load_recipe(path: str, name: str) -> Callable[..., Any]:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"{path}:{name}: there is no file {path}.")
-    try:
-        module = _module(file, file.stat().st_mtime_ns)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{path}{_line_in(error, file)}: {_said(error)}") from error
+    module = _loaded(path)
     if not callable(getattr(module, name, None)):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise ValueError(unknown_name(path, "recipe", name, known))
@@ -169,21 +171,35 @@ def load_recipe(path: str, name: str) -> Callable[..., Any]:
 
 
 def module_of(name: str, attribute: str) -> Any:
-    """What ``attribute`` is in a user's module: ``package.module``, found from the working folder too, or ``file.py``."""
-    if name.endswith(".py"):
-        file = Path(name)
-        if not file.is_file():
-            raise ValueError(f"{name}:{attribute}: there is no file {name}.")
-        module = _module(file, file.stat().st_mtime_ns)
-    else:
-        sys.path.insert(0, "")
-        try:
-            module = importlib.import_module(name)
-        finally:
-            sys.path.remove("")
+    """What ``attribute`` is in a user's module: ``package.module``, found from the working folder too, or ``file.py``.
+
+    Raises ValueError, which names the line of their file, for whatever goes wrong in it.
+    """
+    if name.endswith(".py") and not Path(name).is_file():
+        raise ValueError(f"{name}:{attribute}: there is no file {name}.")
+    module = _loaded(name)
     if not hasattr(module, attribute):
         raise ValueError(unknown_name(name, "name", attribute, [n for n in vars(module) if not n.startswith("_")]))
     return getattr(module, attribute)
+
+
+def _loaded(name: str) -> ModuleType:
+    """A user's module, by its file or its name; what it raises is told with their line."""
+    file = Path(name)
+    if name.endswith(".py"):
+        try:
+            return _module(file.resolve(), file.stat().st_mtime_ns)
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{name}{_line_in(error, file)}: {_said(error)}") from error
+    sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{name}: there is no module {error.name}, here or among those installed.") from None
+        raise ValueError(f"{place_of(error) or name}: {_said(error)}") from error
+    finally:
+        sys.path.remove("")
 
 
 @functools.lru_cache
@@ -193,7 +209,7 @@ def _module(file: Path, _changed: int) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError("it can't be read as a module")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    folder = str(file.resolve().parent)
+    folder = str(file.parent)
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
@@ -207,6 +223,23 @@ def _said(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg}"
     return str(error) if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: {error}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where in a user's own code something was raised, ``train.py:12``; empty where none of it took part.
+
+    Neither this library is theirs, nor what they have installed, nor Python's own modules.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    foreign = (str(Path(steepest.__file__).parent), sysconfig.get_path("stdlib"), "<")
+    found = [
+        f"{Path(frame.filename).name}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(foreign)
+        and not {"site-packages", "dist-packages"} & {*Path(frame.filename).parts}
+    ]
+    return found[-1] if found else ""
 
 
 def _line_in(error: BaseException, file: Path) -> str:
@@ -237,7 +270,7 @@ def _link(node: ast.expr, context: _Context) -> Reading:
     if not isinstance(call.func, ast.Name):
         raise ValueError(f"{_place(node, text)} is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'.")
     name = call.func.id
-    if name in _RESTRICTIONS or (name in _WRAPPERS and call.args and _is_chain(call.args[0])):
+    if name in _RESTRICTIONS or (name in _WRAPPERS and call.args and _is_chain(call.args[0], variables)):
         if not call.args:
             raise ValueError(f"{name} needs a rule first: {name}(add_decayed_weights(0.01), '*.bias').")
         inner = _chain(call.args[0], context)
@@ -278,11 +311,12 @@ def _named(call: ast.Call, text: str, variables: Mapping[str, Any]) -> dict[str,
     return {str(k.arg): _value(k.value, text, variables) for k in call.keywords}
 
 
-def _is_chain(node: ast.expr) -> bool:
+def _is_chain(node: ast.expr, variables: Mapping[str, Any]) -> bool:
+    """Whether it should be a chain: an unknown name is taken for a misspelt rule, not for a number."""
     if isinstance(node, ast.BinOp):
         return isinstance(node.op, ast.BitOr)
     name = node.func if isinstance(node, ast.Call) else node
-    return isinstance(name, ast.Name) and (name.id in steepest.RECIPES or name.id in _RESTRICTIONS)
+    return isinstance(name, ast.Name) and name.id not in {*variables, "inf", "nan", *_SCHEDULES}
 
 
 def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:

@@ -318,7 +318,8 @@ def _worst(low: float, high: float, scale: str, facts: WorkloadFacts) -> float:
 
 def _brief(values: Sequence[float] | Array) -> npt.NDArray[np.float32]:
     """As float32 with 12 bits of mantissa, a part in 4,000: no eye sees more, and the page's compressed data halve."""
-    single = np.asarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):  # a run that diverges goes beyond float32
+        single = np.asarray(values, dtype=np.float32)
     single = np.where(np.isfinite(single), single, np.float32("nan"))
     mantissa, exponent = np.frexp(single)
     return np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)

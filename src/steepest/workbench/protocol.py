@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from steepest.checks import Count, check_value
 from steepest.plan.planner import checked_plan
 from steepest.workbench.results import Entry, Track, Trial
 from steepest.workbench.spaces import (
@@ -24,6 +25,7 @@ from steepest.workbench.spaces import (
     centre,
     edges_of,
     fixed_of,
+    names_lr,
     reading,
     space_of,
     values_of,
@@ -31,7 +33,7 @@ from steepest.workbench.spaces import (
 from steepest.workbench.training import Run, train
 from steepest.workbench.workload import Workload, find
 
-__all__ = ["Budget", "Contender", "Job", "contend", "perform"]
+__all__ = ["Budget", "Contender", "Job", "contend", "entry_of", "failed_run", "perform"]
 
 GRID = (-2, -1, 0, 1, 2)
 WIDEST = 8
@@ -50,6 +52,18 @@ class Budget:
     trials: int = 20
     search_seeds: tuple[int, ...] = (1_000, 1_001)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("trials", self.trials)):
+            if value is not None:
+                check_value("budget", name, value, Count)
+        for name, seeds in (("search_seeds", self.search_seeds), ("seeds", self.seeds)):
+            if not seeds or len({*seeds}) < len(seeds):
+                raise ValueError(f"budget: {name} is {seeds!r}, allowed is at least one seed, and each once.")
+        if both := {*self.seeds} & {*self.search_seeds}:
+            raise ValueError(
+                f"budget: seeds has {min(both)}, allowed is what search_seeds has not. A run that has chosen is no judge."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +95,18 @@ def perform(job: Job, pruned: Callable[[int, float], bool] | None = None) -> Run
     try:
         chain = reading(job.optimizer, values, job.steps, _default_rate(job.optimizer, values, workload)).chain
     except ValueError as error:
-        said = " ".join(str(error).split())
-        return Run(
-            job.workload, job.optimizer, job.seed, 0, said, math.inf, {}, {}, (), (), (), 0.0, 0.0, 0.0,
-        )  # fmt: skip
+        return failed_run(job, " ".join(str(error).split()))
     return train(workload, chain, job.seed, pruned=pruned)
+
+
+def failed_run(job: Job, reason: str) -> Run:
+    """A run that never began."""
+    return Run(job.workload, job.optimizer, job.seed, 0, reason, math.inf, {}, {}, (), (), (), 0.0, 0.0, 0.0)
 
 
 def _default_rate(text: str, values: Configuration, workload: Workload) -> float | None:
     """The rate for a text that computes with ``lr`` where none was chosen; recipes have defaults of their own."""
-    return centre(text, workload.rates) if "lr" not in values and "lr" in space_of(text) and "(lr" in text else None
+    return centre(text, workload.rates) if "lr" not in values and names_lr(text) else None
 
 
 Contender: TypeAlias = Generator[list[Job], list[Run], Entry]
@@ -102,11 +118,11 @@ def contend(
     track: Track,
     budget: Budget,
     draw: Callable[[Mapping[str, Dimension], int, int], Drawn],
-    narrow: Callable[[Mapping[str, Dimension]], Mapping[str, Dimension]] = lambda space: space,
+    space: Mapping[str, Dimension],
 ) -> Contender:
     """One optimizer on one track: a generator of the runs it needs, which returns its entry.
 
-    ``draw(space, count, seed)`` gives configurations for the tuned track; ``narrow`` restricts its space.
+    The tuned track searches ``space``; ``draw(space, count, seed)`` gives configurations of it.
     """
     steps = budget.steps or workload.steps
     workload = workload.with_steps(steps)
@@ -115,27 +131,39 @@ def contend(
     shown: dict[str, str] = {}
     values: Configuration = {}
     if track == "rate" and "lr" in space_of(text, schedule=False):
-        space = {"lr": _grid_space(text, workload)}
         values, trials, edges = yield from _search_rate(workload, text, budget, steps)
         shown = {"lr": "a grid of factors of sqrt(10) that widens while its edge wins"}
     elif track == "tuned":
-        space = dict(narrow(space_of(text)))
+        space = dict(space)
         if space:
             values, trials, edges, space = yield from _search_space(workload, text, budget, steps, space, draw)
         shown = {name: str(dimension) for name, dimension in space.items()}
     runs = yield [_job(workload, text, values, seed, steps) for seed in budget.seeds]
-    made = reading(text, values, steps, _default_rate(text, values, workload))
+    return entry_of(workload, text, track, values, shown, trials, edges, runs)
+
+
+def entry_of(
+    workload: Workload,
+    text: str,
+    track: Track,
+    values: Configuration,
+    searched: Mapping[str, str],
+    trials: Sequence[Trial],
+    edges: tuple[str, ...],
+    runs: Sequence[Run],
+) -> Entry:
+    """What a comparison keeps of a contender: its choice, its runs, and what its chain costs."""
+    try:
+        made = reading(text, values, workload.steps, _default_rate(text, values, workload))
+    except ValueError as error:  # every configuration was refused, and so was the one that stands for them
+        usual = reading(text, {}, workload.steps, centre(text, workload.rates))
+        made = replace(usual, python=f"# {' '.join(str(error).split())}")
     plan = checked_plan(made.chain)
     states = sum(not start.on_host for start, _ in plan.trace.starts.values())
     return Entry(
-        workload.name, text, track, dict(values), str(made.chain), made.python, shown, tuple(trials), edges,
-        fixed_of(text, dict.fromkeys(shown)), tuple(runs), plan.bytes_per_parameter(), 4 * states,
+        workload.name, text, track, dict(values), str(made.chain), made.python, dict(searched), tuple(trials), edges,
+        fixed_of(text, searched), tuple(runs), plan.bytes_per_parameter(), 4 * states,
     )  # fmt: skip
-
-
-def _grid_space(text: str, workload: Workload) -> Dimension:
-    middle = centre(text, workload.rates)
-    return Log(middle * 10 ** (-WIDEST / 2), middle * 10 ** (WIDEST / 2))
 
 
 def _job(workload: Workload, text: str, values: Configuration, seed: int, steps: int) -> Job:
@@ -149,7 +177,7 @@ def _search_rate(
     tried: dict[int, Trial] = {}
     wanted: list[int] = list(GRID)
     while True:
-        found = yield from _trials(workload, text, budget, steps, [{"lr": middle * 10 ** (i / 2)} for i in wanted])
+        found = yield from _trials(workload, text, budget, steps, [{"lr": _grid_rate(middle, i)} for i in wanted])
         tried.update(zip(wanted, found, strict=True))
         best = min(tried, key=lambda i: (tried[i].cost, abs(i)))
         low, high = min(tried), max(tried)
@@ -160,6 +188,11 @@ def _search_rate(
         wanted = [low - 1 if best == low else high + 1]
     ordered = [tried[i] for i in sorted(tried)]
     return dict(tried[best].values), ordered, ("lr",) if best in (min(tried), max(tried)) else ()
+
+
+def _grid_rate(middle: float, i: int) -> float:
+    """``i`` half decades from the middle, in three digits so that one can write it down."""
+    return float(f"{middle * 10 ** (i / 2):.3g}")
 
 
 def _search_space(
@@ -175,8 +208,8 @@ def _search_space(
     trials = yield from _trials(workload, text, budget, steps, values)
     best = min(range(len(trials)), key=lambda i: (trials[i].cost, i))
     edges = edges_of(space, drawn[best])
-    if edges:
-        wider = {name: _wider(d, drawn[best][name]) if name in edges else d for name, d in space.items()}
+    if wide := [name for name in edges if not _closed(space[name])]:
+        wider = {name: _wider(d, drawn[best][name]) if name in wide else d for name, d in space.items()}
         more = list(draw(wider, max(1, budget.trials // 4), 1))
         space = {name: _spanning(space[name], wider[name]) for name in space}
         drawn += more
@@ -184,6 +217,10 @@ def _search_space(
         best = min(range(len(trials)), key=lambda i: (trials[i].cost, i))
         edges = edges_of(space, drawn[best])
     return dict(trials[best].values), trials, edges, space
+
+
+def _closed(dimension: Dimension) -> bool:
+    return isinstance(dimension, Log) and dimension.closed
 
 
 def _wider(dimension: Dimension, value: Any) -> Dimension:
@@ -213,10 +250,3 @@ def _trials(
         Trial(dict(values), tuple(costs[i * len(seeds) : (i + 1) * len(seeds)]))
         for i, values in enumerate(configurations)
     ]
-
-
-def contenders(
-    workloads: Sequence[str], optimizers: Sequence[str], tracks: Sequence[Track], budget: Budget, **options: Any
-) -> dict[tuple[str, str, Track], Contender]:
-    """A generator for every optimizer on every track of every workload."""
-    return {(w, o, t): contend(find(w), o, t, budget, **options) for w in workloads for o in optimizers for t in tracks}

@@ -7,9 +7,9 @@ configuration is a flat mapping, ``{"lr": 0.003, "adamw.beta2": 0.99, "schedule"
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_type_hints
@@ -17,25 +17,46 @@ from typing import Any, TypeAlias, get_type_hints
 import steepest
 from steepest import schedules
 from steepest.checks import Range, range_of, unknown_name
-from steepest.workbench.parse import Reading, is_file, load_recipe, read
+from steepest.workbench.parse import Reading, is_file, load_recipe, read, split_list
 
 __all__ = [
-    "Choice", "Configuration", "Dimension", "Log", "centre", "edges_of", "fixed_of", "narrowed", "reading", "space_of", "values_of",
-]  # fmt: skip
+    "Choice",
+    "Configuration",
+    "DECLARED",
+    "Dimension",
+    "Log",
+    "SCHEDULE",
+    "centre",
+    "edges_of",
+    "fixed_of",
+    "names_lr",
+    "narrowed",
+    "reading",
+    "searched",
+    "space_of",
+    "told",
+    "values_of",
+]
 
+STEPS = 1_000_000
+"""What ``steps`` stands for where a chain is only looked at: so many that no warm-up is longer."""
 Configuration: TypeAlias = Mapping[str, float | str | bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A number drawn on a logarithmic scale; ``below`` says that it is the distance below that number (``1 - beta``)."""
+    """A number drawn on a logarithmic scale; ``below`` says that it is the distance below that number (``1 - beta``).
+
+    ``closed`` are bounds that a user has set: no search goes beyond them.
+    """
 
     low: float
     high: float
     below: float | None = None
+    closed: bool = False
 
     def value(self, drawn: float) -> float:
-        return drawn if self.below is None else self.below - drawn
+        return drawn if self.below is None else round(self.below - drawn, 12)
 
     def __str__(self) -> str:
         scale = f"{self.low:g} to {self.high:g}, logarithmic"
@@ -113,17 +134,18 @@ def space_of(text: str, schedule: bool = True) -> dict[str, Dimension]:
                 found["lr"] = _momentum_range(recipe, given, dimension)
             else:
                 found[f"{recipe}.{name}"] = dimension
-    if "lr" in found and schedule:
-        found.update(SCHEDULE)
-    if "lr" not in found and _names_lr(text):  # a schedule of the user's own over the rate that is searched
+    if names_lr(text):  # a schedule of the user's own, or a number, of the rate that is searched
         rates = [DECLARED[recipe]["lr"] for recipe, _ in recipes if "lr" in DECLARED.get(recipe, {})]
-        found["lr"] = rates[0] if rates else Log(1e-5, 1.0)
+        found.setdefault("lr", rates[0] if rates else Log(1e-5, 1.0))
+    elif "lr" in found and schedule:
+        found.update(SCHEDULE)
     return {name: found[name] for name in sorted(found, key=lambda n: (n != "lr", "." not in n))}
 
 
-def _names_lr(text: str) -> bool:
+def names_lr(text: str) -> bool:
     """Whether a text computes with the rate: ``adamw(cosine(lr, steps))``."""
-    return not is_file(text) and re.search(r"\blr\b(?!\s*=[^=])", text) is not None
+    links = [ast.parse(link, mode="eval") for link in split_list(text, "|") if not is_file(link)]
+    return any(isinstance(node, ast.Name) and node.id == "lr" for link in links for node in ast.walk(link))
 
 
 def _momentum_range(recipe: str, given: frozenset[str], dimension: Dimension) -> Dimension:
@@ -131,17 +153,20 @@ def _momentum_range(recipe: str, given: frozenset[str], dimension: Dimension) ->
 
 
 def _described(text: str) -> Reading:
-    return read(text, {"lr": 1e-3, "steps": 1000}, _NEEDED)
+    return read(text, {"lr": 1e-3, "steps": STEPS}, _NEEDED)
 
 
 def _declared_by_user(recipe: str) -> dict[str, Dimension]:
-    """From a recipe's own annotated types: two decades around a default, ``1 - beta`` for a decay, flags as choices."""
-    path, _, name = recipe.rpartition(":")
-    function = load_recipe(path, name)
+    """From a recipe's own annotated types: two decades around a default, ``1 - beta`` for a decay, flags as choices.
+
+    ``lr`` needs no type.
+    """
+    function = load_recipe(*_parted(recipe))
     hints = get_type_hints(function, include_extras=True)
     found: dict[str, Dimension] = {}
     for key, parameter in inspect.signature(function).parameters.items():
-        default, allowed = parameter.default, range_of(hints.get(key))
+        default = 1e-3 if key == "lr" and parameter.default is parameter.empty else parameter.default
+        allowed = range_of(hints.get(key)) or (Range(0) if key == "lr" else None)
         if isinstance(default, bool):
             found[key] = Choice((False, True))
         elif isinstance(default, (int, float)) and allowed is not None and not allowed.structure and default > 0:
@@ -150,12 +175,14 @@ def _declared_by_user(recipe: str) -> dict[str, Dimension]:
 
 
 def _around(default: float, allowed: Range) -> Dimension:
-    if allowed.high <= 1.0:
+    if allowed.whole:
+        around = {round(default / 2), round(default), round(default * 2)}
+        return Choice(tuple(sorted(value for value in around if value in allowed)))
+    if allowed.high <= 1.0 and default > 0.5:
         distance = max(1.0 - default, 1e-4)
         return Log(distance / 30, min(0.5, distance * 30), 1.0)
-    if allowed.whole:
-        return Choice(tuple(sorted({max(1, round(default / 2)), round(default), round(default * 2)})))
-    return Log(default / 100, min(default * 100, allowed.high))
+    highest = allowed.high if allowed.high_included else 0.999 * allowed.high
+    return Log(max(default / 100, allowed.low), min(default * 100, highest))
 
 
 def fixed_of(text: str, searched: Mapping[str, Any]) -> tuple[str, ...]:
@@ -178,37 +205,67 @@ def _parted(recipe: str) -> tuple[str, str]:
 
 
 def narrowed(space: Mapping[str, Dimension], text: str) -> dict[str, Dimension]:
-    """A space with what a user says: ``lr=1e-4:1e-2`` narrows, ``adamw.eps=1e-8`` fixes, ``schedule=cosine,linear`` chooses."""
+    """A space with what a user says: ``lr=1e-4:1e-2`` narrows, ``adamw.eps=1e-8`` fixes, ``schedule=cosine,linear`` chooses.
+
+    >>> print(narrowed(space_of("sgd"), "lr = 0.01:1; schedule=cosine")["lr"])
+    0.01 to 1, logarithmic
+    """
     made = dict(space)
-    for part in filter(None, (p.strip() for p in text.split(";"))):
-        name, equals, said = part.partition("=")
-        name = name.strip()
-        if not equals or name not in made:
+    for name, said in told(text):
+        if name not in made:
             raise ValueError(unknown_name("space", "hyperparameter", name, list(made)))
-        made[name] = _said(name, made[name], said.strip())
+        made[name] = _said(name, made[name], said)
     return made
 
 
+def told(text: str) -> list[tuple[str, str]]:
+    """What a user says about a space, by hyperparameter."""
+    parts = [part.partition("=") for part in text.split(";") if part.strip()]
+    if strange := [name for name, equals, _ in parts if not equals]:
+        raise ValueError(
+            f"space: {strange[0].strip()!r} says nothing. Write, for example, 'lr=1e-4:1e-2; schedule=cosine'."
+        )
+    return [(name.strip(), said.strip()) for name, _, said in parts]
+
+
 def _said(name: str, before: Dimension, said: str) -> Dimension:
+    values = [value.strip() for value in said.split(",")]
+    if isinstance(before, Choice) and isinstance(before.values[0], (str, bool)):
+        known = {str(value): value for value in before.values}
+        if strange := [value for value in values if value not in known]:
+            raise ValueError(unknown_name("space", name, strange[0], known))
+        return Choice(tuple(known[value] for value in values))
     try:
-        if ":" in said:
-            low, high = map(float, said.split(":"))
-            if not 0 < low < high:
-                raise ValueError
-            return Log(low, high)
-        values = [v.strip() for v in said.split(",")]
-        if isinstance(before, Choice) and all(isinstance(v, str) for v in before.values):
-            strange = [v for v in values if v not in before.values]
-            if strange:
-                raise ValueError(unknown_name("space", name, strange[0], list(map(str, before.values))))
-            return Choice(tuple(values))
-        return Choice(tuple(map(float, values)))
-    except ValueError as error:
-        if "space" in str(error):
-            raise
+        numbers = [float(value) for value in (said.split(":") if ":" in said else values)]
+    except ValueError:
+        numbers = [math.nan]
+    whole = isinstance(before, Choice) and all(isinstance(value, int) for value in before.values)
+    if ":" in said and len(numbers) == 2 and 0 < numbers[0] < numbers[1] < math.inf:
+        low, high = numbers
+        if whole:
+            return Choice(tuple(range(math.ceil(low), math.floor(high) + 1)) or (low,))
+        below = before.below if isinstance(before, Log) else None
+        if below is not None and high < below:
+            return Log(round(below - high, 12), round(below - low, 12), below, closed=True)
+        return Log(low, high, closed=True)
+    if ":" in said or not all(map(math.isfinite, numbers)):
         raise ValueError(
             f"space: {name} is {said!r}, allowed is low:high with 0 < low < high, or values separated by commas."
-        ) from None
+        )
+    return Choice(tuple(int(n) if whole and n == int(n) else n for n in numbers))
+
+
+def searched(text: str, said: str) -> dict[str, Dimension]:
+    """A chain's `space_of`, narrowed by what a user says of it.
+
+    Raises ValueError or TypeError, before any training, for what is unknown and for values that the recipes refuse.
+    """
+    space = narrowed(space_of(text), said)
+    for name in dict.fromkeys(name for name, _ in told(said)):
+        dimension = space[name]
+        for drawn in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
+            reading(text, {"lr": 1e-3, **values_of(space, {name: drawn})}, STEPS)
+    return space
 
 
 def reading(text: str, configuration: Configuration, steps: int, default_lr: float | None = None) -> Reading:
@@ -221,9 +278,9 @@ def reading(text: str, configuration: Configuration, steps: int, default_lr: flo
     for key, value in configuration.items():
         recipe, dot, name = key.rpartition(".")
         if dot:
-            values.setdefault(recipe, {})[name] = int(value) if name == "k" else value
+            values.setdefault(recipe, {})[name] = value
     for recipe, given in values.items():
-        betas = {name: given.pop(name) for name in ("beta1", "beta2") if name in given}
+        betas = {name: given.pop(name) for name in ("beta1", "beta2") if name in given and recipe in steepest.RECIPES}
         if betas:
             usual = inspect.signature(steepest.RECIPES[recipe]).parameters["betas"].default
             given["betas"] = (betas.get("beta1", usual[0]), betas.get("beta2", usual[1]))
@@ -254,16 +311,18 @@ _CENTRES = {
 
 def centre(text: str, rates: Mapping[str, float] | None = None) -> float:
     """The learning rate from which a search starts: the family's usual one on this workload, or a recipe's own default."""
-    if is_file(text) or "|" in text:
-        for recipe, _ in _described(text).recipes:
-            if is_file(recipe):
-                parameter = inspect.signature(load_recipe(*_parted(recipe))).parameters.get("lr")
-                if parameter is not None and isinstance(parameter.default, (int, float)):
-                    return float(parameter.default)
-    squeezed = text.replace(" ", "")
     known = {**_CENTRES, **(rates or {})}
-    found = [(squeezed.find(key), -len(key), rate) for key, rate in known.items() if key in squeezed]
-    return min(found)[2] if found else 1e-3
+    for recipe, given in _described(text).recipes:
+        if is_file(recipe):
+            parameter = inspect.signature(load_recipe(*_parted(recipe))).parameters.get("lr")
+            if parameter is not None and isinstance(parameter.default, (int, float)):
+                return float(parameter.default)
+        family = recipe.removeprefix("scale_by_")
+        if family == "sgd" and "momentum" in given:
+            family = "sgd(momentum"
+        if family in known:
+            return known[family]
+    return 1e-3
 
 
 def edges_of(space: Mapping[str, Dimension], drawn: Configuration) -> tuple[str, ...]:
@@ -279,5 +338,9 @@ def edges_of(space: Mapping[str, Dimension], drawn: Configuration) -> tuple[str,
 
 
 def values_of(space: Mapping[str, Dimension], drawn: Configuration) -> dict[str, float | str | bool]:
-    """The hyperparameters' values of what a sampler has drawn."""
-    return {name: space[name].value(value) for name, value in drawn.items()}  # type: ignore[arg-type]  # each fits its own
+    """The hyperparameters' values of what a sampler has drawn, rounded to three digits so that one can write them down."""
+    return {name: _rounded(space[name], value) for name, value in drawn.items()}
+
+
+def _rounded(dimension: Dimension, drawn: Any) -> float | str | bool:
+    return dimension.value(float(f"{drawn:.3g}") if isinstance(dimension, Log) else drawn)

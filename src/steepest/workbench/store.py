@@ -91,9 +91,15 @@ class Queue:
             self._pruner = pruner(search)
 
     def spread(self) -> None:
-        """Put the points with which the search begins."""
+        """Put the points with which the search begins, and those again that it came upon and that failed with an error."""
+        from optuna.trial import TrialState
+
         if self.search:
             self.put(sobol(self.search.space, min(self.search.trials, SPREAD), self.search.seed))
+            with self.storage.plainly():
+                for key, attempts in self._jobs().items():
+                    if _status(attempts)[0] == "error":
+                        self._add(TrialState.WAITING, {"job": key}, attempts[-1].params)
 
     def put(self, jobs: Iterable[Mapping[str, Any]]) -> None:
         """Add the jobs that are not there yet, and those again that failed with an error. Their order is kept."""

@@ -28,6 +28,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from steepest.checks import Count, check_value, unknown_name
@@ -165,12 +166,17 @@ BUILT_IN = {
 """The library's workloads: where in steepest.workbench.workloads each is defined. Imported when it is asked for."""
 
 
-@functools.cache
 def find(name: str) -> Workload:
-    """A workload by its name, or a user's by ``module:name`` or ``file.py:name``.
+    """A workload by its name, or a user's by ``module:name`` or ``file.py:name``; a file that has changed is read again.
 
-    Raises ValueError for an unknown name; what the user's module raises on import passes, with a note that says where.
+    Raises ValueError for an unknown name, and for what a user's module raises on import: it says where.
     """
+    file = Path(name.rpartition(":")[0])
+    return _found(name, file.stat().st_mtime_ns if file.suffix == ".py" and file.is_file() else 0)
+
+
+@functools.cache
+def _found(name: str, _changed: int) -> Workload:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         try:
@@ -178,7 +184,7 @@ def find(name: str) -> Workload:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            cure = "Install steepest[torch], or compare on digits-mlp or quadratics, which need NumPy alone."
+            cure = "Install steepest[torch], or compare on digits-mlp or quadratics, which need no framework."
             raise ModuleNotFoundError(f"workload {name}: it needs PyTorch. {cure}", name="torch") from None
         return _checked(name, found)
     module, colon, attribute = name.rpartition(":")
@@ -190,7 +196,9 @@ def find(name: str) -> Workload:
 
 
 def _checked(name: str, found: Any) -> Workload:
-    made = found() if inspect.isclass(found) or (callable(found) and not isinstance(found, Workload)) else found
+    made = found
+    if callable(found) and all(p.default is not p.empty for p in inspect.signature(found).parameters.values()):
+        made = found()  # a function that makes a workload
     if not isinstance(made, Workload):
         raise TypeError(
             f"workload {name}: it is {type(made).__name__}, allowed is a Workload: a function of a seed under @workload(steps=…)."

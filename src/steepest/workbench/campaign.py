@@ -1,0 +1,350 @@
+"""A whole comparison: every contender of the protocol, served by a queue of runs that any number of processes work on.
+
+Everything is kept in the storage as it is finished. The same command goes on where a stopped one ended: what is there already
+is not run again, and the outcome is the same, whatever stopped it and however many processes worked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import steepest
+from steepest.checks import Count, check_value, unknown_name
+from steepest.plan.planner import checked_plan
+from steepest.workbench.adaptive import sobol
+from steepest.workbench.parse import is_file, place_of, split_list
+from steepest.workbench.protocol import Budget, Contender, Job, contend, failed_run, perform
+from steepest.workbench.results import TRACKS, Entry, Facts, Result, Track, WorkloadFacts
+from steepest.workbench.spaces import Choice, Configuration, Dimension, centre, reading, searched, space_of, told
+from steepest.workbench.storage import open_storage
+from steepest.workbench.store import Finished, Queue
+from steepest.workbench.training import Run
+from steepest.workbench.workers import Report, run
+from steepest.workbench.workload import Workload, find
+
+__all__ = [
+    "DEFAULT", "EVERYTHING", "Progress", "check_optimizers", "check_spaces", "check_tracks", "code_of", "command", "compare",
+    "cores", "distributions", "explained", "facts_of", "find_all", "job_of", "machine", "run_job", "run_of", "temporary",
+    "versions",
+]  # fmt: skip
+
+DEFAULT = (
+    "sgd", "sgd(momentum=0.9)", "adagrad", "rmsprop", "adam", "adamw", "radam", "nadam", "lion", "lamb", "lars",
+    "clip_by_global_norm(1.0) | sgd(momentum=0.9)", "lookahead(adam)", "adamw | ema(0.95)", "adamw(cosine(lr, steps))",
+)  # fmt: skip
+"""What `compare` tries where nothing is said: the families, a clip, both wrappers, a schedule."""
+EVERYTHING = (
+    *DEFAULT, "adadelta", "adamax", "clip_by_value(-0.01, 0.01) | sgd(momentum=0.9)", "clip_by_norm(0.5) | sgd(momentum=0.9)",
+    "clip_by_block_rms(0.01) | sgd(momentum=0.9)", "adaptive_grad_clip(0.1) | sgd(momentum=0.9)",
+    "adamw(linear(lr, 0, steps))", "adamw(polynomial(lr, 0, steps, 2))", "adamw(step(lr, steps // 4, 0.5))",
+    "adamw(multi_step(lr, (steps // 2, 3 * steps // 4), 0.3))", "adamw(exponential(lr, rate=4 / steps))",
+    "adamw(cosine(lr, steps, warmup=steps // 10))", "adamw(warm_restarts(lr, steps // 7, 2))",
+    "adamw(wsd(lr, steps, steps // 10, steps // 5))", "adamw(inverse_sqrt(lr, steps // 10))",
+    "adamw(cyclic(lr / 10, lr, steps // 8))", "adamw(one_cycle(lr, steps))",
+    "adamw(ReduceOnPlateau(lr, factor=0.3, patience=3))",
+)  # fmt: skip
+"""Every optimizer, clip, wrapper and kind of schedule of the library: ``--optimizers all``."""
+
+Progress = Callable[[int, int, str], None]
+"""``progress(runs finished, runs asked for so far, what has just been finished)``."""
+
+
+def compare(
+    workload: str | Workload | Sequence[str] = "digits-mlp",
+    optimizers: Sequence[str] = DEFAULT,
+    *,
+    tracks: Sequence[str] = ("default", "rate"),
+    budget: Budget | None = None,
+    jobs: int | None = None,
+    storage: str | None = None,
+    space: str = "",
+    progress: Progress | None = None,
+) -> Result:
+    """Compare optimizers on real work by the protocol; the result is data.
+
+    Parameters
+    ----------
+    workload : names of workloads, of this library or ``module:name`` of one's own.
+    optimizers : chains as text, or ``my_rules.py:name`` for a recipe of one's own.
+    tracks : of ``"default"``, ``"rate"``, ``"tuned"``; the more, the longer.
+    budget : steps, trials and seeds; the same for every optimizer.
+    jobs : processes, >= 1; None for one per core.
+    storage : where runs are kept, see `open_storage`; None keeps them only until the end.
+    space : narrows the tuned track, ``"lr=1e-4:1e-2; adamw.eps=1e-8"``.
+    progress : called after every run.
+
+    An interrupt (Ctrl-C) returns what has finished, with what has not named in ``unfinished``. With more than one job, a script
+    calls this under ``if __name__ == "__main__":``, as always with processes that are started anew.
+
+    >>> from steepest.workbench import Budget, compare
+    >>> result = compare("quadratics", ["sgd(0.1)"], tracks=["default"], budget=Budget(steps=20, seeds=(0,)), jobs=1)
+    >>> [(entry.optimizer, len(entry.runs)) for entry in result.entries]
+    [('sgd(0.1)', 1)]
+    """
+    jobs = cores() if jobs is None else jobs
+    check_value("compare", "jobs", jobs, Count)
+    budget = budget or Budget()
+    works = find_all(workload)
+    optimizers = check_optimizers(optimizers, works, budget)
+    wanted = check_tracks(tracks)
+    spaces = check_spaces(optimizers, wanted, space)
+    begun, started = time.perf_counter(), datetime.now().isoformat(timespec="seconds")
+    contenders = {
+        (w.name, o, t): contend(w, o, t, budget, _draw, spaces.get(o, {}))
+        for w in works
+        for o in optimizers
+        for t in wanted
+    }
+    with temporary(storage) as url:
+        queue = Queue(open_storage(url), "runs", {"versions": versions()})
+        entries, unfinished = _drive(contenders, queue, jobs, progress)
+    facts = Facts(
+        versions(), machine(), command("compare"), started,
+        time.perf_counter() - begun, budget.search_seeds, budget.seeds, budget.trials, jobs,
+    )  # fmt: skip
+    ordered = tuple(entries[key] for key in contenders if key in entries)
+    return Result(
+        facts, tuple(facts_of(w.with_steps(budget.steps or w.steps)) for w in works), ordered, tuple(unfinished)
+    )
+
+
+def find_all(workload: str | Workload | Sequence[str]) -> list[Workload]:
+    """The workloads, each once; raises ValueError where there is none, or one that is not known."""
+    names = [workload] if isinstance(workload, (str, Workload)) else list(workload)
+    if not names:
+        raise ValueError(
+            "compare: workload is empty, allowed are names of workloads. `steepest list --workloads` shows them."
+        )
+    return [find(name) for name in dict.fromkeys(one.name if isinstance(one, Workload) else one for one in names)]
+
+
+def check_optimizers(optimizers: Sequence[str], works: Sequence[Workload], budget: Budget) -> list[str]:
+    """The chains, each once; raises ValueError or TypeError for one that can't be read or planned, before any training."""
+    if not optimizers or isinstance(optimizers, str):
+        raise ValueError(
+            f"compare: optimizers is {optimizers!r}, allowed is a list of chains. `steepest list` shows what they are made of."
+        )
+    for text in optimizers:
+        for work in works:
+            checked_plan(reading(text, {}, budget.steps or work.steps, centre(text, work.rates)).chain)
+    return list(dict.fromkeys(optimizers))
+
+
+def check_tracks(tracks: Sequence[str]) -> list[Track]:
+    """The tracks, in the order of their effort; raises ValueError where there is none, or one that is not known."""
+    unknown = [track for track in tracks if track not in TRACKS]
+    if unknown or not tracks:
+        raise ValueError(unknown_name("compare", "track", unknown[0] if unknown else "", TRACKS))
+    return [track for track in TRACKS if track in tracks]
+
+
+def check_spaces(optimizers: Sequence[str], tracks: Sequence[str], said: str) -> dict[str, dict[str, Dimension]]:
+    """What the tuned track searches of each optimizer, after what a user says about any of them.
+
+    Raises ValueError or TypeError for what concerns none of them, and for values that they refuse.
+    """
+    parts = told(said)
+    if "tuned" not in tracks:
+        if parts:
+            raise ValueError(
+                f"space: it narrows the tuned track, and the tracks are {', '.join(tracks)}. Add --track tuned."
+            )
+        return {}
+    known = {optimizer: space_of(optimizer) for optimizer in optimizers}
+    every = {name for space in known.values() for name in space}
+    if strange := [name for name, _ in parts if name not in every]:
+        raise ValueError(unknown_name("space", "hyperparameter", strange[0], every))
+    return {
+        optimizer: searched(optimizer, "; ".join(f"{name}={value}" for name, value in parts if name in space))
+        for optimizer, space in known.items()
+    }
+
+
+def facts_of(work: Workload) -> WorkloadFacts:
+    """What pages say of a workload."""
+    return WorkloadFacts(
+        work.name, work.about, work.source, work.metric, work.higher_is_better, work.steps, work.target, work.failed
+    )
+
+
+def _draw(space: Mapping[str, Dimension], count: int, seed: int) -> Sequence[Configuration]:
+    return sobol(distributions(space), count, seed)
+
+
+def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """A space as Optuna's distributions."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        name: CategoricalDistribution(d.values) if isinstance(d, Choice) else FloatDistribution(d.low, d.high, log=True)
+        for name, d in space.items()
+    }
+
+
+# ---- driving
+
+
+@dataclass(slots=True)
+class _Open:
+    """A contender that waits for runs: which, and those that are there."""
+
+    contender: Contender
+    jobs: list[Job] = field(default_factory=list)
+    done: dict[Job, Run] = field(default_factory=dict)
+
+
+def _drive(
+    contenders: Mapping[tuple[str, str, Track], Contender], queue: Queue, jobs: int, progress: Progress | None
+) -> tuple[dict[tuple[str, str, Track], Entry], list[str]]:
+    """Serve all contenders until they have what they need; what an interrupt leaves undone is named."""
+    entries: dict[tuple[str, str, Track], Entry] = {}
+    waiting: dict[Job, list[tuple[str, str, Track]]] = {}
+    opened = {key: _Open(contender) for key, contender in contenders.items()}
+    known: dict[Job, Run] = {}
+
+    def advance(key: tuple[str, str, Track], runs: list[Run] | None) -> None:
+        one = opened[key]
+        try:
+            one.jobs = next(one.contender) if runs is None else one.contender.send(runs)
+        except StopIteration as end:
+            entries[key] = end.value
+            del opened[key]
+            return
+        one.done = {}
+        for job in one.jobs:
+            waiting.setdefault(job, []).append(key)
+
+    def deliver() -> None:
+        """Hand over what is known, as long as that brings anybody on."""
+        ready = True
+        while ready:
+            ready = False
+            for key, one in list(opened.items()):
+                if all(job in known for job in one.jobs):
+                    advance(key, [known[job] for job in one.jobs])
+                    ready = True
+
+    def learn(finished: Finished) -> None:
+        job = job_of(finished.params)
+        known[job] = run_of(job, finished)
+
+    def put() -> None:
+        wanted = [job for job in waiting if job not in known]
+        queue.put({**job.to_json(), "code": fresh[job.workload, job.optimizer]} for job in wanted)
+
+    fresh = {(w, o): code_of(w, o) for w, o, _ in contenders}
+    for finished in queue.finished():
+        if fresh.get((finished.params["workload"], finished.params["optimizer"])) == finished.params["code"]:
+            learn(finished)
+    for key in list(opened):
+        advance(key, None)
+    try:
+        deliver()
+        while opened:
+            put()
+            for finished in run(queue, run_job, jobs):
+                learn(finished)
+                before = len(waiting)
+                deliver()
+                if len(waiting) > before:
+                    put()
+                if progress:
+                    progress(sum(job in known for job in waiting), len(waiting), finished.params["optimizer"])
+            deliver()
+    except KeyboardInterrupt:
+        pass
+    return entries, [f"{o} on {w} ({t})" for w, o, t in opened]
+
+
+def job_of(params: Mapping[str, Any]) -> Job:
+    """The job that a queue keeps, without the hash of its code."""
+    return Job.from_json({name: value for name, value in params.items() if name != "code"})
+
+
+def run_of(job: Job, finished: Finished) -> Run:
+    """What a queue has finished, as a run; a job that has killed its process again and again is a failed one."""
+    return failed_run(job, finished.error) if finished.error else Run.from_json(finished.result)
+
+
+def run_job(params: dict[str, Any], report: Report) -> tuple[float, Any]:
+    """What a worker does: one run. What a user's own code raises is told with their line."""
+    made = explained(job_of(params))
+    return made.cost, made.to_json()
+
+
+def explained(job: Job, pruned: Report | None = None) -> Run:
+    """`perform`; an error in a user's workload or rule becomes one line that says where in their file."""
+    try:
+        return perform(job, pruned)
+    except Exception as error:
+        place = place_of(error)
+        if not place and (":" not in job.workload or isinstance(error, ValueError)):
+            raise  # the library's own, which says what it is about
+        said = f"{place}: {type(error).__name__}" if place else type(error).__name__
+        raise ValueError(f"workload {job.workload}: {said}: {error}") from error
+
+
+@contextmanager
+def temporary(storage: str | None) -> Iterator[str]:
+    """The storage's URL, or that of a file that is gone at the end."""
+    if storage is not None:
+        yield storage
+        return
+    folder = tempfile.mkdtemp(prefix="steepest-")
+    try:
+        yield f"journal:{Path(folder) / 'study.log'}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def code_of(workload: str, optimizer: str) -> str:
+    """A hash of the user's files that a run depends on; empty where there are none. Changed code is run anew."""
+    files = [part.rpartition(":")[0] for part in split_list(optimizer, "|") if is_file(part)]
+    module, colon, _ = workload.rpartition(":")
+    if colon:
+        found = sys.modules.get(module)
+        files.append(module if module.endswith(".py") else getattr(found, "__file__", "") or "")
+    texts = [Path(name).read_bytes() for name in files if name]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16] if texts else ""
+
+
+def command(name: str) -> str:
+    """The command line that runs, to be given again; in a program of the user's, the function's name."""
+    ours = Path(sys.argv[0]).stem == "steepest" or Path(sys.argv[0]) == Path(__file__).with_name("cli.py")
+    return shlex.join(["steepest", *sys.argv[1:]]) if ours else f"{name}(…)"
+
+
+def versions() -> dict[str, str]:
+    found = {"steepest": steepest.__version__, "python": platform.python_version()}
+    for package in ("numpy", "numba", "torch", "optuna", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    info = Path("/proc/cpuinfo")
+    names = []
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {cores()} cores, {platform.system()}"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,50 @@
+"""The table that a comparison ends with in the terminal: every optimizer on every track, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from steepest.workbench.recommendation import shown, shown_interval
+from steepest.workbench.results import Entry, Result, WorkloadFacts
+from steepest.workbench.statistics import from_best, summary
+
+__all__ = ["table"]
+
+
+def table(result: Result) -> Iterator[Any]:
+    """A rich table for each workload."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for facts in result.workloads:
+        entries = from_best([e for e in result.entries if e.workload == facts.name], facts)
+        made = Table(
+            title=Text(
+                f"{facts.name}, {facts.steps} steps, {len(result.facts.seeds)} seeds: {facts.metric} on the test part"
+            ),
+            title_justify="left",
+        )
+        made.add_column("optimizer", overflow="fold")
+        for heading in ("track", "lr", facts.metric, "95 % interval", "failed", "µs/step", "state B"):
+            made.add_column(heading, justify="right")
+        for entry in entries:
+            made.add_row(*map(Text, _row(entry, facts)))  # what is in brackets is no markup
+        yield made
+
+
+def _row(entry: Entry, facts: WorkloadFacts) -> list[str]:
+    found = summary(entry, facts)
+    if found is None:
+        return [entry.optimizer, entry.track, _rate(entry), "no runs", "", "", "", ""]
+    failed = sum(bool(run.failed) for run in entry.runs)
+    return [
+        entry.optimizer, entry.track, _rate(entry), shown(found.mean.value, facts), shown_interval(found.mean, facts), str(failed),
+        f"{found.step_microseconds:.0f}", f"{found.state_bytes_per_parameter:g}",
+    ]  # fmt: skip
+
+
+def _rate(entry: Entry) -> str:
+    lr = entry.values.get("lr")
+    mark = " (edge)" if "lr" in entry.edges else ""
+    return "given" if lr is None else f"{float(lr):.3g}{mark}"
