@@ -126,6 +126,32 @@ def test_an_interrupt_keeps_what_was_tried_and_the_same_command_goes_on(
     assert sorted(first + second) == sorted(ran())
 
 
+def test_what_failed_with_an_error_is_tried_again_also_where_the_search_invented_it(
+    work: tuple[str, Callable[[], list[str]]], tmp_path: Path
+) -> None:
+    name, ran = work
+    file, missing = Path(name.rpartition(":")[0]), tmp_path / "data.txt"
+    file.write_text(file.read_text().replace("    x = np", f"    open({str(missing)!r}).close()\n    x = np"))
+    storage = f"journal:{tmp_path / 'study.log'}"
+
+    def remove(done: int, total: int, what: str) -> None:
+        if done == 11:  # after the points that were spread
+            missing.unlink()
+
+    def again(progress: Any = None) -> Result:
+        return tune("sgd", name, trials=13, budget=BUDGET, jobs=1, storage=storage, progress=progress)
+
+    missing.write_text("")
+    with pytest.raises(ValueError, match=r"their_work.py:\d+: FileNotFoundError"):
+        again(remove)
+    missing.write_text("")
+    ran()
+    result = again()
+    assert result.unfinished == ()
+    assert 2 <= searched(ran()) <= 4  # the two that were left
+    assert result.entries[1].runs[0].failed == ""
+
+
 def test_another_space_other_steps_and_changed_code_are_other_studies(
     work: tuple[str, Callable[[], list[str]]], tmp_path: Path
 ) -> None:
