@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -213,12 +216,53 @@ def test_a_mistake_ends_with_one_line_and_status_2_and_leaves_nothing_behind(
     assert (here / "corrupt.log").read_text() == files["corrupt.log"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_noticed_before_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "closed").mkdir(mode=0o500)
-    for given, said in ((["--output", "closed/out"], "output is"), (["--storage", "journal:closed/s.log"], "storage")):
-        assert main(["compare", *QUICK, *given]) == 2
-        assert capsys.readouterr().err.startswith(f"steepest compare: {said}")
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that this process may read and not write, root or not; beside it ``out``, where it may."""
+    outer = Path(tempfile.mkdtemp(prefix="steepest-"))
+    outer.chmod(0o755)
+    (outer / "closed").mkdir(mode=0o555)
+    (outer / "out").mkdir()
+    (outer / "out").chmod(0o777)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)
+        yield outer / "closed"
+    finally:
+        os.seteuid(before)
+        shutil.rmtree(outer)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> None:
+    """All modules that a comparison needs: another user may not be allowed to read them."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = ["--optimizers", "sgd(0.5)", "--track", "default", "--output", f"{folder}/out"]
+        for kind in ("journal:", "sqlite:///"):
+            assert main(["compare", *QUICK, *given, "--storage", f"{kind}{folder}/{kind[:6]}"]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are those of POSIX")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--output", "{}"], "output is '{}', allowed is a folder that can be written: Permission denied."),
+        (["--output", "{}/out"], "output is '{}/out', allowed is a folder that can be written: Permission denied."),
+        (["--storage", "journal:{}/s.log"], "storage journal:{}/s.log: it can't be written. Ask for the permission, or name"),
+        (["--storage", "sqlite:///{}/s.db"], "storage sqlite:///{}/s.db: it can't be written. Ask for the permission, or name"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_permission_is_noticed_before_training(
+    given: list[str], message: str, loaded: None, closed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = closed.parent / "out" / "new"
+    arguments = [*QUICK, "--output", str(output), *(one.format(closed) for one in given)]
+    assert main(["compare", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"steepest compare: {message.format(closed)}")
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert not output.exists()
 
 
 def test_a_refused_command_leaves_a_folder_that_was_there(here: Path) -> None:

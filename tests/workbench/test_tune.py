@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import steepest
-from steepest.workbench import Budget, Result, tune
+from steepest.workbench import Budget, Result, page, tables, tune
 from steepest.workbench.statistics import summary
 
 BUDGET = Budget(steps=20, seeds=(0, 1))
@@ -114,6 +114,8 @@ def test_an_interrupt_keeps_what_was_tried_and_the_same_command_goes_on(
     assert stopped.unfinished == (f"sgd on {name}",)
     (entry,) = stopped.entries
     assert (entry.track, len(entry.trials), entry.runs) == ("tuned", 3, ())
+    assert "not finished" in page.page(stopped).lower()
+    assert [table.row_count for table in tables.table(stopped)] == [1]
     stop[0] = 0
     first = ran()
     resumed = again(storage)
