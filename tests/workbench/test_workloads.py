@@ -337,5 +337,5 @@ except ModuleNotFoundError as error:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == (
         "workload char-gpt: it needs PyTorch. Install steepest[torch], or compare on digits-mlp or quadratics, "
-        "which need NumPy alone.\n"
+        "which need no framework.\n"
     )

@@ -123,7 +123,7 @@ def temporal_order(name: str, *, length: int, radius: float, steps: int) -> Work
 
 rnn_memory = replace(
     adding("rnn-memory", length=30, radius=1.2, steps=3000),
-    target=0.01,
+    target=0.02,
     seconds=5.0,
     rates=RATES["rnn-memory"],
 )
