@@ -41,7 +41,7 @@ This page is written by `python -m steepest.workbench.reproduce --all --markdown
 computed from figures and conditions that stand in the code. Figures with brackets are means over seeds with their 95 %
 interval: a claim is reproduced where the whole interval meets every condition, not reproduced where it misses one, and
 inconclusive in between. Small networks on two cores can support a claim or fail to show it; that they fail to show it does not
-refute it at the size that the paper used. Run on {machine}; {total:.0f} seconds of processes with one thread each."""
+refute it at the size that the paper used. Run on {machine}; {total:.0f} seconds of one core."""
 
 
 def _machine() -> str:
