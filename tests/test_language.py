@@ -788,7 +788,8 @@ ADAM = "Its arguments are lr, betas, eps, weight_decay, amsgrad, maximize."
         (lambda: s.lookahead(alpha=1.5), ValueError, "lookahead: alpha is 1.5, allowed is [0, 1]."),
         # a recipe
         (lambda: s.adam(lrr=1), TypeError,
-         "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, eps, lr, maximize, weight_decay."),
+         "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, decoupled_weight_decay, eps, "
+         "lr, maximize, weight_decay."),
         (lambda: s.adam(1, (0, 0), 1, 1, True, True, 1), TypeError, f"adam: too many positional arguments. {ADAM}"),
         (lambda: s.adam(1, lr=1), TypeError, f"adam: multiple values for argument 'lr'. {ADAM}"),
         (lambda: s.clip_by_value(), TypeError,
