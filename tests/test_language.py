@@ -758,7 +758,7 @@ def test_a_measurement_of_nothing_is_refused() -> None:
 # Arguments of rules and recipes
 
 FORGETS = "At 1 the average never forgets its start."
-ADAM = "Its arguments are lr, betas, eps, weight_decay, amsgrad, maximize."
+ADAM = "Its arguments are lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay."
 
 
 @pytest.mark.parametrize(
@@ -790,7 +790,7 @@ ADAM = "Its arguments are lr, betas, eps, weight_decay, amsgrad, maximize."
         (lambda: s.adam(lrr=1), TypeError,
          "adam: unknown argument 'lrr'. Did you mean 'lr'? Known: amsgrad, betas, decoupled_weight_decay, eps, "
          "lr, maximize, weight_decay."),
-        (lambda: s.adam(1, (0, 0), 1, 1, True, True, 1), TypeError, f"adam: too many positional arguments. {ADAM}"),
+        (lambda: s.adam(1, (0, 0), 1, 1, True, True, True, 1), TypeError, f"adam: too many positional arguments. {ADAM}"),
         (lambda: s.adam(1, lr=1), TypeError, f"adam: multiple values for argument 'lr'. {ADAM}"),
         (lambda: s.clip_by_value(), TypeError,
          "clip_by_value: missing a required argument: 'low'. Its arguments are low, high."),
