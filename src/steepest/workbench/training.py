@@ -35,7 +35,7 @@ class Run:
     ``validation`` and ``test`` are the measures after the last step (empty where it failed before); ``cost`` is the
     validation metric turned so that lower is better, infinite where the run failed. ``curve`` holds (step, validation
     metric), ``losses`` the mean training loss between evaluations, ``rates`` the learning rate there. ``seconds`` is the whole
-    run, ``step_microseconds`` the optimizer's share of a step, ``evaluation_seconds`` what evaluating took.
+    run, ``step_microseconds`` the optimizer's share of a step (the median), ``evaluation_seconds`` what evaluating took.
     """
 
     workload: str
@@ -97,7 +97,8 @@ def train(
     rates: list[float] = []
     recent: list[float] = []
     validation: Mapping[str, float] = {}
-    failed, spent, evaluating = "", 0.0, 0.0
+    times: list[float] = []
+    failed, evaluating = "", 0.0
     step = 0
     with np.errstate(all="ignore"):
         for step in range(1, workload.steps + 1):
@@ -108,7 +109,7 @@ def train(
                 optimizer.step(grads) if on_arrays else optimizer.step()
             except FloatingPointError as error:  # a chain with on_nonfinite="error"
                 failed = f"step {step}: {error}"
-            spent += time.perf_counter() - before if step > UNTIMED else 0.0
+            times.append(time.perf_counter() - before)
             if not failed and not math.isfinite(loss):
                 failed = f"step {step}: the training loss is {loss}"
             if not failed and step not in due:
@@ -141,7 +142,7 @@ def train(
                 test = dict(task.evaluate("test"))
     return Run(
         workload.name, str(chain), seed, step, failed, cost, validation, test, tuple(curve), tuple(losses), tuple(rates),
-        time.perf_counter() - begun, evaluating, 1e6 * spent / max(1, step - UNTIMED),
+        time.perf_counter() - begun, evaluating, 1e6 * float(np.median(times[UNTIMED:] or times)),
     )  # fmt: skip
 
 
