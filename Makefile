@@ -35,6 +35,7 @@ test: $(VENV)/.test-stamp
 bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/steps.py $(ARGS)
 	$(BIN)/python benchmarks/torch_steps.py $(ARGS)
+	$(BIN)/python benchmarks/memory.py
 
 check: $(VENV)/.test-stamp
 	$(BIN)/ruff check
