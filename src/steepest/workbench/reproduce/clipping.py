@@ -109,7 +109,7 @@ def agc_large_batch(
     x, y = torch.nn.functional.avg_pool2d(images, 2), torch.from_numpy(labels.astype("int64"))
     x = (x - x.mean()) / x.std()
     parts = {part: (x[i], y[i]) for part, i in split(labels, 0.1, 0.1).items()}
-    lrs = lrs or rates(0.3, 30.0)
+    lrs = lrs or rates(0.03, 3.0)
 
     def accuracy(chain: steepest.Chain, batch: int, seed: int) -> float:
         def start(seed: int) -> object:
@@ -120,23 +120,28 @@ def agc_large_batch(
         work = Workload("mnist-cnn", start, steps=steps, metric="accuracy", higher_is_better=True)  # type: ignore[arg-type]  # a TorchTask
         return train(work, chain, seed).test.get("accuracy", 0.0)
 
-    def largest(batch: int, seed: int, *before: steepest.Chain) -> tuple[float, float]:
-        found = {
-            lr: accuracy(steepest.chain(*before, steepest.sgd(lr, momentum=0.9, nesterov=True)), batch, seed)
-            for lr in lrs
-        }
-        best = max(found.values())
-        return max((lr for lr, a in found.items() if a >= best - 0.05), default=lrs[0]), best
+    def accuracies(batch: int, seed: int, before: steepest.Chain) -> dict[float, float]:
+        return {lr: accuracy(before | steepest.sgd(lr, momentum=0.9, nesterov=True), batch, seed) for lr in lrs}
 
     figures: dict[str, Interval | str] = {}
+    gains: list[list[float]] = []
     for batch in batches:
-        plain = [largest(batch, s) for s in seeds]
-        clipped = [largest(batch, s, steepest.exclude(clip(0.1), "head.*")) for s in seeds]
-        gain = [math.log10(c[0] / p[0]) for c, p in zip(clipped, plain, strict=True)]
-        figures[f"decades of lr gained, batch {batch}"] = mean_of(gain)
-        figures[f"best accuracy, batch {batch}"] = (
-            f"{statistics.median(p[1] for p in plain):.3f}, with AGC {statistics.median(c[1] for c in clipped):.3f}"
-        )
+        plain = [accuracies(batch, s, steepest.Chain()) for s in seeds]
+        clipped = [accuracies(batch, s, steepest.exclude(clip(0.1), "head.*")) for s in seeds]
+        largest = [
+            [
+                max((lr for lr, a in found.items() if a >= max(free.values()) - 0.05), default=lrs[0])
+                for found in (free, bound)
+            ]
+            for free, bound in zip(plain, clipped, strict=True)
+        ]
+        gains.append([math.log10(with_clip / without) for without, with_clip in largest])
+        figures[f"decades of lr gained, batch {batch}"] = mean_of(gains[-1])
+        best = (statistics.median(max(found.values()) for found in runs) for runs in (plain, clipped))
+        figures[f"best accuracy, batch {batch}"] = "{:.3f}, with AGC {:.3f}".format(*best)
+    figures["decades gained at the large batch beyond the small one"] = mean_of(
+        [large - small for small, large in zip(*gains, strict=True)]
+    )
     return figures
 
 
@@ -144,16 +149,16 @@ CLAIMS = (
     Claim(
         "clipping-recurrent",
         "Clipping by norm rescues a recurrent network from exploding gradients",
-        Paper("Pascanu, Mikolov and Bengio", 2013, "1211.5063", "section 4.1, temporal order"),
+        Paper("Pascanu, Mikolov and Bengio", 2013, "1211.5063", "section 4, temporal order"),
         "SGD with clipping solves the temporal order problem where SGD without it fails.",
         "50 tanh units, spectral radius 1.3, 20 times, SGD lr 0.1, 1,500 steps; solved: above 99 % of held-out sequences",
-        60, False, 12, clipped_recurrent,
-        (above("difference of the success rates", 0.1), significant("Fisher's p")),
+        60, False, 16, clipped_recurrent,
+        (above("difference of the success rates", 0.4), significant("Fisher's p")),
     ),
     Claim(
         "clipping-curvature",
         "Clipping beats gradient descent where curvature grows with the gradient",
-        Paper("Zhang et al.", 2020, "1905.11881", "theorems 3 and 4"),
+        Paper("Zhang et al.", 2020, "1905.11881", "clipping under (L0, L1)-smoothness"),
         "Under (L0, L1)-smoothness gradient descent is as slow as the largest curvature asks; clipped descent is not.",
         "w⁴ from w = 73 to 0.1, lr and threshold from grids",
         3, False, 1, clipped_quartic,
@@ -162,10 +167,11 @@ CLAIMS = (
     Claim(
         "agc-large-batch",
         "Adaptive clipping makes large learning rates stable at large batches without batch normalisation",
-        Paper("Brock et al.", 2021, "2102.06171", "section 4.1, figure 2"),
+        Paper("Brock et al.", 2021, "2102.06171", "figure 2"),
         "At large batches, networks without normalisation train at larger lr with adaptive clipping; at small ones less so.",
-        "MNIST 14 x 14, normaliser-free CNN, Nesterov, lr 0.3 to 30, 60 steps; largest lr within 5 points of the best accuracy",
-        170, False, 6, agc_large_batch,
+        "MNIST 14 x 14, normaliser-free CNN, Nesterov, lr 0.03 to 3, 60 steps; largest lr within 5 points of the best accuracy "
+        "without clipping",
+        140, False, 6, agc_large_batch,
         (above("decades of lr gained, batch 1000", 0.3), below("decades of lr gained, batch 64", 0.3)),
     ),
 )  # fmt: skip

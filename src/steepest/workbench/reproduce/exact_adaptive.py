@@ -100,16 +100,18 @@ DECAYS = (0.9, 0.98, 0.99, 0.999, 0.9999)
 
 def radam_rectifier(seeds: Sequence[int], make: Make = steepest.radam) -> Figures:
     lr, size = 1e-3, 100.0
-    figures = {}
+    firsts, errors = [], []
     for beta2 in DECAYS:
         steps = -steps_of(make(lr, betas=(0.9, beta2), eps=0.0), [size] * 2000) / lr
         adaptive = steps < size / 2  # a momentum step is as long as the gradient, an adaptive one at most 1
-        figures[f"first adaptive step, beta2={beta2:g}"] = known(
-            int(adaptive.argmax()) + 1 if adaptive.any() else math.inf
-        )
+        firsts.append(int(adaptive.argmax()) + 1 if adaptive.any() else math.inf)
         expected = np.array([rectifier(t, beta2) or size for t in range(1, 2001)])
-        figures[f"largest error of the step, beta2={beta2:g}"] = known(float(np.abs(steps / expected - 1).max()))
-    return figures
+        errors.append(float(np.abs(steps / expected - 1).max()))
+    return {
+        "first adaptive step, least": known(min(firsts)),
+        "first adaptive step, most": known(max(firsts)),
+        "largest error of a step": known(max(errors)),
+    }
 
 
 # ---- where Adam does not converge
@@ -194,7 +196,7 @@ CLAIMS = (
     Claim(
         "adaptive-steps",
         "The steps of RMSProp, AdaGrad, Lion and sign descent",
-        Paper("Duchi, Hazan and Singer; Tieleman and Hinton; Chen et al.", 2011, "2302.06675", "the rules themselves"),
+        Paper("Chen et al.", 2023, "2302.06675", "program 1; with Duchi et al. 2011 and Tieleman and Hinton 2012"),
         "RMSProp starts with lr/√(1-alpha); AdaGrad's step t is lr/√t under a constant gradient; Lion moves every weight by lr.",
         "one weight, 1,000 gradients",
         1, True, 1, step_sizes,
@@ -220,11 +222,11 @@ CLAIMS = (
         "RAdam takes momentum steps at first, then rectified ones",
         Paper("Liu et al.", 2020, "1908.03265", "equation 5 and algorithm 2, with the threshold 5 of the authors' code"),
         "The first five steps are of momentum alone, at any beta2; step t is then r_t times Adam's.",
-        "constant gradient of 100, 2,000 steps, five values of beta2",
+        "constant gradient of 100, 2,000 steps, beta2 from 0.9 to 0.9999",
         1, True, 1, radam_rectifier,
         (
-            *_near([f"first adaptive step, beta2={b:g}" for b in DECAYS], 6, 0),
-            *_near([f"largest error of the step, beta2={b:g}" for b in DECAYS], 0, 1e-6),
+            *_near(("first adaptive step, least", "first adaptive step, most"), 6, 0),
+            near("largest error of a step", 0, 1e-6),
         ),
     ),
     Claim(

@@ -213,7 +213,7 @@ CLAIMS = (
     Claim(
         "noise-variance",
         "The stationary variance of SGD and heavy ball under noise",
-        Paper("Mandt, Hoffman and Blei", 2017, "1704.04289", "section 4; here for the discrete recursion"),
+        Paper("Mandt, Hoffman and Blei", 2017, "1704.04289", "SGD near a minimum; here for the discrete recursion"),
         "Noise of variance s² on curvature h leaves the variance lr s²(1+b)/(h(1-b)(2(1+b)-lr h)) at momentum b.",
         "10,000 independent weights, 600 steps to settle and 600 measured",
         3, True, 1, noise_variance,

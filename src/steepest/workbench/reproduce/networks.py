@@ -171,7 +171,7 @@ CLAIMS = (
     Claim(
         "edge-of-stability",
         "Gradient descent trains at the edge of stability",
-        Paper("Cohen et al.", 2021, "2103.00065", "sections 3 and appendix on momentum"),
+        Paper("Cohen et al.", 2021, "2103.00065", "whole-batch gradient descent, with and without momentum"),
         "The sharpness rises until it is 2/lr, with heavy ball 2(1 + momentum)/lr, and stays about there.",
         "500 digits, tanh network 64-32-10, squared loss, whole batch, lr 0.4, with momentum 0.6; median over "
         "steps 3,000 to 4,000",
@@ -185,7 +185,7 @@ CLAIMS = (
     Claim(
         "adam-edge-of-stability",
         "Adam trains at an edge of stability of its own",
-        Paper("Cohen et al.", 2022, "2207.14484", "section 3"),
+        Paper("Cohen et al.", 2022, "2207.14484", "whole-batch Adam"),
         "The sharpness of the preconditioned problem rises until it is (2 + 2 beta1)/((1 - beta1) lr), which is 38/lr at 0.9.",
         "500 digits, tanh network 64-32-10, squared loss, whole batch, lr 0.002; median over steps 3,000 to "
         "4,000",
