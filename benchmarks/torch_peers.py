@@ -51,7 +51,7 @@ def made(cls: Any, *positional: Any, **named: Any) -> Make:
     def make(params: Params) -> Callable[[], Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # optimi's foreach, which is faster here
-            return cls(params, *positional, **named).step  # type: ignore[no-any-return]
+            return cls(params, *positional, **named).step  # type: ignore[no-any-return]  # peers without types
 
     return make
 
@@ -164,7 +164,7 @@ def agc_by_timm() -> dict[str, Make]:
 
 def lookaheads() -> dict[str, Make]:
     def around(wrap: Callable[[torch.optim.Optimizer], Any]) -> Make:
-        return lambda params: wrap(torch.optim.Adam(params, 1e-3, fused=True)).step  # type: ignore[no-any-return]
+        return lambda params: wrap(torch.optim.Adam(params, 1e-3, fused=True)).step  # type: ignore[no-any-return]  # peers without types
 
     timm = timm_module("timm.optim.lookahead")
     found: dict[str, Make] = {}

@@ -135,7 +135,7 @@ def measured(
 
     def ours(params: list[torch.nn.Parameter]) -> Callable[[], Any]:
         optimizers.append(rule.ours(params))
-        return optimizers[0].step  # type: ignore[no-any-return]
+        return optimizers[0].step  # type: ignore[no-any-return]  # peers without types
 
     everybody: dict[str, Contestant] = {}
     said = []
