@@ -727,8 +727,10 @@ def test_two_restrictions_must_both_hold() -> None:
     [
         ({}, ValueError,
          "no measurement was given. Name one: measure(grad_norm=lambda update: norm(update, per='model'))."),
-        ({"one": 1}, TypeError, "one is 1, allowed is a function of update, param, grad, state or step."),
-        ({"one": lambda updates: 1}, TypeError, "one asks for 'updates', allowed are update, param, grad, state, step."),
+        ({"one": 1}, TypeError,
+         "one is 1, allowed is a function of update, param, grad, state, step, update_before, param_before."),
+        ({"one": lambda updates: 1}, TypeError,
+         "one asks for 'updates', allowed are update, param, grad, state, step, update_before, param_before."),
         ({"one": lambda: 1, "every": 0}, ValueError, "every is 0, allowed is a whole number >= 1."),
         ({"one": lambda: 1, "every": True}, TypeError, "every is True, allowed is a whole number >= 1, or a schedule."),
     ],

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, TypeAlias, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,10 @@ from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan
 
-__all__ = ["Bucket", "Plans", "Stepper", "start_states"]
+__all__ = ["Bucket", "Plans", "Stepper", "Watch", "start_states"]
+
+Watch: TypeAlias = Callable[[Chain], Chain]
+"""Puts measurements into a chain; whatever else the chain does stays as it is."""
 
 
 class Plans(tuple[Plan, ...]):
@@ -62,7 +65,7 @@ class Stepper:
 
     ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``; ``fallback`` is the
     array engine of the tensors' framework, ``cpu`` makes its cpu engine; ``share`` joins the sums of tensors that other
-    processes have parts of.
+    processes have parts of; ``watch`` puts measurements into every chain.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Stepper:
         fallback: Engine | None = None,
         share: Share | None = None,
         cpu: Callable[[], Engine] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         if engine not in ("auto", "cpu", "arrays"):
             raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
@@ -82,8 +86,9 @@ class Stepper:
         self.fallback = fallback or _ARRAYS
         self.share = share
         self.cpu = cpu
+        self.watch = watch
         self.steps = 0
-        self.measured: dict[str, Any] = {}
+        self._read: dict[str, list[_Reading]] = {}
         self.parts: list[Stepper] = []
         self.set_chains(chains)
 
@@ -93,20 +98,21 @@ class Stepper:
             check_order(chain)
         plans: list[list[Plan]] = []
         for chain, group in zip(chains, self.groups, strict=True):
-            by_chain: dict[int, Plan] = {}
+            common: Plan | None = None
+            watched = chain if self.watch is None else self.watch(chain)
             row = []
             for t in group:
-                own = chain.for_parameter(t.name, t.shape)
-                known = by_chain.get(id(own)) if own is chain else None
-                row.append(known or plan(own))
-                if own is chain:
-                    by_chain[id(own)] = row[-1]
+                own = watched.for_parameter(t.name, t.shape)
+                if own is watched:
+                    common = common or plan(own)
+                row.append(common if common is not None and own is watched else plan(own))
             plans.append(row)
         self.chains, self._plans = list(chains), plans
         if not self._renumber():
             self.forget_layout()
         own_chains = [chain for chain, group in zip(chains, self.groups, strict=True) for _ in group]
         for part, chain in zip(self.parts, own_chains, strict=False):
+            part.watch = self.watch
             part.set_chains([chain])
 
     def split(self) -> list[Stepper]:
@@ -116,7 +122,7 @@ class Stepper:
         """
         self.forget_layout()
         rows = [(chain, t) for chain, group in zip(self.chains, self.groups, strict=True) for t in group]
-        self.parts = [Stepper([[t]], [chain], self.engine, self.fallback, self.share) for chain, t in rows]
+        self.parts = [Stepper([[t]], [chain], self.engine, self.fallback, self.share, self.cpu, self.watch) for chain, t in rows]
         return self.parts
 
     def join(self) -> None:
@@ -162,10 +168,10 @@ class Stepper:
             part.forget_layout()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without plans, kernels and addresses: a copy finds its own."""
+        """Without plans, kernels and addresses: a copy finds its own. Nobody watches a copy."""
         self.forget_layout()
         dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh")
-        return {name: value for name, value in vars(self).items() if name not in dropped}
+        return {name: value for name, value in vars(self).items() if name not in dropped} | {"watch": None, "_read": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -307,34 +313,60 @@ class Stepper:
             jobs.append((Job(program, bound, [i for _, i in members], rows), buckets))
         return jobs
 
+    # ---- what was measured
+
     def _read_measures(self, jobs: Sequence[Job]) -> None:
-        read: dict[str, Any] = {}
+        """Keep what each job has measured, all of it read from its engine at once."""
+        read: dict[str, list[_Reading]] = {}
         for job in jobs:
+            of_tensors = [m for m in job.program.measures if m.value.rate == Rate.TENSOR]
+            values = tensor_values(job, [m.value.index for m in of_tensors])
+            for measure in of_tensors:
+                read.setdefault(measure.name, []).append(_Reading(job.bound.tensors, values[measure.value.index]))
             for measure in job.program.measures:
-                name, value = measure.name, measure.value
-                if value.rate == Rate.TENSOR:
-                    numbers = tensor_values(job, value.index).tolist()
-                    read.setdefault(name, {}).update(zip([t.name for t in job.bound.tensors], numbers, strict=True))
-                    continue
-                numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
-                read.setdefault(name, []).extend(numbers)
-        self.measured |= {name: _joined(found) for name, found in read.items()}
+                if measure.value.rate < Rate.TENSOR:
+                    value = measure.value
+                    numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
+                    read.setdefault(measure.name, []).append(_Reading((), np.array(numbers)))
+        self._read |= read
 
     def join_measures(self, parts: Sequence[Stepper]) -> None:
         """Take what these parts have measured for one step's measurements."""
-        read: dict[str, Any] = {}
-        for part in parts:
-            for name, found in part.measured.items():
-                if isinstance(found, dict):
-                    read.setdefault(name, {}).update(found)
-                else:
-                    read.setdefault(name, []).append(found)
-        self.measured |= {name: _joined(found) for name, found in read.items()}
+        names = dict.fromkeys(name for part in parts for name in part._read)
+        self._read |= {name: [one for part in parts for one in part._read.get(name, ())] for name in names}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured last, by name: a number, a number per row of numbers, or a number per tensor's name."""
+        found: dict[str, Any] = {}
+        for name, readings in self._read.items():
+            numbers = np.concatenate([one.values for one in readings]).tolist()
+            tensors = [t.name for one in readings for t in one.tensors]
+            found[name] = dict(zip(tensors, numbers, strict=True)) if tensors else _joined(numbers)
+        return found
+
+    def measured_tensors(self) -> dict[str, NDArray[np.float64]]:
+        """What was measured last per tensor, in the order of the tensors; nan where one has not been measured."""
+        found = {}
+        for name, readings in self._read.items():
+            if readings[0].tensors:
+                found[name] = np.full(len(self.tensors), np.nan)
+                for one in readings:
+                    found[name][[t.index for t in one.tensors]] = one.values
+        return found
 
 
-def _joined(found: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One measurement of one job: a value for each of its tensors, or for each of its rows of numbers."""
+
+    tensors: Sequence[Tensor]
+    values: NDArray[np.float64]
+
+
+def _joined(found: list[float]) -> Any:
     """One number where all rows measured the same."""
-    same = isinstance(found, list) and all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
+    same = all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
     return found[0] if same else found
 
 

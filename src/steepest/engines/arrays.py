@@ -6,6 +6,7 @@ array namespace ``xp`` (NumPy here; torch and JAX have the same names), so memor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,8 @@ class _BoundArrays:
         for name, value in new.items():
             tensor.buffers[name][...] = value
 
-    def tensor_reduction(self, index: int) -> NDArray[np.float64]:
-        return np.array([float(r[index]) for r in self.reduced])
+    def tensor_reductions(self, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+        return {i: np.array([float(r[i]) for r in self.reduced]) for i in indices}
 
     def parts(self, index: int) -> list[NDArray[np.float64]]:
         return [np.array(r[index], dtype=np.float64).reshape(-1) for r in self.reduced]

@@ -170,13 +170,19 @@ class _BoundCpu:
             return float(column.sum())
         return float(column.max()) if len(column) else -np.inf
 
-    def tensor_reduction(self, index: int) -> NDArray[np.float64]:
-        pieces = itertools.pairwise(self.first_row.tolist())
-        return np.array([self._combined(index, self.partials[lo:hi]) for lo, hi in pieces])
+    def tensor_reductions(self, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+        ops = {i: self.program.graph.nodes[i].op for i in indices}
+        found = {i: np.full(len(self.tensors), REDUCTIONS[op]) for i, op in ops.items()}
+        filled = self.first_row[1:] > self.first_row[:-1]  # a tensor without elements has no row
+        starts = self.first_row[:-1][filled]
+        for i, op in ops.items() if len(starts) else ():
+            join = np.add if op == "sum" else np.maximum
+            found[i][filled] = join.reduceat(self.partials[: len(self.rows), self.slots[i]], starts)
+        return found
 
     def parts(self, index: int) -> list[NDArray[np.float64]]:
         if index in self.slots:
-            return list(self.tensor_reduction(index).reshape(-1, 1))
+            return list(self.tensor_reductions([index])[index].reshape(-1, 1))
         neutral = REDUCTIONS[self.program.graph.nodes[index].op]
         starts = zip(self.tensors, self.first_unit.tolist(), strict=True)
         column = self.units[:, self.unit_slots[index]]

@@ -256,25 +256,24 @@ def _check_guards(jobs: Sequence[Job]) -> None:
         raise Skipped(failed[0].message)
 
 
-def tensor_values(job: Job, index: int) -> NDArray[np.float64]:
-    """A STEP, MODEL or TENSOR value for every tensor of a job, after `execute`."""
+def tensor_values(job: Job, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+    """STEP, MODEL or TENSOR values for every tensor of a job, after `execute`; its engine is asked once."""
     nodes = job.program.graph.nodes
     wanted: set[int] = set()
-    todo = [index]
+    todo = list(indices)
     while todo:
         i = todo.pop()
         if i not in wanted:
             wanted.add(i)
             todo += [a.index for a in nodes[i].args] if not is_reduction(nodes[i]) else []
-    known: dict[int, Any] = {}
+    slow = {i for i in wanted if nodes[i].rate <= Rate.MODEL}
+    known: dict[int, Any] = dict(job.bound.tensor_reductions([i for i in wanted - slow if is_reduction(nodes[i])]))
     with np.errstate(all="ignore"):
-        for i in sorted(wanted):
+        for i in sorted(wanted - known.keys()):
             node = nodes[i]
-            if node.rate <= Rate.MODEL:
+            if i in slow:
                 known[i] = np.array([job.values[row][i] for row in job.row_of], dtype=np.float64)
                 known[i] = known[i] != 0 if node.kind == "bool" else known[i]
-            elif is_reduction(node):
-                known[i] = job.bound.tensor_reduction(i)
             else:
                 known[i] = OPERATIONS[node.op].array(np, *(known[a.index] for a in node.args))
-    return np.asarray(known[index], dtype=np.float64)
+    return {i: np.asarray(known[i], dtype=np.float64) for i in indices}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,8 +70,8 @@ class Bound(Protocol):
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
         """Run one stage. ``scalars[row]`` holds the program's scalars; returns its partial MODEL reductions."""
 
-    def tensor_reduction(self, index: int) -> NDArray[np.float64]:
-        """The value of a TENSOR reduction for every tensor, after its stage has run."""
+    def tensor_reductions(self, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+        """The values of TENSOR reductions for every tensor, after their stages have run, read from a device at once."""
 
     def parts(self, index: int) -> list[NDArray[np.float64]]:
         """A TENSOR or UNIT reduction of every tensor, after its stage has run: one number, or one for each unit."""

@@ -36,6 +36,7 @@ __all__ = [
 
 P = ParamSpec("P")
 READABLE = ("update", "param", "grad", "state", "step")
+MEASURABLE = (*READABLE, "update_before", "param_before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,8 +342,15 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
     """Values to be read after each step from ``optimizer.measured``: functions of update, param, grad, state, step.
 
     Each reads the values as they are at this place of the chain and returns one that is known once per step, model or
-    tensor (``norm(update, per="model")``). It joins a pass that reads the value anyway, or the plan shows what it adds.
-    With ``every=k`` it is left out of the program on all but every k-th step.
+    tensor (``norm(update, per="model")``). ``state`` holds the states of all rules before it, under the plan's names;
+    ``update_before`` is the update as the rule in front found it, ``param_before`` the parameter as the step found it. A
+    measurement joins a pass that reads the value anyway, or the plan shows what it adds. With ``every=k`` it is left out of
+    the program on all but every k-th step.
+
+    >>> import steepest
+    >>> moved = steepest.measure(moved=lambda param, param_before: steepest.norm(param - param_before, per="tensor"))
+    >>> print(steepest.chain(steepest.sgd(0.1), moved))
+    descend > measure(moved)
     """
     check_value("measure", "every", every, Count)
     if not measures:
@@ -351,12 +359,10 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
         )
     for name, function in measures.items():
         if not callable(function):
-            raise TypeError(
-                f"measure: {name} is {function!r}, allowed is a function of update, param, grad, state or step."
-            )
-        unknown = [n for n in inspect.signature(function).parameters if n not in READABLE]
+            raise TypeError(f"measure: {name} is {function!r}, allowed is a function of {', '.join(MEASURABLE)}.")
+        unknown = [n for n in inspect.signature(function).parameters if n not in MEASURABLE]
         if unknown:
-            raise TypeError(f"measure: {name} asks for {unknown[0]!r}, allowed are {', '.join(READABLE)}.")
+            raise TypeError(f"measure: {name} asks for {unknown[0]!r}, allowed are {', '.join(MEASURABLE)}.")
     values, structure = ((("every", float(every)),), ()) if every > 1 else ((), (("every", 1),))
     return Chain((Link("measure", None, values=values, structure=structure, measures=tuple(measures.items())),))
 

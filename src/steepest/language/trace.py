@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steepest.language.expression import Expr, Graph, Rate
-from steepest.language.rule import READABLE, Chain, Link, Start
+from steepest.language.rule import MEASURABLE, Chain, Link, Start
 
 __all__ = ["Guard", "Measure", "Trace", "check_order", "require", "structure_of", "trace"]
 
@@ -80,6 +80,8 @@ class _State:
             object.__setattr__(self, name, value)
             return
         full_name = self._known(name)
+        if self._link.function is None:
+            raise TypeError(f"measure: state.{name} was assigned to; a measurement reads states, only rules change them.")
         value = self._graph.lift(value)
         on_host = dict(self._link.state)[name].on_host
         if on_host and value.rate != Rate.STEP:
@@ -92,10 +94,9 @@ class _State:
     def _known(self, name: str) -> str:
         names = self.__dict__.get("_names", {})
         if name not in names:
-            declared = ", ".join(names) or "none"
-            raise AttributeError(
-                f"{self.__dict__['_link'].name}: state has no {name!r}. Declared in @rule(…): {declared}."
-            )
+            link: Link = self.__dict__["_link"]
+            known = "Declared in @rule(…)" if link.function else "The rules before it have"
+            raise AttributeError(f"{link.name}: state has no {name!r}. {known}: {', '.join(names) or 'none'}.")
         return str(names[name])
 
 
@@ -140,7 +141,8 @@ def trace(chain: Chain) -> Trace:
     """Run every rule of a chain once on symbols."""
     graph = Graph()
     scope: dict[str, Expr] = {"param": graph.load("param"), "grad": graph.load("grad"), "step": graph.input("step")}
-    scope["update"] = scope["grad"]
+    scope["update"] = scope["update_before"] = scope["grad"]
+    scope["param_before"] = scope["param"]
     inputs: dict[str, tuple[int, str]] = {}
     starts: dict[str, tuple[Start, int]] = {}
     measures: list[Measure] = []
@@ -159,12 +161,15 @@ def trace(chain: Chain) -> Trace:
             symbol = _distinct(name, {**inputs, "step": 0, **starts})
             inputs[symbol] = (position, name)
             hyper[name] = graph.input(symbol)
-        offered = {n: scope[n] for n in READABLE if n != "state"}
+        if link.function is None:
+            names = {name: name for name in starts}
+        offered = {n: scope[n] for n in MEASURABLE if n != "state"}
         offered["state"] = _State(link, names, scope, graph)  # type: ignore[assignment]  # stands in for its values
         try:
             if link.function is None:
                 measures += _measures(link, offered, hyper["every"])
             else:
+                scope["update_before"] = scope["update"]
                 scope[link.reads[0]] = _result(link, link.function(*(offered[n] for n in link.reads), **hyper), graph)
         except Exception as error:
             error.add_note(f"in rule {link.name!r}, link {position + 1} of the chain {chain}")

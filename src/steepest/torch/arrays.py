@@ -124,30 +124,37 @@ class _BoundForeach:
         _store(one, {name: values.listed(program.stores[name], one.dtype) for name in now.stores})
 
     def _partials(self, indices: Sequence[int]) -> dict[int, float]:
-        """What the sets' reductions come to together: read from each device at once. A meta tensor has nothing to read."""
+        """What the sets' reductions come to together: read from each device at once."""
         ops = {i: self.program.graph.nodes[i].op for i in indices}
         totals = {i: REDUCTIONS[op] for i, op in ops.items()}
-        by_device: dict[torch.device, list[_Set]] = {}
-        for one in self.sets:
-            if one.device.type != "meta":
-                by_device.setdefault(one.device, []).append(one)
-        for sets in by_device.values() if totals else ():
+        for sets in self._by_device().values() if totals else ():
             of = [(i, one.reduced[i]) for one in sets for i in totals]
             partials = torch.stack([v.sum() if ops[i] == "sum" else v.amax() for i, v in of])
             for (i, _), partial in zip(of, _read(partials), strict=True):
                 totals[i] = combine(ops[i], totals[i], partial)
         return totals
 
-    def tensor_reduction(self, index: int) -> NDArray[np.float64]:
-        found = np.full(len(self.tensors), REDUCTIONS[self.program.graph.nodes[index].op])
+    def tensor_reductions(self, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+        nodes = self.program.graph.nodes
+        found = {i: np.full(len(self.tensors), REDUCTIONS[nodes[i].op]) for i in indices}
+        for sets in self._by_device().values() if indices else ():
+            numbers = np.array(_read(torch.cat([one.reduced[i] for i in indices for one in sets])))
+            positions = [p for one in sets for p in one.positions]
+            for i, values in zip(indices, numbers.reshape(len(indices), -1), strict=True):
+                found[i][positions] = values
+        return found
+
+    def _by_device(self) -> dict[torch.device, list[_Set]]:
+        """The sets of each device that has something to read: a meta tensor has nothing."""
+        found: dict[torch.device, list[_Set]] = {}
         for one in self.sets:
             if one.device.type != "meta":
-                found[one.positions] = _read(one.reduced[index])
+                found.setdefault(one.device, []).append(one)
         return found
 
     def parts(self, index: int) -> list[NDArray[np.float64]]:
         if self.program.graph.nodes[index].rate == Rate.TENSOR:
-            return list(self.tensor_reduction(index).reshape(-1, 1))
+            return list(self.tensor_reductions([index])[index].reshape(-1, 1))
         found = {p: v for one in self.sets for p, v in zip(one.positions, one.reduced[index], strict=True)}
         return [found[p].detach().cpu().double().numpy().reshape(-1) for p in range(len(self.tensors))]
 
