@@ -54,17 +54,22 @@ if TYPE_CHECKING:
     import steepest.schedules as schedules
     import steepest.torch as torch
 
-_LAZY = ("numpy", "schedules", "torch", "workbench")
+_LAZY = ("monitor", "numpy", "schedules", "torch", "workbench")
+_MONITORING = (
+    "Guard", "JsonLines", "MLflow", "Monitor", "Report", "TensorBoard", "Terminal", "WeightsAndBiases",
+)  # fmt: skip
 
 __all__ = [
     "Axis", "Chain", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Real",
     "abs", "chain", "copy_of_param", "cos", "count", "exclude", "exp", "floor", "full", "isfinite", "log", "max",
     "maximum", "mean", "measure", "minimum", "norm", "numpy", "only", "recipe", "require", "rms", "rule", "scalar",
-    "schedules", "sign", "sqrt", "sum", "torch", "where", "wide", "zeros", *_catalogue,
+    "schedules", "sign", "sqrt", "sum", "torch", "where", "wide", "zeros", *_catalogue, *_MONITORING,
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"steepest.{name}")
+    if name in _MONITORING:
+        return getattr(importlib.import_module("steepest.monitor"), name)
     raise AttributeError(f"module 'steepest' has no attribute {name!r}")

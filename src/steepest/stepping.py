@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeAlias, get_type_hints
+from math import isfinite
+from typing import Any, Protocol, TypeAlias, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,20 @@ from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan
 
-__all__ = ["Bucket", "Plans", "Stepper", "Watch", "start_states"]
+__all__ = ["Bucket", "Inspector", "Plans", "Stepper", "Watch", "start_states"]
 
 Watch: TypeAlias = Callable[[Chain], Chain]
 """Puts measurements into a chain; whatever else the chain does stays as it is."""
+
+
+class Inspector(Protocol):
+    """Looks at the gradients of each step, as the front end has them; changes nothing."""
+
+    def before(self, grads: Sequence[Any]) -> None:
+        """Called before anything is computed."""
+
+    def after(self, grads: Sequence[Any]) -> None:
+        """Called when the step is done."""
 
 
 class Plans(tuple[Plan, ...]):
@@ -89,6 +100,7 @@ class Stepper:
         self.watch = watch
         self.steps = 0
         self._read: dict[str, list[_Reading]] = {}
+        self._ran: list[Job] = []
         self.parts: list[Stepper] = []
         self.set_chains(chains)
 
@@ -115,6 +127,11 @@ class Stepper:
             part.watch = self.watch
             part.set_chains([chain])
 
+    def watched_by(self, watch: Watch | None) -> None:
+        """Put other measurements, or none, into all chains."""
+        self.watch, self._read = watch, {}
+        self.set_chains(self.chains)
+
     def split(self) -> list[Stepper]:
         """One stepper for each tensor, in order, for chains in which no tensor waits for another.
 
@@ -122,7 +139,9 @@ class Stepper:
         """
         self.forget_layout()
         rows = [(chain, t) for chain, group in zip(self.chains, self.groups, strict=True) for t in group]
-        self.parts = [Stepper([[t]], [chain], self.engine, self.fallback, self.share, self.cpu, self.watch) for chain, t in rows]
+        self.parts = [
+            Stepper([[t]], [chain], self.engine, self.fallback, self.share, self.cpu, self.watch) for chain, t in rows
+        ]
         return self.parts
 
     def join(self) -> None:
@@ -171,7 +190,8 @@ class Stepper:
         """Without plans, kernels and addresses: a copy finds its own. Nobody watches a copy."""
         self.forget_layout()
         dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh")
-        return {name: value for name, value in vars(self).items() if name not in dropped} | {"watch": None, "_read": {}}
+        kept = {name: value for name, value in vars(self).items() if name not in dropped}
+        return kept | {"watch": None, "_read": {}, "_ran": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -217,7 +237,8 @@ class Stepper:
                 if absent != self._absent:
                     self._sort(absent)
             jobs = self._jobs(addresses)
-            execute([job for job, _ in jobs], self.share)
+            self._ran = [job for job, _ in jobs]
+            execute(self._ran, self.share)
         except Skipped:
             self._withdraw()
             return False
@@ -289,7 +310,7 @@ class Stepper:
     def _jobs(self, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[Bucket]]]:
         grouped: dict[tuple[Any, ...], tuple[Program, list[tuple[Bucket, dict[str, float]]]]] = {}
         for bucket in self._buckets:
-            inputs = {**bucket.host, "step": bucket.host["step"] + 1}
+            inputs = {**bucket.host, "step": bucket.host["step"] + 1, "steps": self.steps + 1.0}
             for symbol, value, allowed, said in bucket.symbols:
                 if allowed is not None:
                     value = _scheduled(value(self.steps), allowed, said, self.steps)
@@ -344,6 +365,16 @@ class Stepper:
             tensors = [t.name for one in readings for t in one.tensors]
             found[name] = dict(zip(tensors, numbers, strict=True)) if tensors else _joined(numbers)
         return found
+
+    def totals_finite(self) -> bool:
+        """Whether all sums over the model that the last step has waited for were finite."""
+        return all(
+            isfinite(values[index])
+            for job in self._ran
+            for stage in job.program.model_reductions
+            for index in stage
+            for values in job.values
+        )
 
     def measured_tensors(self) -> dict[str, NDArray[np.float64]]:
         """What was measured last per tensor, in the order of the tensors; nan where one has not been measured."""

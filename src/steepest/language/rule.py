@@ -363,7 +363,8 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
         unknown = [n for n in inspect.signature(function).parameters if n not in MEASURABLE]
         if unknown:
             raise TypeError(f"measure: {name} asks for {unknown[0]!r}, allowed are {', '.join(MEASURABLE)}.")
-    values, structure = ((("every", float(every)),), ()) if every > 1 else ((), (("every", 1),))
+    # A number is structure, so that measurements of one rhythm share one condition, and two programs serve them all.
+    values, structure = ((("every", every),), ()) if callable(every) else ((), (("every", int(every)),))
     return Chain((Link("measure", None, values=values, structure=structure, measures=tuple(measures.items())),))
 
 

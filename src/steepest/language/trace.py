@@ -81,7 +81,9 @@ class _State:
             return
         full_name = self._known(name)
         if self._link.function is None:
-            raise TypeError(f"measure: state.{name} was assigned to; a measurement reads states, only rules change them.")
+            raise TypeError(
+                f"measure: state.{name} was assigned to; a measurement reads states, only rules change them."
+            )
         value = self._graph.lift(value)
         on_host = dict(self._link.state)[name].on_host
         if on_host and value.rate != Rate.STEP:
@@ -158,7 +160,7 @@ def trace(chain: Chain) -> Trace:
             scope[names[name]] = graph.input(names[name]) if start.on_host else graph.load(names[name])
         hyper: dict[str, Any] = dict(link.structure)
         for name, _ in link.values:
-            symbol = _distinct(name, {**inputs, "step": 0, **starts})
+            symbol = _distinct(name, {**inputs, "step": 0, "steps": 0, **starts})
             inputs[symbol] = (position, name)
             hyper[name] = graph.input(symbol)
         if link.function is None:
@@ -209,12 +211,13 @@ def _kind(value: Any) -> str:
 
 def _measures(link: Link, offered: dict[str, Any], every: Expr | int) -> list[Measure]:
     made = []
-    step: Expr = offered["step"]
-    recorded = step % every == 0 if isinstance(every, Expr) else step.graph.const(1.0)
+    graph: Graph = offered["step"].graph
+    # The optimizer's steps, not the tensor's own: all tensors are measured at the same ones.
+    recorded = graph.const(1.0) if every == 1 and isinstance(every, int) else graph.input("steps") % every == 0
     for name, function in link.measures:
         value = _call(function, offered)
         try:
-            value = step.graph.lift(value)
+            value = graph.lift(value)
         except TypeError:
             raise TypeError(f"measure: {name} returned {_kind(value)}, allowed is one value.") from None
         if value.rate > Rate.TENSOR:

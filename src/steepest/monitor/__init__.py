@@ -1,0 +1,28 @@
+"""Monitoring: what happens inside the step, recorded, shown and judged.
+
+`Monitor` measures; `Terminal`, `TensorBoard`, `Report`, `JsonLines`, `WeightsAndBiases` and `MLflow` show; ``steepest watch`` and
+``steepest doctor`` read the record. All are loaded on first use.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Guard": "guard",
+    "JsonLines": "jsonl",
+    "MLflow": "adapters",
+    "Monitor": "monitor",
+    "Report": "report",
+    "TensorBoard": "tensorboard",
+    "Terminal": "terminal",
+    "WeightsAndBiases": "adapters",
+    "read": "recorder",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"steepest.monitor.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'steepest.monitor' has no attribute {name!r}")

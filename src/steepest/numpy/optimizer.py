@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from steepest.language.rule import Chain
 from steepest.plan.planner import plan
 from steepest.saving import load_file, save_file
 from steepest.schedules import ReduceOnPlateau
-from steepest.stepping import Plans, Stepper, start_states
+from steepest.stepping import Inspector, Plans, Stepper, Watch, start_states
 from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
@@ -52,6 +53,10 @@ class Optimizer:
     >>> w.round(4)
     array([0.94, 1.92])
     """
+
+    _inspector: Inspector | None = None
+    seconds = 0.0
+    """Time spent inside steps so far."""
 
     def __init__(self, params: Params, chain: Chain | None = None, *, engine: str = "auto") -> None:
         self._set_up(_given_chain, params, {"chain": chain}, engine)
@@ -97,20 +102,30 @@ class Optimizer:
         Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a chain says
         ``on_nonfinite="error"``; in each case nothing has been changed.
         """
+        began = perf_counter()
         what = f"{type(self).__name__}.step"
         self._refuse_while_swapped(what)
         self._refresh()
         stepper = self._stepper
         listed = listed_gradients(what, stepper.tensors, grads)
+        if self._inspector is not None:
+            self._inspector.before(listed)
         addresses = stepper.gather(listed)
         if addresses is not None:
             stepper.step((), addresses)
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
+        if self._inspector is not None:
+            self._inspector.after(listed)
+        self.seconds += perf_counter() - began
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swapped:
             raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nobody watches a copy."""
+        return {name: value for name, value in vars(self).items() if name != "_inspector"}
 
     @property
     def plan(self) -> Plans:
@@ -122,6 +137,18 @@ class Optimizer:
     def measured(self) -> dict[str, Any]:
         """What `steepest.measure` read last: a number, or a number per parameter's name."""
         return self._stepper.measured
+
+    def watch(self, watch: Watch | None, inspector: Inspector | None = None) -> None:
+        """Let ``watch`` put measurements into every group's chain, and ``inspector`` look at gradients; None ends it."""
+        self._refresh()
+        self._stepper.watched_by(watch)
+        self._inspector = inspector
+
+    @property
+    def stepper(self) -> Stepper:
+        """What runs the steps, for the groups' values as they are now: tensors, chains, plans, measurements."""
+        self._refresh()
+        return self._stepper
 
     @property
     def steps(self) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
 from steepest.language.rule import Start
@@ -15,8 +19,8 @@ _SHOWN_VARIANTS = 8
 
 def explain(plan: Plan) -> str:
     """The usual program in full, then what each other outcome of the STEP conditions changes."""
-    usual = plan.program(plan.usual)
-    lines = [f"chain: {plan.trace.chain}", _headline(usual), *_second_names(plan), *_program(usual)]
+    usual, prices = plan.program(plan.usual), _prices(plan)
+    lines = [f"chain: {plan.trace.chain}", _headline(usual), *_second_names(plan), *_program(usual, prices)]
     texts = expressions(plan.trace.graph.nodes, {})
     for positions in _variants(plan):
         outcome = _flipped(plan, positions)
@@ -24,10 +28,30 @@ def explain(plan: Plan) -> str:
         for position in positions:
             text = texts[plan.conditions[position].index][0]
             said.append(text if outcome[position] else f"not ({text})")
-        lines += ["", f"where {' and '.join(said)}: {_difference(usual, plan.program(outcome))}"]
+        lines += ["", f"where {' and '.join(said)}: {_difference(usual, plan.program(outcome), prices)}"]
     if len(plan.conditions) > _SHOWN_VARIANTS:
         lines.append(f"and {len(plan.conditions) - _SHOWN_VARIANTS} more conditions")
     return "\n".join(lines)
+
+
+def _prices(plan: Plan) -> dict[str, str]:
+    """What each measurement adds to the program of a step that takes all of them: found by planning without it."""
+    measures = plan.trace.measures
+    taken = {m.condition.index for m in measures}
+    outcome = tuple(o or c.index in taken for o, c in zip(plan.usual, plan.conditions, strict=True))
+    prices = {}
+    for one in measures:
+        # In its place stands its condition, a number on the host: so the outcomes of the conditions stay the same.
+        others = tuple(replace(m, value=m.condition) if m is one else m for m in measures)
+        without = plan.make(replace(plan.trace, measures=others), outcome)
+        whole = plan.program(outcome)
+        more = whole.bytes_per_parameter() - without.bytes_per_parameter()
+        sums = sum(len(p.reductions) for p in whole.passes) - sum(len(p.reductions) for p in without.passes)
+        passes = len(whole.passes) - len(without.passes)
+        said = [f"{more} bytes", *([f"{sums} sum{'s' if sums > 1 else ''}"] if sums else [])]
+        said += [f"{passes} pass{'es' if passes > 1 else ''}"] if passes else []
+        prices[one.name] = f"adds {', '.join(said)}"
+    return prices
 
 
 def _second_names(plan: Plan) -> list[str]:
@@ -86,7 +110,7 @@ def _headline(program: Program) -> str:
     )
 
 
-def _program(program: Program) -> list[str]:
+def _program(program: Program, prices: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     names: dict[int, str] = {}
     lines: list[str] = []
     host = _host_values(program)
@@ -108,7 +132,8 @@ def _program(program: Program) -> list[str]:
     for measure in program.measures:
         text = expressions(program.graph.nodes, {**names, measure.value.index: ""})[measure.value.index][0]
         named = names.get(measure.value.index)
-        lines.append(f"measured {measure.name} = {named or text or _value_text(program, measure.value, names)}")
+        said = f"measured {measure.name} = {named or text or _value_text(program, measure.value, names)}"
+        lines.append(f"{said:<39} {prices[measure.name]}" if measure.name in prices else said)
     for guard in program.guards:
         text = expressions(program.graph.nodes, names)[guard.condition.index][0]
         lines.append(f"before any store: {text}, else {guard.otherwise}")
@@ -268,7 +293,7 @@ def _operation(node: Expr, texts: list[tuple[str, int]], names: dict[int, str]) 
     return row.infix.format(*written), row.precedence
 
 
-def _difference(usual: Program, other: Program) -> str:
+def _difference(usual: Program, other: Program, prices: Mapping[str, str]) -> str:
     """What changes, in one line if only reads and writes do, else the other program in full."""
     if [one.reductions != () for one in usual.passes] == [one.reductions != () for one in other.passes]:
         said = []
@@ -277,8 +302,8 @@ def _difference(usual: Program, other: Program) -> str:
                 more, less = sorted(set(after) - set(before)), sorted(set(before) - set(after))
                 said += [f"pass {number} also {verb} {4 * len(more)} ({' '.join(more)})"] if more else []
                 said += [f"pass {number} no longer {verb} {4 * len(less)} ({' '.join(less)})"] if less else []
-        changed = [line for line in _program(other) if line.strip() and line not in _program(usual)]
+        changed = [line for line in _program(other, prices) if line.strip() and line not in _program(usual)]
         changed = [line for line in changed if not line.startswith("pass ")]
         summary = ", ".join(said) or "the same buffers, other arithmetic"
         return f"{other.bytes_per_parameter()} bytes; {summary}" + "".join("\n" + line for line in changed)
-    return _headline(other) + "".join("\n" + line for line in _program(other))
+    return _headline(other) + "".join("\n" + line for line in _program(other, prices))

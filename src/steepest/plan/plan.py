@@ -223,7 +223,9 @@ class Plan:
             given = dict(self.trace.chain.links[position].values)[name]
             if symbol in by_name:
                 values[by_name[symbol]] = float(given(0)) if callable(given) else float(given)
-        values[by_name["step"]] = 1_000_003.0
+        for name in ("step", "steps"):
+            if name in by_name:
+                values[by_name[name]] = 1_000_003.0
         self.condition_code.run(values)
         return tuple(bool(values[c.index]) for c in self.conditions)
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_not
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from steepest.checks import unknown_name
 from steepest.engines.tensors import Engine
 from steepest.language.rule import Chain
 from steepest.language.trace import check_order
-from steepest.stepping import Plans, Stepper
+from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.gradients import Alike, Regular, looked_at, sparse_rows
@@ -94,6 +95,10 @@ class Optimizer(torch.optim.Optimizer):
         self._steps = 0
         self._swapped = ""
         self._released: Released | None = None
+        self._watch: Watch | None = None
+        self._inspector: Inspector | None = None
+        self.seconds = 0.0
+        """Time spent inside steps so far: on a GPU the time to start their work."""
 
     def _set_up(
         self, params: Any, recipe: Recipe | None, defaults: dict[str, Any], recipes: Sequence[Recipe] = ()
@@ -164,7 +169,7 @@ class Optimizer(torch.optim.Optimizer):
             one.tensor.index = index
         joined = share if any(one.tensor.cuts for one in held) else None
         tensors = [[one.tensor for one in row] for row in groups]
-        stepper = Stepper(tensors, chains, self._engine, _FOREACH, joined, _cpu_engine)
+        stepper = Stepper(tensors, chains, self._engine, _FOREACH, joined, _cpu_engine, self._watch)
         stepper.steps = self.steps
         for one, own in zip(held, stepper.own_plans, strict=True):
             check_complex(what, one, own)
@@ -225,8 +230,11 @@ class Optimizer(torch.optim.Optimizer):
         self._step()
 
     def _step(self) -> None:
+        began = perf_counter()
         stepper = self._ready()
         grads = [p.grad for p in self._params]
+        if self._inspector is not None:
+            self._inspector.before(grads)
         addresses = None if self._regular is None else self._regular(grads)
         happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
         if happened:
@@ -234,6 +242,9 @@ class Optimizer(torch.optim.Optimizer):
             if self._regular is None or self._regular.absent:
                 stepped = [p for p, g in zip(self._params, grads, strict=True) if g is not None]
             increment_version(stepped)
+        if self._inspector is not None:
+            self._inspector.after(grads)
+        self.seconds += perf_counter() - began
 
     @torch.no_grad()
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
@@ -326,6 +337,16 @@ class Optimizer(torch.optim.Optimizer):
     def measured(self) -> dict[str, Any]:
         """What `steepest.measure` read last: a number, or a number per parameter's name."""
         return {} if self._stepper is None else self._stepper.measured
+
+    def watch(self, watch: Watch | None, inspector: Inspector | None = None) -> None:
+        """Let ``watch`` put measurements into every group's chain, and ``inspector`` look at gradients; None ends it."""
+        self._ready().watched_by(watch)
+        self._watch, self._inspector, self._regular = watch, inspector, None
+
+    @property
+    def stepper(self) -> Stepper:
+        """What runs the steps, for groups and parameters as they are now: tensors, chains, plans, measurements."""
+        return self._ready()
 
     @property
     def steps(self) -> int:

@@ -1,0 +1,115 @@
+"""What a monitor can say of a run before its first step: whose optimizer it is, and what it is set to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from steepest.monitor.records import Facts, TensorFacts
+
+__all__ = ["facts_of", "names_of", "params_of", "process_of", "unwrapped"]
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """The optimizer that measures: Accelerate and Lightning hand out wrappers around it."""
+    inner = optimizer
+    while not hasattr(inner, "stepper") and hasattr(inner, "optimizer"):
+        inner = inner.optimizer
+    if hasattr(inner, "stepper"):
+        return inner
+    kind = type(optimizer)
+    raise TypeError(
+        f"Monitor: optimizer is a {kind.__module__}.{kind.__qualname__}, allowed are steepest.torch's and steepest.numpy's: they "
+        f"measure inside the step. Most have torch's name, arguments and checkpoints: steepest.torch.AdamW for torch.optim.AdamW."
+    )
+
+
+def params_of(optimizer: Any) -> list[Any]:
+    """The parameters, in the order of the groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def names_of(optimizer: Any, model: Any = None) -> tuple[str, ...]:
+    """A name for each parameter: the model's, where it has one for it, else the optimizer's."""
+    own = [t.name for t in optimizer.stepper.tensors]
+    named = {id(p): name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
+    return tuple(named.get(id(p), name) for p, name in zip(params_of(optimizer), own, strict=True))
+
+
+def process_of() -> tuple[int, int]:
+    """Which of how many processes this is, as torchrun and its like tell every process."""
+    rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    return (int(rank), int(world)) if rank.isdigit() and world.isdigit() else (0, 1)
+
+
+def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -> Facts:
+    """All of it."""
+    groups = optimizer.param_groups
+    names, params = names_of(optimizer, model), params_of(optimizer)
+    of_group = [number for number, group in enumerate(groups) for _ in group["params"]]
+    tensors = tuple(
+        TensorFacts(name, tuple(p.shape), _dtype(p), number)
+        for name, p, number in zip(names, params, of_group, strict=True)
+    )
+    process, processes = process_of()
+    return Facts(
+        started=time.time(),
+        framework=type(optimizer).__module__.split(".")[1],
+        optimizer=type(optimizer).__name__,
+        chains=tuple(str(chain) for chain in optimizer.stepper.chains),
+        groups=tuple(_plain_values(group) for group in groups),
+        tensors=tensors,
+        states=_states(optimizer),
+        every=every,
+        plan=str(optimizer.plan),
+        process=process,
+        processes=processes,
+        versions=_versions(),
+        notes=dict(notes),
+    )
+
+
+def _dtype(array: Any) -> str:
+    return str(array.dtype).removeprefix("torch.")
+
+
+def _states(optimizer: Any) -> dict[str, str]:
+    """Each state's element type. States are in the type that their parameter is computed in, float32 below 32 bits."""
+    found: dict[str, str] = {}
+    for tensor, plan in zip(optimizer.stepper.tensors, optimizer.stepper.own_plans, strict=True):
+        for name, (start, _) in plan.trace.starts.items():
+            kind = "float64" if start.on_host or "64" in str(tensor.param.dtype) else "float32"
+            found[name] = str(tensor.buffers[name].dtype) if name in tensor.buffers else kind
+    return found
+
+
+def _plain_values(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a group's values are numbers, texts or truth values; a schedule as its text."""
+    return {name: _plain(value) for name, value in group.items() if name not in ("params", "param_names")}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "size", None) is not None and not callable(value):
+        try:
+            return value.item()
+        except (TypeError, ValueError, RuntimeError):  # of more than one element, or on no device
+            return str(value)
+    return str(value)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("steepest", "numpy", "numba", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
