@@ -469,6 +469,20 @@ def test_the_queue_is_imported_without_optuna() -> None:
     assert said.stdout.strip() == "[]"
 
 
+def test_a_study_file_is_worked_on_without_sqlalchemy(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from steepest.workbench.storage import open_storage
+from steepest.workbench.store import Queue
+from steepest.workbench.workers import run
+queue = Queue(open_storage("journal:{tmp_path}/study.log"), "circles", {{}})
+queue.put([{{"i": 1}}])
+print([one.cost for one in run(queue, lambda params, report: (0.5, None), jobs=1)], "sqlalchemy" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said.stdout.strip() == "[0.5] False"
+
+
 def test_a_process_is_told_from_another_of_the_same_number() -> None:
     me = this_process()
     assert lives(me["pid"], me["started"])

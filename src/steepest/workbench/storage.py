@@ -8,6 +8,7 @@ at the start or hours later, is one line of ValueError.
 from __future__ import annotations
 
 import json
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -108,16 +109,24 @@ def _database(url: str, scheme: str) -> Any:
 
 @contextmanager
 def _plainly(url: str, opening: bool = False) -> Iterator[None]:
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    raised: tuple[type[Exception], ...] = (OSError, json.JSONDecodeError, StorageInternalError, SQLAlchemyError)
-    if opening:  # what Optuna raises for the lines of a file, or the tables, that it can't understand
-        raised += (ValueError, ImportError, LookupError, AssertionError, RuntimeError, TypeError, AttributeError)
     try:
         yield
-    except raised as error:
+    except _raised(opening) as error:  # asked for when something is raised
         raise ValueError(_message(url, error)) from error
+
+
+def _raised(opening: bool) -> tuple[type[Exception], ...]:
+    """What storages raise. SQLAlchemy's errors where it is loaded: a study file doesn't need it, and it is slow to load."""
+    from optuna.exceptions import StorageInternalError
+
+    raised: tuple[type[Exception], ...] = (OSError, json.JSONDecodeError, StorageInternalError)
+    if "sqlalchemy" in sys.modules:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        raised += (SQLAlchemyError,)
+    if opening:  # what Optuna raises for the lines of a file, or the tables, that it can't understand
+        raised += (ValueError, ImportError, LookupError, AssertionError, RuntimeError, TypeError, AttributeError)
+    return raised
 
 
 def _message(url: str, error: BaseException) -> str:
