@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from steepest.workbench import storage, store, workers
+from steepest.workbench import journal, storage, store, workers
 from steepest.workbench.adaptive import Search, sobol
 from steepest.workbench.processes import lives, started, this_process
 from steepest.workbench.storage import open_storage
@@ -382,6 +382,19 @@ def test_the_last_line_of_a_writer_that_was_killed_is_cut_off_and_nothing_else(t
     again = queue(f"journal:{path}")
     assert path.read_bytes() == whole
     assert len(list(run(again, average, jobs=1))) == 3
+
+
+@pytest.mark.parametrize(("unsynced", "waits"), [(3600.0, 1), (-1.0, 5)])
+def test_jobs_wait_for_the_disk_only_when_what_is_done_has_long_been_in_memory_alone(
+    tmp_path: Path, monkeypatch: Any, unsynced: float, waits: int
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(journal, "UNSYNCED", unsynced)
+    q = queue(f"journal:{tmp_path}/study.log")
+    q.put(jobs(tmp_path / "log", 5))
+    list(run(q, average, jobs=1))
+    assert len(synced) == waits
 
 
 def full(*_: object) -> int:
