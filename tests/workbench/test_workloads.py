@@ -16,6 +16,7 @@ import torch
 
 import steepest
 import steepest.numpy as opt
+from steepest.workbench import digits
 from steepest.workbench.digits import initial
 from steepest.workbench.parse import parse
 from steepest.workbench.training import train
@@ -153,6 +154,22 @@ def test_other_unicode_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         ValueError, match=r"^unicodedata\.ucd_3_2_0: its names and categories have SHA-256 f20c13.+ allowed is 0+\."
     ):
         data.unicode_names.__wrapped__()
+
+
+def test_the_digits_are_those_of_scikit_learn_split_by_class() -> None:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    rest_x, test_x, rest_y, test_y = train_test_split(x, y, test_size=300, stratify=y, random_state=0)
+    train_x, val_x, train_y, val_y = train_test_split(rest_x, rest_y, test_size=240, stratify=rest_y, random_state=0)
+    expected = {"train": (train_x, train_y), "validation": (val_x, val_y), "test": (test_x, test_y)}
+    found = digits.data()
+    assert found.keys() == expected.keys()
+    for part, arrays in expected.items():
+        for ours, theirs in zip(found[part], arrays, strict=True):
+            assert ours.dtype == theirs.dtype and ours.flags.c_contiguous and np.array_equal(ours, theirs)
 
 
 def test_the_data_are_the_known_ones() -> None:

