@@ -7,6 +7,8 @@ on when it is given again with the same ``--storage``. Everything heavy is impor
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -172,7 +174,7 @@ def _compare(given: argparse.Namespace) -> int:
         with _progress(given.command) as progress:
             result = compare(
                 split_list(given.workload), optimizers, tracks=split_list(given.track), budget=budget, jobs=given.jobs,
-                storage=given.storage, space=given.space, progress=progress,
+                storage=given.storage, space=given.space, progress=_ahead(progress),
             )  # fmt: skip
         return _shown(result, folder, given.json, given.storage)
 
@@ -186,9 +188,27 @@ def _tune(given: argparse.Namespace) -> int:
         with _progress(given.command) as progress:
             result = tune(
                 given.optimizer, given.workload, trials=given.trials, budget=budget, space=given.space, jobs=given.jobs,
-                storage=given.storage, progress=progress,
+                storage=given.storage, progress=_ahead(progress),
             )  # fmt: skip
         return _shown(result, folder, given.json, given.storage)
+
+
+def _ahead(progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
+    """As ``progress``; the first call loads what is shown at the end, while the workers are busy and nobody waits for it."""
+
+    from steepest.workbench.processes import interrupts_held
+
+    @functools.cache
+    def load() -> None:
+        with interrupts_held():  # a module that was interrupted can't be loaded again
+            for name in ("page", "recommendation", "tables"):
+                importlib.import_module(f"steepest.workbench.{name}")
+
+    def told(done: int, total: int, what: str) -> None:
+        progress(done, total, what)
+        load()
+
+    return told
 
 
 def _shown(result: Any, folder: Path, as_json: bool, storage: str | None) -> int:
