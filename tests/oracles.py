@@ -319,6 +319,7 @@ ROWS = [
         )
         for order in (1.0, 2.0, 3.0, float("inf"))
     ),
+    Row("skip nonfinite", s.chain(s.skip_nonfinite(), s.sgd(0.1)), ByTorch(lambda p: T.SGD(p, 0.1)), joined=True),
     Row("clip by norm", s.chain(s.clip_by_norm(0.7), s.sgd(0.1)), clipped_by_torch(each_clipped, 0.1)),
     Row(
         "clip by block rms",

@@ -63,6 +63,7 @@ PER_MODEL: list[Callable[[], Chain]] = [
     lambda: steepest.clip_by_global_norm(1.0, 3),
     lambda: steepest.clip_by_global_norm(1.0, on_nonfinite="skip"),
     lambda: steepest.clip_by_global_norm(1.0, on_nonfinite="error"),
+    lambda: steepest.skip_nonfinite(),
     lambda: steepest.measure(grad_norm=lambda update: steepest.norm(update, per="model")),
     lambda: steepest.measure(every=3, weight_norm=lambda param: steepest.norm(param, per="model")),
 ]

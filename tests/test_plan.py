@@ -241,6 +241,7 @@ SNAPSHOTS: dict[str, Chain] = {
         steepest.clip_by_global_norm(1.0, on_nonfinite="error"), steepest.adamw()
     ),
     "clip_by_global_norm_lamb": KNOWN["clip and lamb"][0],
+    "skip_nonfinite_adamw": chain(steepest.skip_nonfinite(), steepest.adamw()),
     "lookahead_adamw": chain(steepest.adamw(), steepest.lookahead()),
     "ema_adamw": chain(steepest.adamw(), steepest.ema()),
     "ema_interval_adamw": chain(steepest.adamw(), steepest.ema(interval=5, bias_correction=True)),

@@ -46,6 +46,7 @@ from steepest.rules.descent import (
     scale_by_learning_rate,
     sgd,
 )
+from steepest.rules.guarding import skip_nonfinite
 from steepest.rules.layerwise import lamb, lars, scale_by_lars_ratio, scale_by_trust_ratio
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
@@ -89,6 +90,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "scale_by_adadelta": scale_by_adadelta,
     "scale_by_trust_ratio": scale_by_trust_ratio,
     "scale_by_lars_ratio": scale_by_lars_ratio,
+    "skip_nonfinite": skip_nonfinite,
 }
 RECIPES: dict[str, Callable[..., Any]] = {**OPTIMIZERS, **CLIPS, **WRAPPERS, **PARTS}
 
@@ -135,4 +137,5 @@ __all__ = [
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "sgd",
+    "skip_nonfinite",
 ]
