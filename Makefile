@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@echo "make compare   train small networks with several optimizers and report which is best"
 	@echo "make test      the tests and the examples in the docstrings"
-	@echo "make bench     time the steps against those of other libraries"
+	@echo "make bench     time the steps against those of other libraries, and the workbench against plain loops"
 	@echo "make check     ruff and mypy"
 	@echo "make clean     delete what tools left behind; .venv and runs/ stay"
 
@@ -36,6 +36,7 @@ bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/steps.py $(ARGS)
 	$(BIN)/python benchmarks/torch_steps.py $(ARGS)
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/workbench.py
 
 check: $(VENV)/.test-stamp
 	$(BIN)/ruff check
