@@ -42,7 +42,6 @@ HOMES = {
     "torch": ["torch/*", "engines/gpu*.py", "monitor/*", "workbench/*"],
     "jax": ["jax.py"],
     "optax": ["jax.py"],
-    "sklearn": ["workbench/*"],
     "scipy": ["workbench/*"],
     "bokeh": ["monitor/report*.py", "workbench/*"],
     "jinja2": ["monitor/report*.py", "workbench/*"],

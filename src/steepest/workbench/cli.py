@@ -22,7 +22,7 @@ import steepest
 
 __all__ = ["main"]
 
-OPTIONAL = ("bokeh", "jinja2", "optuna", "rich", "scipy", "shtab", "sklearn", "sqlalchemy", "threadpoolctl", "torch")
+OPTIONAL = ("bokeh", "jinja2", "optuna", "rich", "scipy", "shtab", "sqlalchemy", "threadpoolctl", "torch")
 EPILOG = "Exit status: 0 done, 2 a mistake in the command or its files (one line says which), 130 interrupted."
 
 
