@@ -17,7 +17,9 @@ QUALITIES = {"adamw": 0.20, "adam": 0.205, "lion": 0.26, "sgd(momentum=0.9)": 0.
 def made_workload(name: str = "digits-mlp", *, accuracy: bool = False, target: float | None = None) -> WorkloadFacts:
     metric, failed = ("accuracy", 0.2) if accuracy else ("loss", 2.4)
     about = "1,797 handwritten digits, a network 64-128-128-10, batch size 32"
-    return WorkloadFacts(name, about, "UCI digits (CC BY 4.0)", metric, accuracy, 500, target, failed)
+    return WorkloadFacts(
+        name, about, "UCI digits (CC BY 4.0)", metric, accuracy, 500, target, failed, 32, "5a" * 32, 0, "c0ffee"
+    )
 
 
 def made_run(facts: WorkloadFacts, chain: str, seed: int, value: float, micros: float = 20.0, points: int = 50) -> Run:
@@ -107,6 +109,6 @@ def made_result(
     versions = {"steepest": "0.1.0", "numpy": "2.4.6", "python": "3.11.9"}
     facts_ = Facts(
         versions, "2 cores, x86_64, 1 thread a process", "steepest compare --workload digits-mlp", "2026-01-02 03:04 UTC",
-        421.0, (1000, 1001), tuple(seeds), trials, 2,
+        421.0, (1000, 1001), tuple(seeds), trials, 2, 1,
     )  # fmt: skip
     return Result(facts_, tuple(workloads), tuple(entries), unfinished)

@@ -27,6 +27,7 @@ from steepest.checks import Count, check_value, unknown_name
 from steepest.plan.planner import checked_plan
 from steepest.workbench.adaptive import sobol
 from steepest.workbench.parse import is_file, place_of, split_list
+from steepest.workbench.processes import THREADS
 from steepest.workbench.protocol import Budget, Contender, Job, contend, failed_run, perform
 from steepest.workbench.results import TRACKS, Entry, Facts, Result, Track, WorkloadFacts
 from steepest.workbench.spaces import Choice, Configuration, Dimension, centre, reading, searched, space_of, told
@@ -114,7 +115,7 @@ def compare(
         entries, unfinished = _drive(contenders, queue, jobs, progress)
     facts = Facts(
         versions(), machine(), command("compare"), started,
-        time.perf_counter() - begun, budget.search_seeds, budget.seeds, budget.trials, jobs,
+        time.perf_counter() - begun, budget.search_seeds, budget.seeds, budget.trials, jobs, THREADS,
     )  # fmt: skip
     ordered = tuple(entries[key] for key in contenders if key in entries)
     return Result(
@@ -177,8 +178,9 @@ def check_spaces(optimizers: Sequence[str], tracks: Sequence[str], said: str) ->
 def facts_of(work: Workload) -> WorkloadFacts:
     """What pages say of a workload."""
     return WorkloadFacts(
-        work.name, work.about, work.source, work.metric, work.higher_is_better, work.steps, work.target, work.failed
-    )
+        work.name, work.about, work.source, work.metric, work.higher_is_better, work.steps, work.target, work.failed,
+        work.batch, work.data, work.split_seed, work.digest,
+    )  # fmt: skip
 
 
 def _draw(space: Mapping[str, Dimension], count: int, seed: int) -> Sequence[Configuration]:

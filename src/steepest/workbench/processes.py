@@ -18,7 +18,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
-__all__ = ["Process", "interrupts_blocked", "interrupts_held", "lives", "one_thread", "this_machine", "this_process"]
+__all__ = [
+    "THREADS", "Process", "interrupts_blocked", "interrupts_held", "lives", "one_thread", "this_machine", "this_process"
+]  # fmt: skip
+
+THREADS = 1
+"""Of a process that runs jobs, see `one_thread`."""
 
 
 class Process(TypedDict):
@@ -66,16 +71,16 @@ def one_thread() -> Iterator[None]:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn, without types
 
     settings = dict.fromkeys(
-        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "STEEPEST_NUM_THREADS"), "1"
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "STEEPEST_NUM_THREADS"), str(THREADS)
     )
     before = {name: os.environ.get(name) for name in settings}
     with ExitStack() as stack:
         os.environ.update(settings)
         stack.callback(_restore, before)
-        stack.enter_context(threadpool_limits(1))
+        stack.enter_context(threadpool_limits(THREADS))
         if torch := sys.modules.get("torch"):
             stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(1)
+            torch.set_num_threads(THREADS)
         yield
 
 

@@ -76,7 +76,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
-    """What the pages say of a workload."""
+    """What the pages say of a workload; see `steepest.workbench.Workload`. ``digest`` is the same for the same work."""
 
     name: str
     about: str
@@ -86,11 +86,18 @@ class WorkloadFacts:
     steps: int
     target: float | None
     failed: float
+    batch: int | None = None
+    data: str = ""
+    split_seed: int | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """How the figures came about: versions, machine, seeds, budget."""
+    """How the figures came about: versions, machine, seeds, budget, processes and the threads of each.
+
+    What has a default here and in `WorkloadFacts` is not in older files.
+    """
 
     versions: Mapping[str, str]
     machine: str
@@ -101,6 +108,7 @@ class Facts:
     seeds: tuple[int, ...]
     trials: int
     jobs: int
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from steepest.workbench.campaign import (
     temporary,
     versions,
 )
+from steepest.workbench.processes import THREADS
 from steepest.workbench.protocol import Budget, Job, entry_of
 from steepest.workbench.results import Facts, Result, Trial
 from steepest.workbench.spaces import Configuration, Dimension, edges_of, narrowed, searched, space_of, values_of
@@ -125,7 +126,7 @@ def tune(
     return Result(
         Facts(
             versions(), machine(), command("tune"), started, time.perf_counter() - begun, budget.search_seeds, budget.seeds,
-            trials, jobs,
+            trials, jobs, THREADS,
         ),
         (facts_of(work),), tuple(entries), unfinished,
     )  # fmt: skip

@@ -23,8 +23,10 @@ returns a `Task`, with a few facts beside it:
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -105,6 +107,8 @@ class Workload:
     rates : the learning rate from which a search starts, by optimizer, where it is known from experience.
     about : one line on data, model and batch size.
     source : where the data come from, with their licence.
+    data, split_seed : the SHA-256 of the data, and the seed by which they are split; empty and None where there is none.
+    batch : examples of a step; None where there are none.
     seconds : how long a run takes on one core, roughly; None where it is not known.
     """
 
@@ -119,6 +123,9 @@ class Workload:
     about: str = ""
     source: str = ""
     seconds: float | None = None
+    batch: int | None = None
+    data: str = ""
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         check_value(f"workload {self.name}", "steps", self.steps, Count)
@@ -127,12 +134,31 @@ class Workload:
         """The same work with another budget."""
         return replace(self, steps=steps)
 
+    @property
+    def digest(self) -> str:
+        """What the work is, as 16 hexadecimal digits: another budget, split, batch size, target or data make others.
+
+        Of the library's own it holds what is said of it here; of a user's the file that defines it, too.
+        """
+        said = [
+            self.about, self.data, self.split_seed, self.batch, self.steps, self.metric, self.higher_is_better, self.failed,
+            self.target,
+        ]  # fmt: skip
+        code = b"" if self.name in BUILT_IN else _code(self.start)
+        return hashlib.sha256(json.dumps(said).encode() + code).hexdigest()[:16]
+
     def cost(self, value: float) -> float:
         """The metric turned so that lower is better; infinite where it is not a number or says that the run has failed."""
         turned, limit = (-value, -self.failed) if self.higher_is_better else (value, self.failed)
         if not math.isfinite(value) or (math.isfinite(self.failed) and turned >= limit):
             return math.inf
         return turned
+
+
+def _code(start: Callable[[int], Task]) -> bytes:
+    """The file in which a function was written; nothing where it has none."""
+    file = inspect.getsourcefile(start) if inspect.isroutine(start) else None
+    return Path(file).read_bytes() if file and Path(file).is_file() else b""
 
 
 def workload(**facts: Any) -> Callable[[Callable[[int], Task]], Workload]:

@@ -15,12 +15,13 @@ from torch.nn import functional
 from steepest.workbench.workload import TorchTask, workload
 from steepest.workbench.workloads import data
 from steepest.workbench.workloads.rates import RATES
-from steepest.workbench.workloads.sampling import split
+from steepest.workbench.workloads.sampling import SPLIT_SEED, split
 from steepest.workbench.workloads.supervised import Parts, seeded, supervised
 
 __all__ = ["autoencoder"]
 
 WIDTHS = (784, 256, 64, 16, 64, 256, 784)
+BATCH = 64
 
 
 def _network() -> nn.Sequential:
@@ -53,6 +54,9 @@ def _measures(logits: torch.Tensor, images: torch.Tensor) -> dict[str, float]:
     steps=1260,
     failed=1.04,
     source=data.FILES["mnist_5k.xz"].source,
+    data=data.FILES["mnist_5k.xz"].sha256,
+    split_seed=SPLIT_SEED,
+    batch=BATCH,
     target=0.135,
     seconds=4.0,
     rates=RATES["autoencoder"],
@@ -61,4 +65,4 @@ def autoencoder(seed: int) -> TorchTask:
     """4,000 images of MNIST; autoencoder 784-256-64-16-64-256-784, tanh, cross-entropy of pixels; batches of 64, 20 epochs"""
     with seeded(seed):
         model = _network()
-    return supervised(model, _parts(), functional.binary_cross_entropy_with_logits, _measures, 64, seed)
+    return supervised(model, _parts(), functional.binary_cross_entropy_with_logits, _measures, BATCH, seed)

@@ -17,11 +17,12 @@ from torch.nn import functional
 from steepest.workbench.workload import TorchTask, workload
 from steepest.workbench.workloads import data
 from steepest.workbench.workloads.rates import RATES
-from steepest.workbench.workloads.sampling import split
+from steepest.workbench.workloads.sampling import SPLIT_SEED, split
 from steepest.workbench.workloads.supervised import Parts, seeded, supervised
 
 __all__ = ["diamonds", "diamonds_large_batch"]
 
+BATCH, LARGE_BATCH = 128, 8192
 NUMBERS = ("carat", "depth", "table", "x", "y", "z")
 FARTHEST = 5.0
 """Standard deviations at which a number is cut off: some lengths are typing errors (0 mm, 59 mm)."""
@@ -80,13 +81,16 @@ def _task(seed: int, batch: int) -> TorchTask:
     metric="rmse",
     failed=1.5,
     source=data.FILES["diamonds.xz"].source,
+    data=data.FILES["diamonds.xz"].sha256,
+    split_seed=SPLIT_SEED,
+    batch=BATCH,
     target=0.115,
     seconds=1.0,
     rates=RATES["diamonds"],
 )
 def diamonds(seed: int) -> TorchTask:
     """43,152 diamonds, six numbers and three grades; 128-64, ReLU; error of the log of the price; batches of 128, 4 epochs"""
-    return _task(seed, 128)
+    return _task(seed, BATCH)
 
 
 @workload(
@@ -94,10 +98,13 @@ def diamonds(seed: int) -> TorchTask:
     metric="rmse",
     failed=1.5,
     source=data.FILES["diamonds.xz"].source,
+    data=data.FILES["diamonds.xz"].sha256,
+    split_seed=SPLIT_SEED,
+    batch=LARGE_BATCH,
     target=0.14,
     seconds=1.0,
     rates=RATES["diamonds-large-batch"],
 )
 def diamonds_large_batch(seed: int) -> TorchTask:
     """43,152 diamonds, six numbers and three grades; 128-64, ReLU; error of the log of the price; batches of 8,192, 10 epochs"""
-    return _task(seed, 8192)
+    return _task(seed, LARGE_BATCH)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from steepest.workbench.digits import BATCH, FAILED, WIDTHS, Matrix, data, evaluate, forward, initial, log_softmax
 from steepest.workbench.workload import ArrayTask, workload
+from steepest.workbench.workloads.data import FILES
 from steepest.workbench.workloads.rates import RATES
 from steepest.workbench.workloads.sampling import batches
 
@@ -33,7 +34,9 @@ def loss_and_gradients(params: dict[str, Matrix], x: Matrix, y: NDArray[np.int64
 @workload(
     steps=400,
     failed=FAILED,
-    source="digits of scikit-learn (UCI, CC BY 4.0)",
+    source=FILES["digits.xz"].source,
+    data=FILES["digits.xz"].sha256,  # of the parts: they are split there
+    batch=BATCH,
     target=0.06,
     seconds=0.3,
     rates=RATES["digits-mlp"],

@@ -16,11 +16,12 @@ from torch.nn import functional
 from steepest.workbench.workload import TorchTask, workload
 from steepest.workbench.workloads import data
 from steepest.workbench.workloads.rates import RATES
-from steepest.workbench.workloads.sampling import split
+from steepest.workbench.workloads.sampling import SPLIT_SEED, split
 from steepest.workbench.workloads.supervised import Parts, classification, seeded
 
 __all__ = ["mnist_cnn", "mnist_cnn_large_batch"]
 
+BATCH, LARGE_BATCH = 64, 1000
 GAIN = (2 / (1 - 1 / torch.pi)) ** 0.5
 """Makes the variance of relu(z), z normal, one again (Brock et al., 2021, section 4)."""
 
@@ -100,23 +101,29 @@ def _task(seed: int, batch: int) -> TorchTask:
     steps=630,
     failed=3.45,
     source=data.FILES["mnist_5k.xz"].source,
+    data=data.FILES["mnist_5k.xz"].sha256,
+    split_seed=SPLIT_SEED,
+    batch=BATCH,
     target=0.165,
     seconds=8.0,
     rates=RATES["mnist-cnn"],
 )
 def mnist_cnn(seed: int) -> TorchTask:
     """4,000 images of MNIST; convolutions 16-32-64, two residual branches, no batch norm; batches of 64, 10 epochs"""
-    return _task(seed, 64)
+    return _task(seed, BATCH)
 
 
 @workload(
     steps=120,
     failed=3.45,
     source=data.FILES["mnist_5k.xz"].source,
+    data=data.FILES["mnist_5k.xz"].sha256,
+    split_seed=SPLIT_SEED,
+    batch=LARGE_BATCH,
     target=0.22,
     seconds=18.0,
     rates=RATES["mnist-cnn-large-batch"],
 )
 def mnist_cnn_large_batch(seed: int) -> TorchTask:
     """4,000 images of MNIST; convolutions 16-32-64, two residual branches, no batch norm; batches of 1,000, 30 epochs"""
-    return _task(seed, 1000)
+    return _task(seed, LARGE_BATCH)

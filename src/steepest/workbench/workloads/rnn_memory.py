@@ -106,7 +106,7 @@ def adding(name: str, *, length: int, radius: float, steps: int) -> Workload:
 
     about = f"adding over {length} times; tanh network of {HIDDEN}, spectral radius {radius}; batches of {BATCH}"
     start = _starter(marked_sum, length, radius, 1, functional.mse_loss, measures)
-    return Workload(name, start, steps, failed=1.5 / 6, about=about, source="generated")
+    return Workload(name, start, steps, failed=1.5 / 6, about=about, source="generated", batch=BATCH)
 
 
 def temporal_order(name: str, *, length: int, radius: float, steps: int) -> Workload:
@@ -118,7 +118,7 @@ def temporal_order(name: str, *, length: int, radius: float, steps: int) -> Work
         f"temporal order over {length} times; tanh network of {HIDDEN}, spectral radius {radius}; batches of {BATCH}"
     )
     start = _starter(ordered_pair, length, radius, 4, functional.cross_entropy, cross_entropy_and_accuracy)
-    return Workload(name, start, steps, failed=1.5 * math.log(4), about=about, source="generated")
+    return Workload(name, start, steps, failed=1.5 * math.log(4), about=about, source="generated", batch=BATCH)
 
 
 rnn_memory = replace(

@@ -17,7 +17,7 @@ from torch import nn
 from steepest.workbench.workload import TorchTask, workload
 from steepest.workbench.workloads import data
 from steepest.workbench.workloads.rates import RATES
-from steepest.workbench.workloads.sampling import split
+from steepest.workbench.workloads.sampling import SPLIT_SEED, split
 from steepest.workbench.workloads.supervised import Parts, classification, seeded
 
 __all__ = ["unicode_bow", "unicode_bow_sparse"]
@@ -70,6 +70,9 @@ def _task(seed: int, sparse: bool) -> TorchTask:
     steps=600,
     failed=4.64,
     source=data.UNICODE.source,
+    data=data.UNICODE.sha256,
+    split_seed=SPLIT_SEED,
+    batch=BATCH,
     target=0.15,
     seconds=0.4,
     rates=RATES["unicode-bow"],
@@ -83,6 +86,9 @@ def unicode_bow(seed: int) -> TorchTask:
     steps=600,
     failed=4.64,
     source=data.UNICODE.source,
+    data=data.UNICODE.sha256,
+    split_seed=SPLIT_SEED,
+    batch=BATCH,
     target=0.15,
     seconds=0.4,
     rates=RATES["unicode-bow"],
