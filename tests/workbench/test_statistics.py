@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from steepest.workbench import statistics
 from steepest.workbench.recommendation import listed, recommend
@@ -179,6 +179,52 @@ def test_good_learning_rates_are_those_around_the_best_within_five_percent() -> 
     assert accurate is not None and (accurate.low, accurate.high) == (1e-3, 1e-2)
 
 
+def test_the_area_of_a_sensitivity_is_that_of_the_trapezoids_above_the_best() -> None:
+    rates, costs = [1e-4, 1e-3, 1e-2, 1.0], [1.4, 1.2, 1.0, INF]
+    found = statistics.rate_sensitivity([trial(c, r) for c, r in zip(costs, rates, strict=True)], LOSS)
+    # by hand: 0.3 and 0.1 in a decade each, then two decades up to the loss 2.4 that the workload calls failed
+    assert found is not None and found.area == pytest.approx(0.3 + 0.1 + 2 * 1.4 / 2) and found.tried_decades == 4
+    excess = [0.4, 0.2, 0.0, 1.4]
+    assert found.area == pytest.approx(integrate.trapezoid(excess, np.log10(rates)))
+    endless = statistics.rate_sensitivity([trial(1.0, 0.1), trial(INF, 1.0)], replace(LOSS, failed=INF))
+    assert endless is not None and endless.area == INF
+    points = [trial(c, r) for c, r in zip([-0.9, -0.98, INF], [0.01, 0.1, 1.0], strict=True)]
+    accurate = statistics.rate_sensitivity(points, ACCURACY)  # 0.08 / 2, and a failure is an accuracy of 0.2
+    assert accurate is not None and accurate.area == pytest.approx(0.04 + 0.78 / 2)
+    alone = statistics.rate_sensitivity([trial(1.0, 0.1)], LOSS)
+    assert alone is not None and (alone.area, alone.tried_decades) == (0.0, 0.0)
+
+
+def test_the_best_moment_is_told_beside_the_end_and_decides_nothing() -> None:
+    curves = (
+        [(100, 0.6), (200, 0.2), (300, 0.4)],
+        [(100, 0.3), (200, 0.9), (300, 0.9)],
+        [(100, 0.25), (200, math.nan)],
+    )
+    ends = (0.4, 0.9, INF)
+    runs = tuple(
+        replace(
+            made_run(LOSS, "adam", seed, 0.5), curve=tuple(curve), cost=end, failed="" if end < INF else "step 200: nan"
+        )
+        for seed, (curve, end) in enumerate(zip(curves, ends, strict=True))
+    )
+    entry = replace(made_entry(LOSS, "adam", "default", {}), runs=runs)
+    found = statistics.best_moment(entry, LOSS)
+    assert (found.cost, found.step, found.end) == (0.25, 100, 0.9)
+    hopeless = replace(entry, runs=(replace(runs[2], curve=((100, 2.5),)),))  # beyond what is called failed
+    assert statistics.best_moment(hopeless, LOSS) == statistics.BestMoment(INF, INF, INF)
+    accurate = replace(entry, runs=(replace(runs[0], curve=((100, 0.7), (200, 0.6)), cost=-0.6),))
+    assert statistics.best_moment(accurate, ACCURACY) == statistics.BestMoment(-0.7, 100, -0.6)
+
+
+def test_a_run_takes_the_median_of_those_that_did_not_fail() -> None:
+    runs = tuple(replace(made_run(LOSS, "adam", i, 0.5), seconds=float(i)) for i in range(1, 6))
+    failed = replace(made_run(LOSS, "adam", 7, math.nan), seconds=0.01)
+    entry = replace(made_entry(LOSS, "adam", "default", {}), runs=(*runs, failed))
+    assert statistics.run_seconds([entry]) == 3.0
+    assert statistics.run_seconds([]) == INF
+
+
 def test_there_is_no_sensitivity_where_no_rate_worked_or_was_tried() -> None:
     assert statistics.rate_sensitivity([trial(INF)], LOSS) is None
     assert statistics.rate_sensitivity([Trial({"beta1": 0.9}, (1.0,))], LOSS) is None
@@ -206,18 +252,6 @@ def test_a_learning_curve_keeps_runs_that_failed_on_the_way() -> None:
     assert rows.tolist() == [[1, 2.0, 1.0, 3.0], [2, 0.7, 0.5, INF]]
     accurate = statistics.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), ACCURACY)
     assert accurate[1].tolist() == [2, 0.5, -INF, 0.7]
-
-
-def test_profiles_need_four_workloads_and_never_drop_a_failure() -> None:
-    found = statistics.performance_profiles({"a": [1, 1, 1, 2], "b": [2, 2, INF, 1], "c": [INF] * 4})
-    assert found is not None
-    at = {tau: int(np.searchsorted(found.taus, tau)) for tau in (1.0, 2.0, 4.0)}
-    assert [found.shares["a"][i] for i in at.values()] == [0.75, 1.0, 1.0]
-    assert [found.shares["b"][i] for i in at.values()] == [0.25, 0.75, 0.75]
-    assert found.areas == pytest.approx({"a": 0.75 / 3 + 2 / 3, "b": 0.25 / 3 + 0.75 * 2 / 3, "c": 0.0}, abs=2e-3)
-    assert statistics.performance_profiles({"a": [1, 1, 1]}) is None
-    solved_exactly = statistics.performance_profiles({"a": [0, 1, 1, 1], "b": [1, 1, 1, 1]})
-    assert solved_exactly is not None and solved_exactly.areas == pytest.approx({"a": 1.0, "b": 0.75})
 
 
 def test_the_order_is_by_medians_and_failures_come_last() -> None:

@@ -24,7 +24,9 @@ from steepest.workbench.recommendation import (
     measure,
     recommend,
     shown,
+    shown_factor,
     shown_interval,
+    speed_ups,
     verdict_track,
 )
 from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
@@ -36,10 +38,17 @@ LIMIT = 1_990_000
 """Bytes of a page; Bokeh's own script takes 1,270,000 of them."""
 MANY = 4
 """With more workloads than this only those optimizers get lines that are seen at once: pictures of all workloads fit."""
-COLUMNS = (
-    "median", "IQM", "failed", "worse than the best", "best wins", "p", "steps to target", "seconds to target", "reach it",
-    "µs / step", "bytes / step", "bytes of state", "trials", "enough trials", "good rates", "at an edge",
-)  # fmt: skip
+COLUMNS = {
+    "All results": (
+        "median", "IQM", "failed", "worse than the best", "best wins, %", "p", "steps to target", "seconds to target",
+        "reach it, %",
+    ),
+    "On the validation part, and what it took": (
+        "end", "best moment", "at step", "µs / step", "bytes / step", "bytes of state", "trials", "enough trials", "good rates",
+        "rate area", "at an edge",
+    ),
+}  # fmt: skip
+"""The tables of a workload. The first is what optimizers are compared by."""
 
 
 def write(result: Result, folder: Path) -> tuple[Path, Path]:
@@ -55,10 +64,12 @@ def page(result: Result) -> str:
     """The page."""
     looks = pictures.looks(dict.fromkeys(entry.optimizer for entry in result.entries))
     parts = [_part(result, facts) for facts in result.workloads]
+    reference, faster = speed_ups(result)
     context: dict[str, Any] = {
         "result": result, "recommendation": recommend(result), "parts": parts, "profile": [], "scripts": [], "left_out": {},
         "library": Markup(Resources(mode="inline", components=["bokeh"]).render()), "optimizers": list(looks),
-        "first_shown": FIRST_SHOWN, "columns": COLUMNS, "track_names": TRACK_NAMES, "untuned": _untuned(result),
+        "first_shown": FIRST_SHOWN, "reference": reference, "faster": faster, "shown_factor": shown_factor,
+        "track_names": TRACK_NAMES, "untuned": _untuned(result), "works": _works(result),
         "duration": _duration(result.facts.seconds), "short": _short, "listed": listed,
     }  # fmt: skip
     environment = Environment(loader=PackageLoader("steepest.workbench", "."), autoescape=True, trim_blocks=True)
@@ -130,6 +141,7 @@ def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
         if kept < count
         else "All are drawn"
     )
+    tables = {track: _rows(tracks[track], facts) for track in reversed(TRACKS) if tracks[track]}
     return {
         "facts": facts,
         "measure": measure(facts),
@@ -140,20 +152,30 @@ def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
         "trials": [],
         "trials_note": f"The track «{TRACK_NAMES['tuned']}», by the validation {measure(facts)} that decided the search. {of}.",
         "of": len(tracks[verdict_track(result, facts.name)]),
+        "limit": f"{facts.failed:.3g}" if math.isfinite(facts.failed) else "infinitely bad",
         "tolerance": "1 point of the best" if facts.higher_is_better else "5 % of the best",
-        "tracks": [{"title": TRACK_NAMES[t], "rows": _rows(tracks[t], facts)} for t in reversed(TRACKS) if tracks[t]],
+        "tables": [
+            {
+                "title": title,
+                "columns": columns,
+                "tracks": [(TRACK_NAMES[t], rows[title]) for t, rows in tables.items()],
+            }
+            for title, columns in COLUMNS.items()
+        ],
         "entries": "",
         "details": mine,
     }
 
 
-def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> list[dict[str, Any]]:
+def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> dict[str, list[tuple[str, list[str]]]]:
+    """For each table the name and the cells of every optimizer of a track."""
     against = {a.optimizer: a for a in statistics.against_best(entries, facts)}
-    rows = []
+    rows: dict[str, list[tuple[str, list[str]]]] = {title: [] for title in COLUMNS}
     for entry in entries:
         s = statistics.summary(entry, facts)
         if s is None:
-            rows.append({"name": entry.optimizer, "cells": ["no runs", *[""] * (len(COLUMNS) - 1)]})
+            for title, columns in COLUMNS.items():
+                rows[title].append((entry.optimizer, ["no runs", *[""] * (len(columns) - 1)]))
             continue
         a = against.get(entry.optimizer)
         paired = ["best" if against else "", "", ""]
@@ -161,15 +183,38 @@ def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> list[dict[str, Any]
             d = a.difference
             paired = [f"{_short(d.value)} ({_short(d.low)} to {_short(d.high)})", _share(a.wins), f"{a.p_holm:.2g}"]
         t = s.target
-        target = [_short(t.steps), _short(t.seconds), _share(t.reached)] if t else [""] * 3
+        target = [_steps(t.steps), _short(t.seconds), _share(t.reached)] if t else [""] * 3
         failed = s.n - round(s.succeeded.value * s.n)
-        rows.append({"name": entry.optimizer, "cells": [
+        rates = s.sensitivity
+        cells = [
             shown(s.median, facts), f"{shown(s.mean.value, facts)} ({shown_interval(s.mean, facts)})", f"{failed} of {s.n}",
-            *paired, *target, f"{s.step_microseconds:.3g}", f"{s.bytes_per_parameter:g}", f"{s.state_bytes_per_parameter:g}",
-            f"{s.trials}" + (f" ({s.failed_trials} failed)" if s.failed_trials else ""),
-            str(s.trials_needed or ""),
-            f"{s.sensitivity.decades:.1f}" if s.sensitivity else "", ", ".join(entry.edges),
-        ]})  # fmt: skip
+            *paired, *target,
+        ], [
+            shown(s.best_moment.end, facts), shown(s.best_moment.cost, facts), _steps(s.best_moment.step),
+            f"{s.step_microseconds:.3g}", f"{s.bytes_per_parameter:g}", f"{s.state_bytes_per_parameter:g}",
+            f"{s.trials}" + (f" ({s.failed_trials} failed)" if s.failed_trials else ""), str(s.trials_needed or ""),
+            *([f"{rates.decades:.1f}", f"{_short(rates.area)} over {rates.tried_decades:.1f}"] if rates else ["", ""]),
+            ", ".join(entry.edges),
+        ]  # fmt: skip
+        for title, own in zip(COLUMNS, cells, strict=True):
+            rows[title].append((entry.optimizer, own))
+    return rows
+
+
+def _works(result: Result) -> list[tuple[str, list[str]]]:
+    """For each workload what must be the same where the same is to come out, and what a run costs."""
+    taken = [statistics.run_seconds([e for e in result.entries if e.workload == f.name]) for f in result.workloads]
+    least = min(taken, default=math.inf)
+    rows = []
+    for facts, seconds in zip(result.workloads, taken, strict=True):
+        known = math.isfinite(seconds)
+        times = seconds / least if known and 0 < least < seconds else 1.0
+        rows.append((facts.name, [
+            "" if facts.batch is None else f"{facts.batch:,}", f"{facts.steps:,}",
+            "" if facts.target is None else f"{facts.target:g}", _short(seconds) if known else "",
+            "" if times == 1 else f"{times:.1f}" if times < 10 else f"{times:.0f}",
+            "" if facts.split_seed is None else str(facts.split_seed), facts.data[:16], facts.digest,
+        ]))  # fmt: skip
     return rows
 
 
@@ -189,7 +234,11 @@ def _duration(seconds: float) -> str:
 
 
 def _share(of: Interval) -> str:
-    return f"{100 * of.value:.0f} % ({100 * of.low:.0f} to {100 * of.high:.0f})"
+    return f"{100 * of.value:.0f} ({100 * of.low:.0f} to {100 * of.high:.0f})"
+
+
+def _steps(value: float) -> str:
+    return f"{value:g}" if math.isfinite(value) else _short(value)
 
 
 def _short(value: object) -> str:

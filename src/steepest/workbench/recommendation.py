@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steepest.workbench import statistics
+from steepest.workbench import overall, statistics
+from steepest.workbench.overall import FEWEST_WORKLOADS, Profiles, SpeedUp
 from steepest.workbench.results import TRACKS, Entry, Result, Track, WorkloadFacts
-from steepest.workbench.statistics import Against, Interval, Profiles, Sensitivity, Summary
+from steepest.workbench.statistics import Against, Interval, Sensitivity, Summary
 
 __all__ = [
     "Recommendation",
@@ -23,7 +24,9 @@ __all__ = [
     "profiles",
     "recommend",
     "shown",
+    "shown_factor",
     "shown_interval",
+    "speed_ups",
     "verdict_track",
 ]
 
@@ -116,6 +119,12 @@ def shown_interval(interval: Interval, facts: WorkloadFacts) -> str:
     return f"{shown(low, facts)} to {shown(high, facts)}"
 
 
+def shown_factor(found: SpeedUp) -> str:
+    """A speed-up with its interval, and on which side of it the true one lies."""
+    said = f"{found.ratio.value:.3g} ({found.ratio.low:.3g} to {found.ratio.high:.3g})"
+    return f"{found.bound} {said}".lstrip()
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """Names as a sentence has them; of many the first, and how many more."""
     if len(names) > most:
@@ -140,12 +149,27 @@ def profiles(result: Result) -> tuple[str, Profiles | None]:
     complete = {name: values for name, values in measures.items() if len(values) == len(result.workloads)}
     positive = all(value >= 0 for values in complete.values() for value in values)
     of = "steps to the target" if by_targets else "final loss or error"
-    return of, statistics.performance_profiles(complete) if positive else None
+    return of, overall.performance_profiles(complete) if positive else None
+
+
+def speed_ups(result: Result) -> tuple[str, tuple[SpeedUp, ...]]:
+    """The reference, and by which factor the others reach the targets in fewer steps, on the workloads that have a target.
+
+    An optimizer takes part if it ran on all of them.
+    """
+    aimed = [(facts, facts.target) for facts in result.workloads if facts.target is not None]
+    steps: dict[str, list[dict[int, float]]] = {}
+    for facts, target in aimed:
+        track = verdict_track(result, facts.name)
+        for entry in (e for e in result.entries if e.workload == facts.name and e.track == track and e.runs):
+            steps.setdefault(entry.optimizer, []).append(statistics.steps_to_target(entry, facts, target))
+    complete = {name: by_workload for name, by_workload in steps.items() if len(by_workload) == len(aimed)}
+    return overall.speed_ups(complete, [facts.steps for facts, _ in aimed])
 
 
 def _overall(result: Result) -> str:
     count = len(result.workloads)
-    if count < statistics.FEWEST_WORKLOADS:
+    if count < FEWEST_WORKLOADS:
         if count == 1:
             return ""
         return f"{count} workloads are too few for a ranking over them (four are the least): one answer for each."

@@ -5,7 +5,7 @@ every function here takes infinite costs: an interval may end at infinity, and a
 failed. Whatever is drawn at random is drawn from a fixed seed: the same results give the same numbers.
 
 Sources: Agarwal et al. 2021, «Deep RL at the edge of the statistical precipice» (interquartile mean, stratified bootstrap);
-Dodge et al. 2019, «Show your work» (best of k trials); Dolan and Moré 2002 (performance profiles).
+Dodge et al. 2019, «Show your work» (best of k trials).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from scipy import stats
 from steepest.workbench.results import Entry, Trial, WorkloadFacts
 
 __all__ = [
-    "FEWEST_SEEDS", "FEWEST_WORKLOADS", "Against", "Interval", "Profiles", "Sensitivity", "Shown", "Summary", "ToTarget",
-    "against_best", "best_of", "cost_of", "differences", "from_best", "holm", "interquartile_mean", "judged", "learning_curve",
-    "median", "median_difference", "noise", "performance_profiles", "rate_sensitivity", "seeds_needed", "signed_rank",
-    "smallest_p", "success_rate", "summary", "to_target", "tolerance", "trials_needed", "wins",
+    "FEWEST_SEEDS", "Against", "BestMoment", "Interval", "Sensitivity", "Shown", "Summary", "ToTarget", "against_best",
+    "best_moment", "best_of", "cost_of", "differences", "ends", "from_best", "holm", "interquartile_mean", "judged",
+    "learning_curve", "median", "median_difference", "noise", "rate_sensitivity", "resampled", "run_seconds", "seeds_needed",
+    "signed_rank", "smallest_p", "steps_to_target", "success_rate", "summary", "to_target", "tolerance", "trials_needed",
+    "wins",
 ]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -37,8 +38,6 @@ RESAMPLES = 2000
 TAILS = (0.025, 0.975)
 FEWEST_SEEDS = 5
 """With fewer pairs even the whole range of the differences covers their median in less than 90 %: nothing is claimed."""
-FEWEST_WORKLOADS = 4
-"""With fewer workloads optimizers are not ranked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,15 @@ class Interval:
 
 def cost_of(facts: WorkloadFacts, value: float) -> float:
     """A value of the workload's metric as a cost; infinite where it is not a number or says that the run has failed."""
-    turned, limit = (-value, -facts.failed) if facts.higher_is_better else (value, facts.failed)
-    if not math.isfinite(value) or (math.isfinite(facts.failed) and turned >= limit):
+    turned, limit = -value if facts.higher_is_better else value, _failure_limit(facts)
+    return math.inf if not math.isfinite(value) or turned >= limit else turned
+
+
+def _failure_limit(facts: WorkloadFacts) -> float:
+    """The cost from which on a run has failed; infinite where a workload names none."""
+    if not math.isfinite(facts.failed):
         return math.inf
-    return turned
+    return -facts.failed if facts.higher_is_better else facts.failed
 
 
 def judged(entry: Entry, facts: WorkloadFacts) -> dict[int, float]:
@@ -84,12 +88,14 @@ def _medians(rows: Array) -> Array:
     return np.where(np.isnan(between), 0.0, between)
 
 
-def _resampled(samples: Array) -> Array:
-    return np.random.default_rng(0).choice(samples, (RESAMPLES, len(samples)))
+def resampled(strata: Sequence[Sequence[float] | Array]) -> list[Array]:
+    """Of each stratum as many samples as it has, drawn anew: a row for each resample."""
+    rng = np.random.default_rng(0)
+    return [rng.choice(np.asarray(samples, dtype=float), (RESAMPLES, len(samples))) for samples in strata]
 
 
-def _ends(estimates: Array) -> tuple[float, float]:
-    """An order statistic, not a value between two: those between a finite and an infinite one are not numbers."""
+def ends(estimates: Array) -> tuple[float, float]:
+    """The 95 % interval: order statistics, since what lies between a finite and an infinite one is no number."""
     low, high = np.quantile(estimates, TAILS, method="inverted_cdf")
     return float(low), float(high)
 
@@ -97,8 +103,8 @@ def _ends(estimates: Array) -> tuple[float, float]:
 def interquartile_mean(strata: Sequence[Sequence[float]]) -> Interval:
     """The mean of the middle half of all costs; the bootstrap draws within each stratum (a workload), as many as there are."""
     pooled = np.concatenate([np.asarray(s, dtype=float) for s in strata])
-    drawn = np.concatenate([_resampled(np.asarray(s, dtype=float)) for s in strata], axis=1)
-    return Interval(float(stats.trim_mean(pooled, 0.25)), *_ends(stats.trim_mean(drawn, 0.25, axis=1)))
+    drawn = np.concatenate(resampled(strata), axis=1)
+    return Interval(float(stats.trim_mean(pooled, 0.25)), *ends(stats.trim_mean(drawn, 0.25, axis=1)))
 
 
 def differences(a: Mapping[int, float], b: Mapping[int, float]) -> Array:
@@ -108,7 +114,7 @@ def differences(a: Mapping[int, float], b: Mapping[int, float]) -> Array:
 
 def median_difference(paired: Array) -> Interval:
     """The median of paired differences with its percentile bootstrap interval."""
-    return Interval(median(paired), *_ends(_medians(_resampled(paired))))
+    return Interval(median(paired), *ends(_medians(resampled([paired])[0])))
 
 
 def success_rate(successes: int, n: int) -> Interval:
@@ -128,9 +134,8 @@ def signed_rank(paired: Array) -> float:
     """The two-sided p of Wilcoxon's signed-rank test; 1 where all differences are 0."""
     if not paired.any():
         return 1.0
-    ranks = np.sign(paired) * stats.rankdata(
-        np.abs(paired)
-    )  # all that the test looks at; an infinite one has a rank, too
+    # Ranks are all that the test looks at; an infinite difference has one, too.
+    ranks = np.sign(paired) * stats.rankdata(np.abs(paired))
     ranks = ranks[ranks != 0]
     return float(stats.wilcoxon(ranks).pvalue)
 
@@ -226,16 +231,41 @@ def to_target(entry: Entry, facts: WorkloadFacts) -> ToTarget | None:
     """
     if facts.target is None or not entry.runs:
         return None
-    aim = -facts.target if facts.higher_is_better else facts.target
-    steps = [
-        next((step for step, value in run.curve if cost_of(facts, value) <= aim), math.inf) if not run.failed else math.inf
-        for run in entry.runs
-    ]  # fmt: skip
-    seconds = [
-        at / max(1, run.steps) * max(0.0, run.seconds - run.evaluation_seconds)
-        for at, run in zip(steps, entry.runs, strict=True)
-    ]
+    steps = list(steps_to_target(entry, facts, facts.target).values())
+    each = [max(0.0, run.seconds - run.evaluation_seconds) / max(1, run.steps) for run in entry.runs]
+    seconds = [at * long for at, long in zip(steps, each, strict=True)]
     return ToTarget(median(steps), median(seconds), success_rate(sum(map(math.isfinite, steps)), len(steps)))
+
+
+def steps_to_target(entry: Entry, facts: WorkloadFacts, target: float) -> dict[int, float]:
+    """By seed the step at which the validation metric first reaches the target; infinite where a run misses it or fails."""
+    aim = -target if facts.higher_is_better else target
+    return {
+        run.seed: math.inf if run.failed else next((at for at, v in run.curve if cost_of(facts, v) <= aim), math.inf)
+        for run in entry.runs
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class BestMoment:
+    """Medians over the runs: the best validation cost on the way, its step, and the cost at the end, which alone decides."""
+
+    cost: float
+    step: float
+    end: float
+
+
+def best_moment(entry: Entry, facts: WorkloadFacts) -> BestMoment:
+    """What the best checkpoint of every run would have been. A run that fails later counts with what it had reached."""
+    costs = [[(cost_of(facts, value), step) for step, value in run.curve] for run in entry.runs]
+    best = [min(own, default=(math.inf, 0)) for own in costs]
+    reached = [step if math.isfinite(cost) else math.inf for cost, step in best]
+    return BestMoment(median([cost for cost, _ in best]), median(reached), median([run.cost for run in entry.runs]))
+
+
+def run_seconds(entries: Sequence[Entry]) -> float:
+    """What a whole run took, evaluating included: the median over those that did not fail. Infinite without one."""
+    return median([run.seconds for entry in entries for run in entry.runs if not run.failed])
 
 
 def tolerance(best: float, facts: WorkloadFacts) -> float:
@@ -247,7 +277,8 @@ def tolerance(best: float, facts: WorkloadFacts) -> float:
 class Sensitivity:
     """The learning rates that were tried with their median costs, and the interval around the best that is good, too.
 
-    ``open_low`` and ``open_high`` say that the interval ends where the search did: it may be wider.
+    ``open_low`` and ``open_high`` say that the interval ends where the search did: it may be wider. ``area`` is that below the
+    line of (cost - best cost) over the decimal logarithm of the rate, from the lowest to the highest rate that was tried.
     """
 
     rates: tuple[float, ...]
@@ -257,14 +288,22 @@ class Sensitivity:
     high: float
     open_low: bool
     open_high: bool
+    area: float
 
     @property
     def decades(self) -> float:
         return math.log10(self.high / self.low)
 
+    @property
+    def tried_decades(self) -> float:
+        return math.log10(self.rates[-1] / self.rates[0])
+
 
 def rate_sensitivity(trials: Sequence[Trial], facts: WorkloadFacts, rate: str = "lr") -> Sensitivity | None:
-    """How exactly a learning rate must be met; None where no rate was tried or none worked."""
+    """How exactly a learning rate must be met; None where no rate was tried or none worked.
+
+    In the area a rate that fails costs what the workload calls failed, the least that it can cost: infinite without such a value.
+    """
     grouped: dict[float, list[float]] = {}
     for trial in trials:
         value = trial.values.get(rate)
@@ -281,8 +320,10 @@ def rate_sensitivity(trials: Sequence[Trial], facts: WorkloadFacts, rate: str = 
         first -= 1
     while last + 1 < len(costs) and costs[last + 1] <= limit:
         last += 1
+    excess = np.minimum(costs, _failure_limit(facts)) - costs[at]
+    area = float(np.trapezoid(excess, np.log10(rates))) if np.isfinite(excess).all() else math.inf
     return Sensitivity(
-        tuple(rates), tuple(costs), rates[at], rates[first], rates[last], first == 0, last == len(rates) - 1
+        tuple(rates), tuple(costs), rates[at], rates[first], rates[last], first == 0, last == len(rates) - 1, area
     )
 
 
@@ -332,6 +373,7 @@ class Summary:
     mean: Interval
     succeeded: Interval
     target: ToTarget | None
+    best_moment: BestMoment
     sensitivity: Sensitivity | None
     step_microseconds: float
     bytes_per_parameter: float
@@ -349,38 +391,8 @@ def summary(entry: Entry, facts: WorkloadFacts) -> Summary | None:
     tried = [trial.cost for trial in entry.trials]
     return Summary(
         entry.optimizer, entry.track, len(costs), median(costs), interquartile_mean([costs]),
-        success_rate(sum(map(math.isfinite, costs)), len(costs)), to_target(entry, facts),
+        success_rate(sum(map(math.isfinite, costs)), len(costs)), to_target(entry, facts), best_moment(entry, facts),
         rate_sensitivity(entry.trials, facts) if entry.track == "rate" else None,
         median([run.step_microseconds for run in entry.runs]), entry.bytes_per_parameter, entry.state_bytes_per_parameter,
         len(tried), sum(map(math.isinf, tried)), trials_needed(tried, facts),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Profiles:
-    """For each optimizer, on what share of the workloads it needs at most ``taus`` times what the best needs there; ``areas``
-    are the means over ``taus``: 1 is best everywhere."""
-
-    taus: Array
-    shares: Mapping[str, Array]
-    areas: Mapping[str, float]
-
-
-def performance_profiles(measures: Mapping[str, Sequence[float]]) -> Profiles | None:
-    """Profiles of measures (steps, losses: positive, lower is better, infinite where missed), one for each workload.
-
-    None for fewer than `FEWEST_WORKLOADS` workloads.
-    """
-    table = np.array(list(measures.values()), dtype=float)
-    if table.ndim != 2 or table.shape[1] < FEWEST_WORKLOADS:
-        return None
-    best = table.min(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = np.where(np.isinf(table), np.inf, np.where(table == best, 1.0, table / best))
-    taus = np.linspace(1, 4, 301)
-    shares = (ratios[:, :, None] <= taus).mean(axis=1)
-    return Profiles(
-        taus,
-        dict(zip(measures, shares, strict=True)),
-        {name: float(share.mean()) for name, share in zip(measures, shares, strict=True)},
-    )
