@@ -332,7 +332,7 @@ def command(name: str) -> str:
 
 def versions() -> dict[str, str]:
     found = {"steepest": steepest.__version__, "python": platform.python_version()}
-    for package in ("numpy", "numba", "torch", "optuna", "scikit-learn"):
+    for package in ("numpy", "numba", "torch", "optuna"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

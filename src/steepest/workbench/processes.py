@@ -68,7 +68,7 @@ def lives(pid: int, since: int) -> bool:
 def one_thread() -> Iterator[None]:
     """One thread per process: as many jobs as cores are faster than threads, and the same numbers come out however many
     processes work. Holds for libraries that are loaded already and, through the environment, for children."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn, without types
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it comes without types
 
     settings = dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "STEEPEST_NUM_THREADS"), str(THREADS)
