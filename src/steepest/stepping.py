@@ -40,8 +40,8 @@ class Inspector(Protocol):
     def before(self, grads: Sequence[Any]) -> None:
         """Called before anything is computed."""
 
-    def after(self, grads: Sequence[Any]) -> None:
-        """Called when the step is done."""
+    def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
+        """Called when the step is done, with what has run it."""
 
 
 class Plans(tuple[Plan, ...]):

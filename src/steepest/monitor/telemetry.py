@@ -16,7 +16,7 @@ from steepest.language.functions import isfinite, maximum, mean, norm, sqrt, sum
 from steepest.language.rule import Chain, Link, copy_of_param, measure, rule
 from steepest.monitor.records import DERIVED, MEASUREMENTS
 
-__all__ = ["ALL", "CHECK", "STANDARD", "available", "check_names", "watched"]
+__all__ = ["ALL", "STANDARD", "available", "check_names", "watched"]
 
 STANDARD = (
     "grad_norm", "update_norm", "weight_norm", "update_ratio", "effective_lr", "clipped", "clipped_norm", "trust_ratio",
@@ -24,8 +24,6 @@ STANDARD = (
 """What a `Monitor` measures unless told otherwise."""
 ALL = tuple(name for name in MEASUREMENTS if name != "distance")
 """Everything that needs no memory of its own; ``"distance"`` keeps a copy of the first weights."""
-CHECK = "grad_sum"
-"""Measured at every step where asked for: not finite as soon as one element of the gradient is not."""
 
 
 @rule(first_weights=copy_of_param)
@@ -120,10 +118,10 @@ def _of_state(name: str, state: str) -> Callable[..., Any]:
     return made
 
 
-def watched(given: Chain, every: int = 10, measurements: Collection[str] = STANDARD, check: bool = False) -> Chain:
+def watched(given: Chain, every: int = 10, measurements: Collection[str] = STANDARD) -> Chain:
     """A chain with measurements, taken at each step that ``every`` divides; what the chain does to parameters stays the same.
 
-    Measurements that the chain has no place for are left out. ``check`` adds `CHECK` to every step.
+    Measurements that the chain has no place for are left out.
 
     >>> import steepest
     >>> from steepest.monitor.telemetry import watched
@@ -149,16 +147,10 @@ def watched(given: Chain, every: int = 10, measurements: Collection[str] = STAND
             added = measure(every=every, **named).links
             selectors = links[position].selectors if place == "ratio" else ()
             after.setdefault(position, []).extend(replace(a, selectors=selectors) for a in added)
-    if check:
-        after.setdefault(-1, []).extend(measure(**{CHECK: _sum_of_grad}).links)
     result = after.get(-1, [])
     for position, link in enumerate(links):
         result += [link, *after.get(position, ())]
     return Chain(tuple(result))
-
-
-def _sum_of_grad(grad: Any) -> Any:
-    return sum(grad, per="tensor")
 
 
 def _ratio(links: list[Link]) -> int | None:

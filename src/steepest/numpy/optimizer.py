@@ -116,7 +116,7 @@ class Optimizer:
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
         if self._inspector is not None:
-            self._inspector.after(listed)
+            self._inspector.after(listed, stepper)
         self.seconds += perf_counter() - began
 
     def _refuse_while_swapped(self, what: str) -> None:

@@ -82,11 +82,20 @@ def make_program(traced: Trace, outcome: tuple[bool, ...]) -> Program:
     )
     best = _schedule(draft, frozenset())
     late: frozenset[int] = frozenset()
-    for i in [i for one in best.passes for i in one.reductions]:
-        other = _schedule(draft, late | {i})
+    reductions = [i for one in best.passes for i in one.reductions]
+    # Those that are only measured go together: each alone would leave the others' barrier where a unit's would do.
+    early = {i for one in best.passes[:-1] for i in one.reductions}
+    for some in [early - _waited_for(draft), *({i} for i in reductions)]:
+        other = _schedule(draft, late | some)
         if _cost(other) < _cost(best):
-            best, late = other, late | {i}
+            best, late = other, late | some
     return best
+
+
+def _waited_for(draft: Program) -> set[int]:
+    """What is needed for a store or a guard, and not only for a measurement."""
+    stored = [*draft.stores.values(), *draft.host_stores.values()]
+    return _live(draft.graph, [*stored, *(g.condition for g in draft.guards)])
 
 
 def _cost(program: Program) -> tuple[int, int]:

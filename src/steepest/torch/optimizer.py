@@ -243,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
                 stepped = [p for p, g in zip(self._params, grads, strict=True) if g is not None]
             increment_version(stepped)
         if self._inspector is not None:
-            self._inspector.after(grads)
+            self._inspector.after(grads, stepper)
         self.seconds += perf_counter() - began
 
     @torch.no_grad()

@@ -1,0 +1,292 @@
+"""`Monitor`: what it sends to its outputs, what it notices, and that training goes on whatever happens to it."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import steepest as s
+import steepest.numpy as opt
+import steepest.torch
+from steepest.monitor.records import Event, Facts, Record, Run
+
+
+class Kept:
+    """An output that keeps what it is sent, and raises where it is told to."""
+
+    def __init__(self, fails: str = "", path: Path | None = None) -> None:
+        self.fails, self.path = fails, path
+        self.facts: list[Facts] = []
+        self.records: list[Record] = []
+        self.events: list[Event] = []
+        self.closed = 0
+
+    def _maybe_fail(self, where: str) -> None:
+        if self.fails == where:
+            raise OSError(28, "No space left on device")
+
+    def start(self, facts: Facts) -> None:
+        self._maybe_fail("start")
+        self.facts.append(facts)
+
+    def record(self, record: Record) -> None:
+        self._maybe_fail("record")
+        self.records.append(record)
+
+    def event(self, event: Event) -> None:
+        self._maybe_fail("event")
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._maybe_fail("close")
+
+    @property
+    def run(self) -> Run:
+        return Run.of(self.facts[0], self.records, self.events)
+
+
+def network() -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+
+def train(
+    model: Any, optimizer: Any, monitor: Any, steps: int, spoil: dict[int, Any] | None = None
+) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    losses = []
+    for number in range(1, steps + 1):
+        x = torch.randn(16, 4, generator=generator)
+        loss = (model(x) - x.sum(1, keepdim=True)).pow(2).mean()
+        loss.backward()
+        (spoil or {}).get(number, lambda: None)()
+        optimizer.step()
+        optimizer.zero_grad()
+        monitor(loss, examples=number * 16)
+        losses.append(loss.detach())
+    return losses
+
+
+def test_records_come_at_every_kth_step_with_all_losses_since() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.AdamW(model.parameters(), lr=0.01)
+    with s.Monitor(optimizer, model, every=4, to=kept, folder=None, notes={"batch_size": 16}) as monitor:
+        losses = train(model, optimizer, monitor, 10)
+    run = kept.run
+    assert run.steps.tolist() == [4, 8, 10]
+    np.testing.assert_allclose(run.losses, torch.stack(losses).numpy())
+    assert run.loss_calls.tolist() == list(range(1, 11))
+    assert run.names == ("0.weight", "0.bias", "2.weight", "2.bias")
+    assert run.scalars["examples"][:2].tolist() == [64, 128]
+    assert run.scalars["lr"][:2].tolist() == [0.01, 0.01]
+    assert (run.scalars["optimizer_seconds"][:2] < run.scalars["step_seconds"][:2]).all()
+    assert run.facts.notes == {"batch_size": 16}
+    assert (run.facts.framework, run.facts.optimizer, run.facts.every) == ("torch", "AdamW", 4)
+    assert run.facts.chains == ("scale_by_adam > add_decayed_weights > descend",)
+    assert run.facts.states == {"exp_avg": "float32", "exp_avg_sq": "float32"}
+    assert "where steps % 4 == 0" in run.facts.plan
+    assert kept.closed == 1
+
+
+def test_what_is_recorded_is_what_torch_says_of_the_same_step() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.Optimizer(model.parameters(), s.chain(s.clip_by_global_norm(0.5), s.sgd(0.1)))
+    monitor = s.Monitor(optimizer, model, every=3, to=[kept], folder=None)
+    norms: list[list[float]] = []
+    ratios: list[list[float]] = []
+
+    def look() -> None:
+        norms.append([float(p.grad.norm()) for p in model.parameters()])  # type: ignore[union-attr]  # after backward
+        ratios.append([float(p.detach().norm()) for p in model.parameters()])
+
+    train(model, optimizer, monitor, 3, {3: look})
+    run = kept.run
+    np.testing.assert_allclose(run.tensors["grad_norm"][0], norms[0], rtol=1e-5)
+    np.testing.assert_allclose(run.tensors["weight_norm"][0], ratios[0], rtol=1e-5)
+    total = math.hypot(*norms[0])
+    assert run.scalars["grad_norm"][0] == pytest.approx(total, rel=1e-6)
+    factor = min(1.0, 0.5 / (total + 1e-6))
+    np.testing.assert_allclose(run.tensors["update_norm"][0], 0.1 * factor * np.array(norms[0]), rtol=1e-4)
+    np.testing.assert_allclose(run.tensors["effective_lr"][0], 4 * [0.1 * factor], rtol=1e-4)
+    assert run.tensors["clipped"][0].tolist() == [float(factor < 1)] * 4
+
+
+def test_after_close_the_optimizer_is_as_it_was() -> None:
+    model = network()
+    optimizer = steepest.torch.AdamW(model.parameters(), lr=0.01)
+    before = str(optimizer.plan)
+    monitor = s.Monitor(optimizer, every=2, folder=None)
+    assert str(optimizer.plan) != before
+    monitor.close()
+    assert str(optimizer.plan) == before
+    monitor(torch.tensor(1.0))  # a call too many is nobody's mistake
+    s.Monitor(optimizer, every=2, folder=None).close()
+
+
+def test_two_monitors_of_one_optimizer_are_refused() -> None:
+    optimizer = steepest.torch.AdamW(network().parameters())
+    monitor = s.Monitor(optimizer, folder=None)
+    with pytest.raises(ValueError, match=r"has a monitor already. Close that one first: monitor.close\(\)"):
+        s.Monitor(optimizer, folder=None)
+    monitor.close()
+
+
+@pytest.mark.parametrize("where", ["start", "record", "event", "close"])
+def test_an_output_that_fails_is_closed_with_one_warning_and_the_others_go_on(where: str) -> None:
+    model, kept, broken = network(), Kept(), Kept(fails=where)
+    optimizer = steepest.torch.SGD(model.parameters(), lr=0.01)
+    with pytest.warns(
+        RuntimeWarning, match=r"Monitor: Kept (failed and is|could not be) closed .*No space left"
+    ) as said:
+        monitor = s.Monitor(optimizer, model, every=2, to=[broken, kept], folder=None)
+        monitor.event("note", "half way")
+        monitor.event("note", "still here")
+        train(model, optimizer, monitor, 6)
+        monitor.close()
+    assert len(said) == 1
+    assert [r.step for r in kept.records] == [2, 4, 6]
+    assert [e.message for e in kept.events] == ["half way", "still here"]
+    assert broken.closed == 1
+
+
+def test_a_loss_that_is_no_number_ends_monitoring_and_not_training() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.SGD(model.parameters(), lr=0.01)
+    monitor = s.Monitor(optimizer, model, every=1, to=kept, folder=None)
+    with pytest.warns(RuntimeWarning, match="Monitoring ends here; training goes on"):
+        train(model, optimizer, lambda loss, **_: monitor("low"), 2)
+    assert kept.closed == 1
+    assert optimizer.steps == 2
+
+
+CHAINS = {"alone": s.adamw(0.01), "through a norm": s.chain(s.clip_by_global_norm(1.0), s.adamw(0.01))}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_gradient_that_is_not_finite_is_named_with_its_step(name: str) -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.Optimizer(model.parameters(), CHAINS[name])
+
+    def spoil() -> None:
+        model[2].weight.grad[0, 3] = math.nan
+
+    train(model, optimizer, s.Monitor(optimizer, model, every=5, to=kept, folder=None), 9, {7: spoil})
+    first = kept.events[0]
+    assert (first.step, first.kind, first.tensors) == (7, "nonfinite", ("2.weight",))
+    assert len(kept.events) == 1
+
+
+def test_a_parameter_that_is_not_finite_is_named_with_its_step() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.AdamW(model.parameters(), lr=0.01)
+    monitor = s.Monitor(optimizer, model, every=5, to=kept, folder=None)
+    train(model, optimizer, monitor, 6)
+    with torch.no_grad():
+        model[0].bias[2] = math.nan
+    train(model, optimizer, monitor, 2)
+    assert (kept.events[0].step, kept.events[0].tensors) == (6, ("0.bias",))
+    assert kept.events[0].message == "not finite since step 6: parameter 0.bias"
+
+
+def test_a_loss_that_is_not_finite_while_all_parameters_are_is_the_batchs() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.SGD(model.parameters(), lr=0.01)
+    monitor = s.Monitor(optimizer, model, every=5, to=kept, folder=None)
+    train(model, optimizer, monitor, 3)
+    (model(torch.ones(2, 4)).sum() * math.nan).backward()
+    optimizer.step()
+    assert kept.events[0].step == 4
+    assert kept.events[0].message.endswith("while all parameters were finite: the loss of this batch")
+
+
+def test_a_step_that_a_guard_leaves_out_is_noted() -> None:
+    model, kept = network(), Kept()
+    chain = s.chain(s.clip_by_global_norm(1.0, on_nonfinite="skip"), s.sgd(0.01))
+    optimizer = steepest.torch.Optimizer(model.parameters(), chain)
+
+    def spoil() -> None:
+        model[0].weight.grad[0, 0] = math.nan
+
+    train(model, optimizer, s.Monitor(optimizer, model, every=2, to=kept, folder=None), 6, {3: spoil, 5: spoil})
+    assert [(e.kind, e.step) for e in kept.events] == [
+        ("nonfinite", 3), ("skipped", 3), ("nonfinite", 4), ("skipped", 4),
+    ]  # fmt: skip
+    assert optimizer.steps == 4
+    assert [r.step for r in kept.records] == [2, 4]
+
+
+def test_numpy_is_monitored_like_torch() -> None:
+    rng = np.random.default_rng(0)
+    params = {"a": rng.normal(size=5), "b": rng.normal(size=(2, 2))}
+    optimizer, kept = opt.Optimizer(params, s.adam(0.1)), Kept()
+    with s.Monitor(optimizer, every=2, to=kept, folder=None) as monitor:
+        for number in range(5):
+            grads = {n: 2 * p for n, p in params.items()}
+            if number == 2:
+                grads["a"][1] = math.nan
+            optimizer.step(grads)
+            monitor(sum(float(np.sum(p * p)) for p in params.values()))
+    assert kept.run.names == ("a", "b")
+    assert kept.run.steps.tolist() == [2, 4, 5]
+    assert kept.run.facts.framework == "numpy"
+
+
+def test_the_folder_is_the_first_outputs() -> None:
+    from steepest.monitor.monitor import _folder
+
+    assert _folder("auto", [Kept(path=Path("runs/a.html"))]) == Path("runs/a")
+    assert _folder("here", [Kept(path=Path("runs/a.html"))]) == Path("here")
+    assert _folder(None, [Kept(path=Path("runs/a.html"))]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"every": 0}, ValueError, "Monitor: every is 0, allowed is a whole number >= 1."),
+        ({"to": [3]}, TypeError, "Monitor: to[0] is 3, allowed is an output: Terminal(), TensorBoard(folder), Report(path) …."),
+        ({"measurements": ["grad_nrom"]}, ValueError, "Monitor: unknown measurement 'grad_nrom'. Did you mean 'grad_norm'?"),
+        ({"measurements": "clipped"}, ValueError, "Monitor: measurements has 'clipped', but no chain has a clip. Leave it out."),
+    ],
+)  # fmt: skip
+def test_mistakes_are_said_at_once_and_change_nothing(
+    given: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    optimizer = steepest.torch.AdamW(network().parameters())
+    before = str(optimizer.plan)
+    with pytest.raises(kind) as caught:
+        s.Monitor(optimizer, **{"folder": None, **given})
+    assert str(caught.value).startswith(message)
+    assert str(optimizer.plan) == before
+
+
+def test_torchs_own_optimizer_is_refused_with_the_cure() -> None:
+    with pytest.raises(
+        TypeError, match=r"optimizer is a torch.optim.adamw.AdamW, allowed are .* steepest.torch.AdamW for"
+    ):
+        s.Monitor(torch.optim.AdamW(network().parameters()), folder=None)
+
+
+def test_outputs_are_closed_at_the_end_of_a_program_that_does_not() -> None:
+    program = """
+import numpy as np, steepest, steepest.numpy as opt
+class Said:
+    def start(self, facts): pass
+    def record(self, record): pass
+    def event(self, event): pass
+    def close(self): print("closed")
+w = np.ones(3)
+optimizer = opt.Optimizer([w], steepest.sgd(0.1), engine="arrays")
+monitor = steepest.Monitor(optimizer, every=1, to=Said(), folder=None)
+optimizer.step([w.copy()]); monitor(1.0)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stdout == "closed\n"
+    assert ended.stderr == ""
