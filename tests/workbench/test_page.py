@@ -199,8 +199,10 @@ def test_pictures_that_are_drawn_before_printing_fit_on_half_a_page(tmp_path: Pa
         assert 200 < found["both"] * found["zoom"] < across
 
 
-def test_a_phone_of_390_pixels_is_wide_enough(result: Result, tmp_path: Path) -> None:
-    (tmp_path / "inner.html").write_text(page(result), encoding="utf-8")
+@pytest.mark.parametrize(("workloads", "pictures"), [(1, 6), (4, 25)])
+def test_a_phone_of_390_pixels_is_wide_enough(workloads: int, pictures: int, tmp_path: Path) -> None:
+    works = [made_workload(f"work{i}", target=0.3) for i in range(workloads)]
+    (tmp_path / "inner.html").write_text(page(made_result(works, seeds=range(5))), encoding="utf-8")
     outer = "<body><iframe src='inner.html' style='border:0;width:390px;height:4000px'></iframe></body>"
     script = """
       const inner = document.querySelector("iframe").contentDocument;
@@ -208,7 +210,7 @@ def test_a_phone_of_390_pixels_is_wide_enough(result: Result, tmp_path: Path) ->
       return {width: inner.documentElement.clientWidth, drawn: boxes.filter((b) => b.width > 300 && b.right <= 390).length,
               beyond: inner.documentElement.scrollWidth - inner.documentElement.clientWidth};
     """
-    assert browse(outer, tmp_path, script, width=500).said() == {"width": 390, "drawn": 6, "beyond": 0}
+    assert browse(outer, tmp_path, script, width=500).said() == {"width": 390, "drawn": pictures, "beyond": 0}
 
 
 def test_names_are_escaped_in_the_words_and_in_the_pictures(tmp_path: Path) -> None:
