@@ -17,11 +17,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compare test bench check clean
+.PHONY: help compare test docs bench check clean
 
 help:
 	@echo "make compare   train small networks with several optimizers and report which is best"
 	@echo "make test      the tests and the examples in the docstrings"
+	@echo "make docs      the documentation, with all its code run: build/docs/index.html"
 	@echo "make bench     time the steps against those of other libraries, and the workbench against plain loops"
 	@echo "make check     ruff and mypy"
 	@echo "make clean     delete what tools left behind; .venv and runs/ stay"
@@ -31,6 +32,10 @@ compare: $(VENV)/.compare-stamp
 
 test: $(VENV)/.test-stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+docs: $(VENV)/.docs-stamp
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
 
 bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/steps.py $(ARGS)
@@ -58,6 +63,11 @@ $(VENV)/.test-stamp: pyproject.toml Makefile | $(BIN)/python
 	$(PIP) '$(TORCH)'
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps '$(TIMM)'
+	@touch $@
+
+$(VENV)/.docs-stamp: pyproject.toml Makefile | $(BIN)/python
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[docs,torch,compare,monitor]'
 	@touch $@
 
 $(VENV)/.bench-stamp: $(VENV)/.test-stamp
