@@ -32,8 +32,9 @@ MAY_IMPORT = {
     "torch": CORE | {"numpy"},
     "jax": CORE | {"numpy"},
     "__init__": CORE | {"numpy", "torch", "jax"},
-    "monitor": CORE | {"numpy", "torch", "__init__"},
-    "workbench": CORE | {"numpy", "torch", "jax", "monitor", "__init__"},
+    "pages": set(),
+    "monitor": CORE | {"numpy", "torch", "pages", "__init__"},
+    "workbench": CORE | {"numpy", "torch", "jax", "pages", "monitor", "__init__"},
 }
 HOMES = {
     "numba": ["engines/cpu*.py"],
@@ -43,8 +44,8 @@ HOMES = {
     "jax": ["jax.py"],
     "optax": ["jax.py"],
     "scipy": ["workbench/*"],
-    "bokeh": ["monitor/report*.py", "workbench/*"],
-    "jinja2": ["monitor/report*.py", "workbench/*"],
+    "bokeh": ["pages/*", "monitor/report*.py", "workbench/*"],
+    "jinja2": ["pages/*", "monitor/report*.py", "workbench/*"],
     "rich": ["monitor/terminal*.py", "workbench/*"],
     "tensorboard": ["monitor/tensorboard.py"],
     "lightning": ["monitor/callbacks/lightning.py"],

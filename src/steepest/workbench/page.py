@@ -16,8 +16,8 @@ from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from steepest.pages.figures import FIRST_SHOWN, Look, Picture, looks_of
 from steepest.workbench import pictures, statistics
-from steepest.workbench.pictures import FIRST_SHOWN, Look, Picture
 from steepest.workbench.recommendation import (
     TRACK_NAMES,
     listed,
@@ -62,7 +62,7 @@ def write(result: Result, folder: Path) -> tuple[Path, Path]:
 
 def page(result: Result) -> str:
     """The page."""
-    looks = pictures.looks(dict.fromkeys(entry.optimizer for entry in result.entries))
+    looks = looks_of(dict.fromkeys(entry.optimizer for entry in result.entries))
     parts = [_part(result, facts) for facts in result.workloads]
     reference, faster = speed_ups(result)
     context: dict[str, Any] = {

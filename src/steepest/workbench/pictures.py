@@ -1,82 +1,30 @@
 """The pictures of a comparison's page, as Bokeh models: curves, learning rates, what tuning buys, profiles, trials.
 
-An optimizer looks the same in all of them, by colour, dash and marker. Text and grid are a grey that can be read on white and on
-black, and nothing has a ground of its own, so that a page may change between light and dark. Numbers come from
-`steepest.workbench.statistics`.
+An optimizer looks the same in all of them, by colour, dash and marker. Numbers come from `steepest.workbench.statistics`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Line, Range1d, Scatter, VArea
-from bokeh.models.annotations import Legend, LegendItem
+from bokeh.models import ColumnDataSource, FixedTicker, Range1d, Scatter, VArea
 from bokeh.models.renderers import GlyphRenderer
-from bokeh.plotting import figure
 
+from steepest.pages.figures import FIRST_SHOWN, Look, Picture, brief, hover, legend, new_plot
 from steepest.workbench import statistics
 from steepest.workbench.recommendation import TRACK_NAMES, measure, profiles
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
 
-__all__ = [
-    "FIRST_SHOWN",
-    "Look",
-    "Picture",
-    "best_of",
-    "curves",
-    "looks",
-    "profile",
-    "rates",
-    "thinned",
-    "trials",
-]
+__all__ = ["best_of", "curves", "profile", "rates", "thinned", "trials"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-FIRST_SHOWN = 6
-"""Optimizers that are seen before a click on another's name; more lines can't be told apart."""
 POINTS = 600
 """Trials in a picture."""
-GREY = "#7a7a7a"
-# Okabe and Ito's colours without black and yellow, which are lost on one of the two grounds. Seven colours, five dashes and six
-# markers: neighbours differ in all three.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
-DASHES = ("solid", "dashed", "dotted", "dashdot", "dotdash")
-MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How an optimizer is drawn."""
-
-    colour: str
-    dash: str
-    marker: str
-
-    def line(self, y: str = "y") -> Line:
-        return Line(x="x", y=y, line_color=self.colour, line_dash=self.dash, line_width=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What a picture shows, what is to be known of it, and the Bokeh model."""
-
-    title: str
-    note: str
-    plot: Any
-
-
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look for each optimizer."""
-    return {
-        name: Look(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(names)
-    }
 
 
 def curves(entries: Sequence[Entry], facts: WorkloadFacts, looks: dict[str, Look]) -> list[Picture]:
@@ -86,22 +34,22 @@ def curves(entries: Sequence[Entry], facts: WorkloadFacts, looks: dict[str, Look
     if not drawn:
         return []
     low, high, scale = _range(np.concatenate([curve[:, 1] for _, curve in drawn]))
-    plot = _plot("step", f"validation {measure(facts)}", "linear", scale)
+    plot = new_plot("step", f"validation {measure(facts)}", "linear", scale)
     plot.x_range, plot.y_range = Range1d(start=0, end=facts.steps), Range1d(start=low, end=high)
     steps = sorted({step for _, curve in drawn for step in curve[:, 0]})
-    columns = {"x": _brief(steps)}
+    columns = {"x": brief(steps)}
     for i, (_, curve) in enumerate(drawn):  # one source for all: their steps are stored once
         padded = np.full((len(steps), 3), np.nan)
         padded[np.searchsorted(steps, curve[:, 0])] = curve[:, 1:]
-        columns |= {f"y{i}": _brief(padded[:, 0]), f"low{i}": _brief(padded[:, 1]), f"high{i}": _brief(padded[:, 2])}
+        columns |= {f"y{i}": brief(padded[:, 0]), f"low{i}": brief(padded[:, 1]), f"high{i}": brief(padded[:, 2])}
     source = ColumnDataSource(columns)
     items, lines = [], []
     for i, (name, _) in enumerate(drawn):
         band = VArea(x="x", y1=f"low{i}", y2=f"high{i}", fill_color=looks[name].colour, fill_alpha=0.18)
         lines.append(plot.add_glyph(source, looks[name].line(f"y{i}"), name=name))
         items.append((name, [plot.add_glyph(source, band), lines[-1]]))
-    _legend(plot, items)
-    _hover(plot, lines, [("", "$name"), ("step", "@x"), (measure(facts), "$y")])
+    legend(plot, items)
+    hover(plot, lines, [("", "$name"), ("step", "@x"), (measure(facts), "$y")])
     note = f"Median over the seeds and the middle half of them ({TRACK_NAMES[entries[0].track]}); a line ends where half failed."
     return [Picture("Learning curves", note, plot)]
 
@@ -115,16 +63,16 @@ def rates(
     if not found:
         return []
     low, high, scale = _range(_metric([cost for s in found.values() for cost in s.costs], facts))
-    plot = _plot("learning rate", f"validation {measure(facts)}", "log", scale)
+    plot = new_plot("learning rate", f"validation {measure(facts)}", "log", scale)
     plot.y_range = Range1d(start=low, end=high)
     items, points = [], []
     for name, s in found.items():
         look, y = looks[name], _metric(s.costs, facts)
         mark: Any = look.marker
-        columns: dict[str, Any] = {"x": _brief(s.rates), "y": _brief(y)}
+        columns: dict[str, Any] = {"x": brief(s.rates), "y": brief(y)}
         at = "y"
         if not np.isfinite(y).all():  # a failure is a cross at the bad edge, where the line has a gap
-            columns |= {"at": _brief(np.where(np.isfinite(y), y, _worst(low, high, scale, facts))),
+            columns |= {"at": brief(np.where(np.isfinite(y), y, _worst(low, high, scale, facts))),
                         "mark": [look.marker if works else "x" for works in np.isfinite(y)]}  # fmt: skip
             at, mark = "at", {"field": "mark"}
         source = ColumnDataSource(columns)
@@ -134,8 +82,8 @@ def rates(
             )
         )  # fmt: skip
         items.append((name, [plot.add_glyph(source, look.line()), points[-1]]))
-    _legend(plot, items)
-    _hover(plot, points, [("", "$name"), ("learning rate", "@x"), (measure(facts), "@y")])
+    legend(plot, items)
+    hover(plot, points, [("", "$name"), ("learning rate", "@x"), (measure(facts), "@y")])
     note = (
         "How exactly the rate must be met: the median of the search runs for each rate, everything else at its default."
     )
@@ -152,16 +100,16 @@ def best_of(
     if not rows or not np.isfinite(np.concatenate([row for _, row in rows])).any():
         return []
     low, high, scale = _range(np.concatenate([row for _, row in rows]))
-    plot = _plot("trials", f"validation {measure(facts)}", "linear", scale)
+    plot = new_plot("trials", f"validation {measure(facts)}", "linear", scale)
     plot.y_range = Range1d(start=low, end=high)
     longest = max(len(row) for _, row in rows)
-    columns = {"x": _brief(np.arange(1.0, longest + 1))}
+    columns = {"x": brief(np.arange(1.0, longest + 1))}
     for i, (_, row) in enumerate(rows):
-        columns[f"y{i}"] = _brief(np.pad(row, (0, longest - len(row)), constant_values=np.nan))
+        columns[f"y{i}"] = brief(np.pad(row, (0, longest - len(row)), constant_values=np.nan))
     source = ColumnDataSource(columns)
     lines = [plot.add_glyph(source, looks[name].line(f"y{i}"), name=name) for i, (name, _) in enumerate(rows)]
-    _legend(plot, [(name, [line]) for (name, _), line in zip(rows, lines, strict=True)])
-    _hover(plot, lines, [("", "$name"), ("trials", "@x"), (measure(facts), "$y")])
+    legend(plot, [(name, [line]) for (name, _), line in zip(rows, lines, strict=True)])
+    hover(plot, lines, [("", "$name"), ("trials", "@x"), (measure(facts), "$y")])
     return [
         Picture("What tuning buys", "The best of so many trials, typically: the median over orders of chance.", plot)
     ]
@@ -172,7 +120,7 @@ def profile(result: Result, looks: dict[str, Look]) -> list[Picture]:
     of, found = profiles(result)
     if found is None:
         return []
-    plot = _plot(f"times the best {of}", "share of the workloads", "linear", "linear")
+    plot = new_plot(f"times the best {of}", "share of the workloads", "linear", "linear")
     last = max(
         found.taus[np.flatnonzero(np.diff(share, prepend=0))[-1]] for share in found.shares.values() if share.any()
     )
@@ -183,10 +131,10 @@ def profile(result: Result, looks: dict[str, Look]) -> list[Picture]:
         share = found.shares[name]
         jumps = np.flatnonzero(np.diff(share, prepend=-1, append=-1))  # a step function: only where it changes
         x, y = np.repeat(np.append(found.taus, 4)[jumps], 2)[1:-1], np.repeat(share[jumps[:-1]], 2)
-        lines.append(plot.add_glyph(ColumnDataSource({"x": _brief(x), "y": _brief(y)}), looks[name].line(), name=name))
-        items.append((f"{name} ({found.areas[name]:.2f})", [lines[-1]]))
-    _legend(plot, items)
-    _hover(plot, lines, [("", "$name"), ("times the best", "$x"), ("share", "$y")])
+        lines.append(plot.add_glyph(ColumnDataSource({"x": brief(x), "y": brief(y)}), looks[name].line(), name=name))
+        items.append((f"{found.areas[name]:.2f} {name}", [lines[-1]]))
+    legend(plot, items)
+    hover(plot, lines, [("", "$name"), ("times the best", "$x"), ("share", "$y")])
     note = f"On what share of the workloads an optimizer comes within a factor of the best {of}; the number is the mean height."
     return [Picture("Performance profiles", note, plot)]
 
@@ -206,9 +154,9 @@ def trials(
     sources = {}
     for name, some in kept.items():  # one source for all the pictures: costs are stored once
         y = _metric([trial.cost for trial in some], facts)
-        columns: dict[str, Any] = {"y": _brief(np.where(np.isfinite(y), y, _worst(low, high, scale, facts)))}
+        columns: dict[str, Any] = {"y": brief(np.where(np.isfinite(y), y, _worst(low, high, scale, facts)))}
         columns |= {
-            axis: _brief(_positions(axis, words[axis], some)) for axis in axes if any(axis in t.values for t in some)
+            axis: brief(_positions(axis, words[axis], some)) for axis in axes if any(axis in t.values for t in some)
         }
         if not np.isfinite(y).all():
             columns["mark"] = [looks[name].marker if works else "x" for works in np.isfinite(y)]
@@ -218,7 +166,7 @@ def trials(
     for axis in axes:
         numbers = [x for source in sources.values() for x in source.data.get(axis, []) if math.isfinite(x)]
         log = not words[axis] and min(numbers) > 0 and max(numbers) > 20 * min(numbers)
-        plot = _plot(axis, f"validation {measure(facts)}", "log" if log else "linear", scale, 250)
+        plot = new_plot(axis, f"validation {measure(facts)}", "log" if log else "linear", scale, 250)
         plot.y_range = Range1d(start=low, end=high)
         if words[axis]:
             plot.xaxis.ticker = FixedTicker(ticks=list(range(len(words[axis]))))
@@ -234,9 +182,9 @@ def trials(
                 )  # fmt: skip
                 here.append(plot.add_glyph(source, mark, name=name))
                 renderers[name].append(here[-1])
-        _hover(plot, here, [("", "$name"), (measure(facts), "@y"), *([] if words[axis] else [(axis, f"@{{{axis}}}")])])
+        hover(plot, here, [("", "$name"), (measure(facts), "@y"), *([] if words[axis] else [(axis, f"@{{{axis}}}")])])
         made.append(Picture(axis, "", plot))
-    _legend(made[0].plot, list(renderers.items()))
+    legend(made[0].plot, list(renderers.items()))
     return made
 
 
@@ -266,44 +214,6 @@ def thinned(tried: Sequence[Trial], optimizers: int) -> list[Trial]:
     return [tried[i] for i in sorted({best, *(int(i) for i in others[others != best][: share - 1])})]
 
 
-def _plot(x: str, y: str, x_scale: Any, y_scale: Any, height: int = 290) -> Any:
-    plot = figure(
-        height=height, min_width=240, sizing_mode="stretch_width", x_axis_type=x_scale, y_axis_type=y_scale, x_axis_label=x,
-        y_axis_label=y, tools="box_zoom,reset,save", active_drag=None, toolbar_location="above", background_fill_color=None,
-        border_fill_color=None, outline_line_color=None,
-    )  # fmt: skip
-    plot.toolbar.update(logo=None, autohide=True)
-    for grid in plot.grid:
-        grid.update(grid_line_color=GREY, grid_line_alpha=0.25)
-    for axis in plot.axis:
-        axis.update(
-            axis_label_text_color=GREY, major_label_text_color=GREY, axis_line_color=GREY, major_tick_line_color=GREY,
-            minor_tick_line_color=None, axis_label_text_font_style="normal", axis_label_text_font_size="12px",
-        )  # fmt: skip
-    return plot
-
-
-def _legend(plot: Any, items: Sequence[tuple[str, Sequence[GlyphRenderer[Any]]]]) -> None:
-    """Names below the picture, as many side by side as a phone has room for; a click hides or shows what belongs to one."""
-    for _, renderers in items[FIRST_SHOWN:]:
-        for renderer in renderers:
-            renderer.visible = False
-    longest = max(len(name) for name, _ in items)
-    columns = max(1, min(4, 345 // (7 * longest + 32)))
-    plot.height += 20 * math.ceil(len(items) / columns)  # the names get room of their own
-    legend = Legend(
-        items=[LegendItem(label={"value": name}, renderers=list(renderers)) for name, renderers in items],
-        click_policy="hide", orientation="horizontal", ncols=columns, location="left", label_text_color=GREY,
-        label_text_font_size="12px", background_fill_color=None, border_line_color=None, inactive_fill_color=GREY,
-        inactive_fill_alpha=0.35, spacing=4, margin=0,
-    )  # fmt: skip
-    plot.add_layout(legend, "below")
-
-
-def _hover(plot: Any, renderers: Sequence[GlyphRenderer[Any]], tooltips: list[tuple[str, str]]) -> None:
-    plot.add_tools(HoverTool(renderers=list(renderers), tooltips=tooltips, visible=False))
-
-
 def _metric(costs: Sequence[float] | Array, facts: WorkloadFacts) -> Array:
     """Costs as the metric's values; not a number where they are infinite."""
     turned = np.asarray(costs, dtype=float) * (-1 if facts.higher_is_better else 1)
@@ -314,15 +224,6 @@ def _worst(low: float, high: float, scale: str, facts: WorkloadFacts) -> float:
     """Where a failure is drawn: in the margin of an axis, on its bad side."""
     share = 0.03 if facts.higher_is_better else 0.97
     return low * (high / low) ** share if scale == "log" else low + share * (high - low)
-
-
-def _brief(values: Sequence[float] | Array) -> npt.NDArray[np.float32]:
-    """As float32 with 12 bits of mantissa, a part in 4,000: no eye sees more, and the page's compressed data halve."""
-    with np.errstate(over="ignore"):  # a run that diverges goes beyond float32
-        single = np.asarray(values, dtype=np.float32)
-    single = np.where(np.isfinite(single), single, np.float32("nan"))
-    mantissa, exponent = np.frexp(single)
-    return np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
 
 
 def _range(levels: Array) -> tuple[float, float, str]:
