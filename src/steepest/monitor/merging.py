@@ -1,0 +1,199 @@
+"""Rows of several sessions and processes as one `Run`: three steps, each from runs to a run.
+
+`columns` makes a run of one session of one process; `averaged` joins what the processes saw of the same session; `joined`
+sets one session behind the other, as if training had never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.monitor.records import DERIVED, Event, Facts, Run, TensorFacts
+
+__all__ = ["averaged", "columns", "cut", "joined", "with_derived"]
+
+_Floats = dict[str, NDArray[np.float32]]
+
+
+def columns(facts: Facts, names: dict[str, list[str]], rows: Sequence[tuple[Any, ...]], events: Sequence[Event]) -> Run:
+    """One session of one process; a row is step, call, seconds, losses, scalars, tensors, the last three as BLOBs."""
+    steps, calls, seconds, losses, scalars, tensors = zip(*rows, strict=True) if rows else ((),) * 6
+    lengths = np.array([len(one) // 8 for one in losses], dtype=np.int64)
+    last = np.array(calls, dtype=np.int64)
+    before = np.cumsum(lengths) - lengths
+    loss_calls = np.arange(lengths.sum()) + np.repeat(last - lengths + 1 - before, lengths)
+    values = _unpacked(scalars, "<f8", 1, names["scalars"])
+    return Run(
+        facts,
+        np.array(steps, dtype=np.int64),
+        last,
+        np.array(seconds, dtype=np.float64),
+        np.frombuffer(b"".join(losses), dtype="<f8").astype(np.float64),
+        loss_calls.astype(np.int64),
+        {name: one[:, 0].astype(np.float64) for name, one in values.items()},
+        {
+            n: one.astype(np.float32)
+            for n, one in _unpacked(tensors, "<f4", len(facts.tensors), names["measurements"]).items()
+        },
+        tuple(events),
+    )
+
+
+def cut(run: Run, end: float) -> Run:
+    """The run before step ``end``, where a later session begins."""
+    stay = run.steps < end if end > 1 else np.zeros(len(run), dtype=bool)
+    if stay.all():
+        return replace(run, events=tuple(one for one in run.events if one.step < end))
+    heard = run.loss_calls <= run.calls[stay].max(initial=-1)
+    return replace(
+        run,
+        steps=run.steps[stay],
+        calls=run.calls[stay],
+        seconds=run.seconds[stay],
+        losses=run.losses[heard],
+        loss_calls=run.loss_calls[heard],
+        scalars={name: one[stay] for name, one in run.scalars.items()},
+        tensors={name: one[stay] for name, one in run.tensors.items()},
+        events=tuple(one for one in run.events if one.step < end and end > 1),
+    )
+
+
+def averaged(runs: Sequence[Run]) -> Run:
+    """What several processes saw of one session, at the first one's records.
+
+    Losses and scalars are means over the processes that have them at the same call; a tensor's values are the first process's, or
+    those of the first other that has them where it has nan. Events are those of all, each once.
+    """
+    base, *others = runs
+    if not others:
+        return base
+    known = {one.name for one in base.facts.tensors}
+    more = {one.name: one for other in others for one in other.facts.tensors if one.name not in known}
+    all_tensors = (*base.facts.tensors, *more.values())
+    tensors = _arranged(base, all_tensors)
+    scalars = dict.fromkeys(name for run in runs for name in run.scalars)
+    for other in others:
+        _, mine, its = np.intersect1d(base.calls, other.calls, return_indices=True)
+        for name, values in _arranged(other, all_tensors).items():
+            have = tensors.setdefault(name, np.full((len(base), len(all_tensors)), np.nan, dtype=np.float32))
+            have[mine] = np.where(np.isnan(have[mine]), values[its], have[mine])
+    events = {(e.step, e.call, e.kind, e.message, e.tensors): e for one in reversed(runs) for e in one.events}
+    return replace(
+        base,
+        facts=replace(base.facts, tensors=all_tensors),
+        losses=_mean([(run.loss_calls, run.losses) for run in runs]),
+        scalars={name: _mean([(run.calls, run.scalars.get(name)) for run in runs]) for name in scalars},
+        tensors=tensors,
+        events=tuple(sorted(events.values(), key=lambda one: one.call)),
+        finished=all(one.finished for one in runs),
+    )
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Sessions one behind the other: calls and seconds go on where the one before stopped; the last's tensors."""
+    last, parts, call, second = runs[-1], list[Run](), 0, 0.0
+    for run in runs:
+        begins = [*run.loss_calls[:1].tolist(), *run.calls[:1].tolist(), *(one.call for one in run.events[:1])]
+        if not begins:
+            continue
+        if parts:
+            shift = max(0, call - min(begins) + 1)
+            step = int(run.steps[0]) if len(run) else run.events[0].step
+            resumed = Event(step, min(begins), "note", "training was resumed")
+            run = replace(
+                run,
+                calls=run.calls + shift,
+                loss_calls=run.loss_calls + shift,
+                seconds=run.seconds + second,
+                events=tuple(replace(one, call=one.call + shift) for one in (resumed, *run.events)),
+            )
+        parts.append(run)
+        call = max([call, *run.calls[-1:].tolist(), *(one.call for one in run.events[-1:])])
+        second = max([second, *run.seconds[-1:].tolist()])
+    rows = [len(run) for run in parts]
+    arranged = [_arranged(run, last.facts.tensors) for run in parts]
+    return Run(
+        last.facts,
+        _end_to_end([run.steps for run in parts], np.int64),
+        _end_to_end([run.calls for run in parts], np.int64),
+        _end_to_end([run.seconds for run in parts], np.float64),
+        _end_to_end([run.losses for run in parts], np.float64),
+        _end_to_end([run.loss_calls for run in parts], np.int64),
+        _stacked([run.scalars for run in parts], rows, ()),
+        with_derived(_stacked(arranged, rows, (len(last.facts.tensors),))),
+        tuple(event for run in parts for event in run.events),
+        last.finished,
+    )
+
+
+def with_derived(tensors: _Floats) -> _Floats:
+    """The measurements, and those that are computed from them."""
+    made = dict(tensors)
+    with np.errstate(all="ignore"):
+        for name, (above, below) in DERIVED.items():
+            if above in tensors and below in tensors:
+                made[name] = tensors[above] / tensors[below]
+    return made
+
+
+def _unpacked(blobs: Sequence[bytes], kind: str, width: int, names: list[str]) -> dict[str, NDArray[Any]]:
+    """Each name's values, (rows, width): a BLOB holds the first names' values, how many its length tells."""
+    lengths = np.array([len(one) for one in blobs], dtype=np.int64)
+    made = {name: np.full((len(blobs), width), np.nan, dtype=kind) for name in names}
+    for length in set(lengths.tolist()) - {0}:
+        rows = np.flatnonzero(lengths == length).tolist()
+        block = np.frombuffer(b"".join([blobs[row] for row in rows]), dtype=kind).reshape(len(rows), -1, width)
+        for position in range(block.shape[1]):
+            made[names[position]][rows] = block[:, position]
+    return made
+
+
+def _arranged(run: Run, tensors: tuple[TensorFacts, ...]) -> _Floats:
+    """The run's measurements with a column for each of ``tensors``; nan where it has none of that name."""
+    wanted = [one.name for one in tensors]
+    if run.names == tuple(wanted):
+        return dict(run.tensors)
+    have = {name: column for column, name in enumerate(run.names)}
+    made = {}
+    for name, values in run.tensors.items():
+        made[name] = np.full((len(run), len(wanted)), np.nan, dtype=np.float32)
+        for column, one in enumerate(wanted):
+            if one in have:
+                made[name][:, column] = values[:, have[one]]
+    return made
+
+
+def _mean(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float64] | None]]) -> NDArray[np.float64]:
+    """The mean, at each call of the first part, of all parts that have a value there."""
+    (calls, own), *others = parts
+    total, count = (np.zeros(len(calls)), np.zeros(len(calls))) if own is None else (own.copy(), np.ones(len(calls)))
+    for theirs, values in others:
+        if values is not None:
+            _, mine, its = np.intersect1d(calls, theirs, return_indices=True)
+            total[mine] += values[its]
+            count[mine] += 1
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = total / count
+    return mean
+
+
+def _end_to_end(parts: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+
+
+def _stacked(
+    parts: Sequence[dict[str, NDArray[Any]]], rows: Sequence[int], width: tuple[int, ...]
+) -> dict[str, NDArray[Any]]:
+    """Columns of several runs, one below the other; nan where a run has none of that name."""
+    kinds = {name: one.dtype for part in parts for name, one in part.items()}
+    return {
+        name: np.concatenate(
+            [p.get(name, np.full((n, *width), np.nan, dtype=kind)) for p, n in zip(parts, rows, strict=True)]
+        )
+        for name, kind in kinds.items()
+    }
