@@ -1,7 +1,7 @@
 """A comparison as one HTML page: the answer first, then what it rests on. It needs no network and stays below 2 MB.
 
-Bokeh draws (`steepest.workbench.pictures`), and its script lies in the page; the words are in ``page.html``, a Jinja template that
-escapes whatever it is given. Pictures are put in by importance as long as they fit; what doesn't is named on the page.
+Bokeh draws (`steepest.workbench.pictures`); the words are in ``page.html``. Pictures are put in by importance as long as they
+fit; what doesn't is named on the page.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bokeh.embed import components
-from bokeh.resources import Resources
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment
 from markupsafe import Markup
 
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, looks_of
+from steepest.pages.sheet import LIMIT, duration, embedded, environment, library
 from steepest.workbench import pictures, statistics
 from steepest.workbench.recommendation import (
     TRACK_NAMES,
@@ -34,8 +33,6 @@ from steepest.workbench.statistics import Interval
 
 __all__ = ["LIMIT", "page", "write"]
 
-LIMIT = 1_990_000
-"""Bytes of a page; Bokeh's own script takes 1,270,000 of them."""
 MANY = 4
 """With more workloads than this only those optimizers get lines that are seen at once: pictures of all workloads fit."""
 COLUMNS = {
@@ -67,13 +64,13 @@ def page(result: Result) -> str:
     reference, faster = speed_ups(result)
     context: dict[str, Any] = {
         "result": result, "recommendation": recommend(result), "parts": parts, "profile": [], "scripts": [], "left_out": {},
-        "library": Markup(Resources(mode="inline", components=["bokeh"]).render()), "optimizers": list(looks),
+        "library": library(), "optimizers": list(looks),
         "first_shown": FIRST_SHOWN, "reference": reference, "faster": faster, "shown_factor": shown_factor,
         "track_names": TRACK_NAMES, "untuned": _untuned(result), "works": _works(result),
-        "duration": _duration(result.facts.seconds), "short": _short, "listed": listed,
+        "duration": duration(result.facts.seconds), "short": _short, "listed": listed,
     }  # fmt: skip
-    environment = Environment(loader=PackageLoader("steepest.workbench", "."), autoescape=True, trim_blocks=True)
-    template = environment.get_template("page.html")
+    templates = environment("steepest.workbench")
+    template = templates.get_template("page.html")
     room = LIMIT - len(template.render(context).encode())
     left_out: dict[str, list[str]] = context["left_out"]
     groups: list[tuple[str, dict[str, Any], str]] = [("the profiles", context, "profile")]
@@ -89,32 +86,30 @@ def page(result: Result) -> str:
         if left_out:  # what is less important must not take the room
             left_out.setdefault(said, []).append(name)
             continue
-        script, shown_there = _html(slot, holder, result, looks, environment)
+        script, shown_there = _html(slot, holder, result, looks, templates)
         taken = len(script.encode()) + len(str(shown_there).encode())
         if taken > room - 40 * len(groups):  # room for saying what is left out
             left_out[said] = [name]
             continue
         room -= taken
-        context["scripts"].append(Markup(script))
+        context["scripts"].append(script)
         holder[slot] = shown_there
     return template.render(context)
 
 
 def _html(
-    slot: str, holder: dict[str, Any], result: Result, looks: dict[str, Look], environment: Environment
+    slot: str, holder: dict[str, Any], result: Result, looks: dict[str, Look], templates: Environment
 ) -> tuple[str, Any]:
     """A script and what it draws into, for one slot of the page; only text for what was searched."""
     if slot == "entries":
-        text = environment.get_template("page_entries.html").render(
+        text = templates.get_template("page_entries.html").render(
             entries=holder["details"], track_names=TRACK_NAMES, short=_short
         )
         return "", Markup(text)
-    drawn = pictures.profile(result, looks) if slot == "profile" else _drawn(slot, holder, looks)
-    script, divs = components(tuple(picture.plot for picture in drawn)) if drawn else ("", ())
-    return script, [{"title": p.title, "note": p.note, "html": Markup(d)} for p, d in zip(drawn, divs, strict=True)]
+    return embedded(pictures.profile(result, looks) if slot == "profile" else _pictures(slot, holder, looks))
 
 
-def _drawn(slot: str, part: dict[str, Any], looks: dict[str, Look]) -> list[Picture]:
+def _pictures(slot: str, part: dict[str, Any], looks: dict[str, Look]) -> list[Picture]:
     facts, best, order, tracks = part["facts"], part["drawn"], part["order"], part["by_track"]
     if slot == "trials":
         return pictures.trials(tracks["tuned"], order, facts, looks)
@@ -225,12 +220,6 @@ def _untuned(result: Result) -> list[tuple[str, tuple[str, ...]]]:
         known = fixed.setdefault(entry.optimizer, entry.fixed)
         fixed[entry.optimizer] = tuple(name for name in known if name in entry.fixed)
     return list(fixed.items())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _share(of: Interval) -> str:
