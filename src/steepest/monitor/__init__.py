@@ -1,7 +1,8 @@
 """Monitoring: what happens inside the step, recorded, shown and judged.
 
 `Monitor` measures; `Terminal`, `TensorBoard`, `Report`, `JsonLines`, `WeightsAndBiases` and `MLflow` show; ``steepest watch`` and
-``steepest doctor`` read the record. All are loaded on first use.
+``steepest doctor`` read the record. `LightningCallback`, `TransformersCallback` and `SkorchCallback` are the monitor in a
+trainer. All are loaded on first use.
 """
 
 import importlib
@@ -10,11 +11,14 @@ from typing import Any
 _HOMES = {
     "Guard": "guard",
     "JsonLines": "jsonl",
+    "LightningCallback": "callbacks.lightning",
     "MLflow": "adapters",
     "Monitor": "monitor",
     "Report": "report",
+    "SkorchCallback": "callbacks.skorch",
     "TensorBoard": "tensorboard",
     "Terminal": "terminal",
+    "TransformersCallback": "callbacks.transformers",
     "WeightsAndBiases": "adapters",
     "read": "recorder",
 }
