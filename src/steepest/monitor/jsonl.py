@@ -1,0 +1,111 @@
+"""A run as lines of JSON, for `jq`, `pandas.read_json` and everything else that reads text."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from steepest.monitor.plain import to_json
+from steepest.monitor.records import Event, Facts, Record
+from steepest.monitor.tags import tensors_by_name
+
+__all__ = ["JsonLines"]
+
+
+class JsonLines:
+    """Write one JSON object per line: ``{"type": "facts", …}`` when training starts, then ``"record"`` and ``"event"``.
+
+    A record's ``tensors`` are objects, measurement by measurement, of values by the tensors' names. The JSON is strict: nan is
+    null, an infinity is the text ``"Infinity"``. Each line is flushed. A file that is there is continued, with facts of its
+    own. Of a distributed run only the first process writes.
+
+    Parameters
+    ----------
+    path : the file, made with its folder where missing.
+
+    Raises
+    ------
+    ValueError : by `start`: the file is there and is none of these.
+    OSError : it can't be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> lines = JsonLines(tempfile.mkdtemp() + "/run.jsonl")
+    >>> lines.start(Facts(0.0, "numpy", "Adam", ("adam(0.1)",), ({},), (), {}, 10))
+    >>> lines.event(Event(3, 3, "note", "the data changed"))
+    >>> lines.close()
+    >>> print(lines.path.read_text().splitlines()[1])
+    {"type":"event","step":3,"call":3,"kind":"note","message":"the data changed","tensors":[],"values":{}}
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._names: list[str] = []
+        self._file: IO[bytes] | None = None
+
+    def start(self, facts: Facts) -> None:
+        """Open the file and write the facts."""
+        if facts.process:
+            return
+        self._names = [one.name for one in facts.tensors]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115  # open until close; "w" would lose what is there
+        try:
+            self._continue(self._file)
+            self._line("facts", asdict(facts))
+        except BaseException:
+            self.close()
+            raise
+
+    def record(self, record: Record) -> None:
+        """Write a record."""
+        if self._file is None:  # another process than the first
+            return
+        self._line(
+            "record",
+            {
+                "step": record.step,
+                "call": record.call,
+                "seconds": record.seconds,
+                "losses": record.losses.tolist(),
+                "scalars": record.scalars,
+                "tensors": tensors_by_name(record, self._names),
+            },
+        )
+
+    def event(self, event: Event) -> None:
+        """Write an event."""
+        self._line("event", asdict(event))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _line(self, kind: str, what: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(to_json({"type": kind, **what}).encode() + b"\n")
+
+    def _continue(self, file: IO[bytes]) -> None:
+        """Cut off a line that a killed process left half written."""
+        file.seek(0)
+        text = file.readline()
+        if not text:
+            return
+        try:
+            known = json.loads(text)["type"] == "facts"
+        except (ValueError, TypeError, KeyError):
+            known = False
+        if not known:
+            raise ValueError(
+                f"JsonLines: path is {str(self.path)!r}, which is no file of JsonLines. Name a new one, or move it away."
+            )
+        end = file.seek(0, os.SEEK_END)
+        while end and (file.seek(end - 1), file.read(1))[1] != b"\n":
+            end -= 1
+        file.truncate(end)

@@ -1,0 +1,125 @@
+"""A run as TensorBoard shows it: scalars by tags, events and the chain as texts. Uses tensorboard's own writer, not torch's."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from steepest.monitor.records import Event, Facts, Record
+from steepest.monitor.run_file import begin_of
+from steepest.monitor.tags import losses_by_step, tagged
+
+__all__ = ["TensorBoard"]
+
+_SUFFIX = ".steepest"
+
+
+class TensorBoard:
+    """Write for TensorBoard: ``tensorboard --logdir FOLDER``.
+
+    ``loss`` has a value at every step (the mean over its batches where gradients are accumulated), other scalars at each
+    record: ``lr``, ``grad_norm``, and a tensor's values under ``update_ratio/layer.weight``. Events are texts. Of a distributed
+    run only the first process writes.
+
+    A folder that holds a run already gets a file beside it. Where all files there are of this output, steps that are taken
+    again replace those of before; a folder shared with another writer is left to show both.
+
+    Parameters
+    ----------
+    folder : made where missing.
+
+    Raises
+    ------
+    ModuleNotFoundError : the package tensorboard is missing.
+    OSError : by `start`: the folder can't be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ModuleNotFoundError(
+                "TensorBoard: the package tensorboard is missing. pip install 'steepest[monitor]'"
+            )
+        self.folder = Path(folder)
+        self._writer: Any = None
+
+    def start(self, facts: Facts) -> None:
+        """Open a file, and write the chains and the plan as text."""
+        if facts.process:
+            return
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        earlier = [path.name for path in self.folder.glob("*tfevents*")]
+        self._replaces = bool(earlier) and all(name.endswith(_SUFFIX) for name in earlier)
+        self._facts, self._names = facts, [one.name for one in facts.tensors]
+        self._before: tuple[int, int] | None = None
+        self._writer = EventFileWriter(str(self.folder), max_queue_size=1000, flush_secs=10, filename_suffix=_SUFFIX)
+        chains = "\n\n".join(f"    {chain}" for chain in facts.chains)
+        plan = facts.plan.replace("\n", "\n    ")
+        self._text(0, "steepest/chains", f"{facts.optimizer}:\n\n{chains}\n\nIts plan:\n\n    {plan}")
+
+    def record(self, record: Record) -> None:
+        """Write a record's losses and scalars."""
+        if self._writer is None:
+            return
+        self._begin(record.step)
+        for step, loss in zip(*losses_by_step(record, self._before), strict=True):
+            self._scalars(int(step), {"loss": float(loss)})
+        self._scalars(record.step, tagged(record, self._names))
+        self._before = record.step, record.call
+
+    def event(self, event: Event) -> None:
+        """Write an event as text."""
+        if self._writer is not None:
+            self._begin(event.step)
+            of = f" ({', '.join(event.tensors)})" if event.tensors else ""
+            self._text(event.step, f"events/{event.kind}", event.message + of)
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _begin(self, step: int) -> None:
+        """Hide what earlier sessions wrote from here on."""
+        if self._replaces:
+            self._replaces = False
+            log = _proto().SessionLog
+            self._write(begin_of(step, self._facts.every), session_log=log(status=log.START))
+
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        proto = _proto()
+        made = [proto.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._write(step, summary=proto.Summary(value=made))
+
+    def _text(self, step: int, tag: str, text: str) -> None:
+        proto = _proto()
+        shape = proto.Shape(dim=[proto.Shape.Dim(size=1)])
+        tensor = proto.Tensor(dtype="DT_STRING", string_val=[text.encode(errors="replace")], tensor_shape=shape)
+        metadata = proto.Metadata(plugin_data=proto.Metadata.PluginData(plugin_name="text"))
+        self._write(step, summary=proto.Summary(value=[proto.Value(tag=tag, metadata=metadata, tensor=tensor)]))
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._writer.add_event(_proto().Event(wall_time=time.time(), step=step, **what))
+
+
+@cache
+def _proto() -> SimpleNamespace:
+    """What tensorboard's files consist of."""
+    from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2
+
+    return SimpleNamespace(
+        Event=event_pb2.Event,
+        SessionLog=event_pb2.SessionLog,
+        Summary=summary_pb2.Summary,
+        Value=summary_pb2.Summary.Value,
+        Metadata=summary_pb2.SummaryMetadata,
+        Tensor=tensor_pb2.TensorProto,
+        Shape=tensor_shape_pb2.TensorShapeProto,
+    )
