@@ -1,4 +1,4 @@
-"""The command line: compare, tune, lr-find, reproduce, report, list, plan, completion.
+"""The command line: compare, tune, lr-find, reproduce, report, watch, list, plan, completion.
 
 A user's mistake ends with one line and exit status 2; an interrupt with what has finished and 130; an interrupted command goes
 on when it is given again with the same ``--storage``. Everything heavy is imported by the command that needs it.
@@ -23,6 +23,8 @@ import steepest
 __all__ = ["main"]
 
 OPTIONAL = ("bokeh", "jinja2", "optuna", "rich", "scipy", "shtab", "sqlalchemy", "threadpoolctl", "torch")
+EXTRAS = {"watch": "monitor"}
+"""What to install for a command, where it isn't ``compare``."""
 EPILOG = "Exit status: 0 done, 2 a mistake in the command or its files (one line says which), 130 interrupted."
 
 
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = (error.name or "").partition(".")[0]
         if name not in OPTIONAL:
             raise
-        extra = "torch" if name == "torch" else "compare"
+        extra = "torch" if name == "torch" else EXTRAS.get(given.command, "compare")
         said = f"{name} is missing. Install it: pip install 'steepest[{extra}]'." if name != "torch" else str(error)
         print(f"steepest {given.command}: {said}", file=sys.stderr)
         return 2
@@ -123,6 +125,12 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="the page of a comparison again, from its results.json")
     report.add_argument("folder", help="of a comparison")
     report.set_defaults(run=_report)
+
+    watch = commands.add_parser("watch", help="a monitored run, live while it trains: losses, gradients, every layer's step")
+    watch.add_argument("folder", nargs="?", help="of the run (the newest under runs/)")
+    watch.add_argument("--once", action="store_true", help="print the present state and end")
+    watch.add_argument("--json", action="store_true", help="print the last record as JSON and end")
+    watch.set_defaults(run=_watch)
 
     listing = commands.add_parser("list", help="every rule with its equation, defaults and source")
     what = listing.add_mutually_exclusive_group()
@@ -243,6 +251,13 @@ def _report(given: argparse.Namespace) -> int:
         raise ValueError(f"{path}: {error}") from error
     report, _ = write(result, path.parent)
     print(f"report   {report}")
+    return 0
+
+
+def _watch(given: argparse.Namespace) -> int:
+    from steepest.workbench.watch import watch
+
+    watch(given.folder, once=given.once, as_json=given.json)
     return 0
 
 
