@@ -309,8 +309,8 @@ def test_ctrl_c_keeps_what_has_finished_and_the_same_command_goes_on(here: Path)
     assert "Traceback" not in out + err
     stopped = Result.from_json((here / "out" / "results.json").read_text(encoding="utf-8"))
     assert stopped.unfinished
-    said = ", ".join(stopped.unfinished)
-    assert err == f"interrupted; not finished: {said}. Give the same command again to go on.\n"
+    assert ", ".join(stopped.unfinished) in out
+    assert err == "interrupted; what has finished is kept. Give the same command again to go on.\n"
     assert (here / "out" / "report.html").is_file()
     assert main([*command, "--jobs", "1"]) == 0
     whole = Result.from_json((here / "out" / "results.json").read_text(encoding="utf-8"))
@@ -318,6 +318,30 @@ def test_ctrl_c_keeps_what_has_finished_and_the_same_command_goes_on(here: Path)
     assert [len(entry.runs) for entry in whole.entries] == [4, 4, 4]
     begun = len((here / "runs.log").read_text().split())
     assert 12 <= begun <= 14  # the two that were running at the interrupt were begun again
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends the signal to a group of processes")
+@pytest.mark.parametrize("output", [[], ["--output", "out"]])
+def test_without_a_storage_what_had_finished_at_ctrl_c_is_kept_in_the_folder_until_the_end(
+    output: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "their.py").write_text(SLOW)
+    command = ["compare", "--workload", "their.py:slow", "--optimizers", "sgd(0.1)", "--track", "default", *output]
+    with start(*command, "--seeds", "6", "--jobs", "1", folder=here) as process:
+        until = time.monotonic() + 90
+        while not (here / "runs.log").exists() or len((here / "runs.log").read_text().split()) < 4:
+            assert time.monotonic() < until and process.poll() is None, ended(process)
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = ended(process)
+    assert process.returncode == 130, err
+    (kept,) = [path.relative_to(here) for path in here.rglob("unfinished.log")]
+    added = [] if output else ["--storage", f"journal:{kept}"]
+    again = " ".join(["again", *(["with"] if added else []), *added])
+    assert err == f"interrupted; what has finished is kept. Give the same command {again} to go on.\n"
+    assert main([*command, "--seeds", "6", "--jobs", "1", *added]) == 0
+    assert len((here / "runs.log").read_text().split()) <= 7  # the one that was running was begun again
+    assert kept.exists() == bool(added)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sends the signal to a group of processes")
@@ -343,8 +367,8 @@ def test_ctrl_c_while_processes_start_leaves_no_traceback_and_no_process(here: P
         out, err = ended(process)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
-    unfinished = "sgd(0.1) on quadratics (default), sgd(0.1) on quadratics (rate)"
-    assert err == f"interrupted; not finished: {unfinished}. With --storage it could be resumed.\n"
+    assert err == "interrupted; what has finished is kept. Give the same command again to go on.\n"
+    assert out.startswith("Nothing to recommend for quadratics. No optimizer has been judged yet.\n")  # no empty table
     assert (here / "out" / "results.json").is_file()
 
 

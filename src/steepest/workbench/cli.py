@@ -1,7 +1,8 @@
 """The command line: compare, tune, lr-find, reproduce, report, watch, list, plan, completion.
 
-A user's mistake ends with one line and exit status 2; an interrupt with what has finished and 130; an interrupted command goes
-on when it is given again with the same ``--storage``. Everything heavy is imported by the command that needs it.
+A user's mistake ends with one line and exit status 2; an interrupt with what has finished and 130, and with what to write to go
+on: without a ``--storage`` the runs are kept in the output folder until the command has come to its end. Everything heavy is
+imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["main"]
 OPTIONAL = ("bokeh", "jinja2", "optuna", "rich", "scipy", "shtab", "sqlalchemy", "threadpoolctl", "torch")
 EXTRAS = {"watch": "monitor"}
 """What to install for a command, where it isn't ``compare``."""
+UNFINISHED = "unfinished.log"
+"""The study file in the output folder; nothing else has this name, for it is removed at the end."""
 EPILOG = "Exit status: 0 done, 2 a mistake in the command or its files (one line says which), 130 interrupted."
 
 
@@ -126,7 +129,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("folder", help="of a comparison")
     report.set_defaults(run=_report)
 
-    watch = commands.add_parser("watch", help="a monitored run, live while it trains: losses, gradients, every layer's step")
+    watch = commands.add_parser(
+        "watch", help="a monitored run, live while it trains: losses, gradients, every layer's step"
+    )
     watch.add_argument("folder", nargs="?", help="of the run (the newest under runs/)")
     watch.add_argument("--once", action="store_true", help="print the present state and end")
     watch.add_argument("--json", action="store_true", help="print the last record as JSON and end")
@@ -155,7 +160,8 @@ def _shared(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", type=_whole, default=5, help="runs to judge by (5)")
     command.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
     command.add_argument(
-        "--storage", default=None, help="keep runs, to go on later or from other machines: journal:FILE, sqlite:///FILE, postgresql://…"
+        "--storage", default=None, help="keep runs for good, or share them with other machines: journal:FILE, sqlite:///FILE, "
+        "postgresql://… (a file in the folder, until all is done)",
     )  # fmt: skip
     command.add_argument("--output", default=None, help="folder for report.html and results.json (runs/<time>)")
     command.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -178,13 +184,13 @@ def _compare(given: argparse.Namespace) -> int:
     named = {None: DEFAULT, "all": EVERYTHING}.get(given.optimizers)
     optimizers = named if named is not None else tuple(split_list(given.optimizers))
     budget = Budget(given.steps, given.trials, seeds=tuple(range(given.seeds)))
-    with _folder(given.output) as folder:
+    with _folder(given.output) as folder, _kept(given.storage, folder) as storage:
         with _progress(given.command) as progress:
             result = compare(
                 split_list(given.workload), optimizers, tracks=split_list(given.track), budget=budget, jobs=given.jobs,
-                storage=given.storage, space=given.space, progress=_ahead(progress),
+                storage=storage, space=given.space, progress=_ahead(progress),
             )  # fmt: skip
-        return _shown(result, folder, given.json, given.storage)
+        return _shown(result, folder, given)
 
 
 def _tune(given: argparse.Namespace) -> int:
@@ -192,13 +198,13 @@ def _tune(given: argparse.Namespace) -> int:
     from steepest.workbench.tune import tune
 
     budget = Budget(given.steps, given.trials, seeds=tuple(range(given.seeds)))
-    with _folder(given.output) as folder:
+    with _folder(given.output) as folder, _kept(given.storage, folder) as storage:
         with _progress(given.command) as progress:
             result = tune(
                 given.optimizer, given.workload, trials=given.trials, budget=budget, space=given.space, jobs=given.jobs,
-                storage=given.storage, progress=_ahead(progress),
+                storage=storage, progress=_ahead(progress),
             )  # fmt: skip
-        return _shown(result, folder, given.json, given.storage)
+        return _shown(result, folder, given)
 
 
 def _ahead(progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
@@ -219,22 +225,26 @@ def _ahead(progress: Callable[[int, int, str], None]) -> Callable[[int, int, str
     return told
 
 
-def _shown(result: Any, folder: Path, as_json: bool, storage: str | None) -> int:
+def _shown(result: Any, folder: Path, given: argparse.Namespace) -> int:
     from steepest.workbench.page import write
 
     report, data = write(result, folder)
-    if as_json:
+    if given.json:
         print(result.to_json())
     else:
         from steepest.workbench.recommendation import recommend
         from steepest.workbench.tables import table
 
-        _print(*table(result))
-        print(f"\n{recommend(result)}\n\nreport   {report}\nresults  {data}")
+        if result.entries:
+            _print(*table(result))
+            print()
+        print(f"{recommend(result)}\n\nreport   {report}\nresults  {data}")
     if result.unfinished:
-        kept = " Give the same command again to go on." if storage else " With --storage it could be resumed."
-        print(f"interrupted; not finished: {', '.join(result.unfinished)}.{kept}", file=sys.stderr)
+        again = "" if given.storage or given.output else f" with --storage journal:{folder / UNFINISHED}"
+        print(f"interrupted; what has finished is kept. Give the same command again{again} to go on.", file=sys.stderr)
         return 130
+    if not given.storage:
+        (folder / UNFINISHED).unlink(missing_ok=True)
     return 0
 
 
@@ -347,6 +357,19 @@ def _folder(output: str | None) -> Iterator[Path]:
 
 
 @contextmanager
+def _kept(storage: str | None, folder: Path) -> Iterator[str]:
+    """Where runs are kept: the storage that was named, or a study file in the folder, until the command has come to its end."""
+    file = folder / UNFINISHED
+    there = file.exists()
+    try:
+        yield storage or f"journal:{file}"
+    except BaseException:
+        if not (storage or there):
+            file.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def _progress(command: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar with the time left on a terminal; elsewhere a line now and then."""
     import time
@@ -363,13 +386,18 @@ def _progress(command: str) -> Iterator[Callable[[int, int, str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        last = time.monotonic()
+        begun = last = time.monotonic()
+        before: int | None = None
 
         def plain(done: int, total: int, what: str) -> None:
-            nonlocal last
-            if time.monotonic() - last >= 30:
-                last = time.monotonic()
-                print(f"steepest {command}: {done} of {total} runs, {what}", file=sys.stderr, flush=True)
+            nonlocal last, before
+            if before is None:
+                before = done - 1  # what an earlier command has done took none of this one's time
+            if (now := time.monotonic()) - last >= 30:
+                last = now
+                left = (total - done) * (now - begun) / max(1, done - before)
+                said = f"{done} of {total} runs, about {_minutes(left)} left for these; {what}"
+                print(f"steepest {command}: {said}", file=sys.stderr, flush=True)
 
         yield plain
         return
@@ -387,6 +415,12 @@ def _progress(command: str) -> Iterator[Callable[[int, int, str], None]]:
             bar.update(task, completed=done, total=total, description=what[:40])
 
         yield advance
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _print(*renderables: Any) -> None:

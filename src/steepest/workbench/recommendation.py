@@ -191,7 +191,7 @@ def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:
     entries = statistics.from_best([e for e in mine if e.track == track], facts)
     summaries = {e.optimizer: s for e in entries if (s := statistics.summary(e, facts))}
     if not entries or math.isinf(summaries[entries[0].optimizer].median):
-        said = "At least half of the runs of every optimizer failed" if entries else "No run has finished"
+        said = "At least half of the runs of every optimizer failed" if entries else "No optimizer has been judged yet"
         failed = tuple(e.optimizer for e in entries)
         return Verdict(
             facts.name,
