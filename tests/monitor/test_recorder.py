@@ -203,7 +203,7 @@ recorder.close()
         assert len(run.losses) == 10 * len(run)
     _, error = process.communicate()
     assert (process.returncode, error) == (0, "")
-    assert len(set(seen)) > 2  # it grew before our eyes
+    assert len(set(seen)) > (1 if shared else 2)  # it grew before our eyes
     assert read(tmp_path).finished and len(read(tmp_path)) == 3000
 
 

@@ -26,6 +26,9 @@ class TensorBoard:
     record: ``lr``, ``grad_norm``, and a tensor's values under ``update_ratio/layer.weight``. Events are texts. Of a distributed
     run only the first process writes.
 
+    A record of 25 tensors costs a millisecond of the processor, of 500 tensors 16: tensorboard computes its checksums in Python,
+    in a thread of its own.
+
     A folder that holds a run already gets a file beside it. Where all files there are of this output, steps that are taken
     again replace those of before; a folder shared with another writer is left to show both.
 
