@@ -1,0 +1,324 @@
+"""`Guard`: leaves out batches whose loss is a spike or not finite, and puts training back where that does not help.
+
+It is asked once per step, before it, and sees only the loss and whether the step before happened. What there is to put back is
+`training`'s, where it is kept `snapshots`', and when a loss is a spike `spikes` says.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any
+
+from steepest.checks import Positive, Range, check_value
+from steepest.monitor.facts import unwrapped
+from steepest.monitor.packing import packed, unpacked
+from steepest.monitor.processes import newest_of_all, rank_and_size, worst
+from steepest.monitor.records import Event
+from steepest.monitor.snapshots import KEPT, Snapshots
+from steepest.monitor.spikes import FACTOR, Limit, Losses
+from steepest.monitor.training import Training
+
+__all__ = ["Guard"]
+
+_Steps = Annotated[int, Range(1, whole=True, structure=True)]
+_Most = Annotated[int, Range(0, whole=True, structure=True)]
+_GOOD, _SPIKE, _NONFINITE = range(3)
+_REMEMBERED, _REPORTED = 100, 10
+"""Events that are kept, and how many of them an error reports."""
+
+
+class Guard:
+    """Protects a training from loss spikes and from steps that are not finite.
+
+    Called once per step, before it, with the step's loss (that of all its micro-batches where gradients are accumulated). It
+    says whether to learn from the batch. False means: drop the gradients and go on with the next batch. Then either this batch
+    is left out, or training has been put back to a snapshot; both leave nothing of the batch behind but the random numbers that
+    it used. After a rewind training goes on, bit for bit, as if all batches since the snapshot had been left out so.
+
+    Up to ``skip`` batches in a row are left out, since a bad batch does no harm before its step. If the next one is bad too, the
+    weights are to blame: training is rewound to the last snapshot, and if that does not help, to the one before. What the
+    optimizer itself leaves out (`steepest.skip_nonfinite`, ``clip_by_global_norm(…, on_nonfinite="skip")``, a gradient scaler) is
+    counted too: more than ``most_skipped`` of its steps in a row are a reason to rewind.
+
+    Parameters
+    ----------
+    optimizer : one of steepest.torch or steepest.numpy, also inside a wrapper.
+    model : the torch module, if there is one: its buffers (running statistics) and weights that the optimizer does not step.
+    spike : how many times as far above the median as the worst of the last hundred good losses a spike lies, > 0; 3.0, see
+        `steepest.monitor.spikes`, also for what was rejected. Or a function of the last good losses that gives the limit
+        (Lightning's rule: ``lambda past: 3 * sum(past[-10:]) / 10``). None: only losses that are not finite are bad.
+    skip : bad batches in a row that are left out before training is rewound, >= 0; 5.
+    rewind : a snapshot is taken every so many good steps, >= 1; None: no snapshots. PaLM (Chowdhery et al., 2022, section 5.1)
+        went back about 100 steps and left out 200 to 500 batches.
+    folder : where snapshots go, two of them; None keeps them in memory, where `resume` can't find them.
+    also : what else goes back with the weights: schedulers, a gradient scaler, an average of the weights. Each has
+        ``state_dict()`` and ``load_state_dict()``, or is a generator of NumPy or torch.
+    data : what knows the position in the data, in the same form (torchdata's ``StatefulDataLoader``, a sampler's generator). It
+        goes back only in `resume`: after a rewind the data go on.
+    most_skipped : steps in a row that the optimizer may leave out, >= 0; 20.
+    most_rewinds : rewinds in all, >= 0; 10. PaLM saw about 20 spikes in its whole training.
+    monitor : a `Monitor` that is told of it, by events ``"spike"``, ``"nonfinite"`` and ``"rewound"``. Steps that the chain left
+        out it sees by itself.
+
+    Attributes
+    ----------
+    calls : batches seen so far. Where the loader keeps no position, skip as many of them after `resume`.
+    events : the last hundred things that happened.
+    rewinds : how often training has been put back.
+
+    Raises
+    ------
+    RuntimeError, FloatingPointError : when none of this helps any more, with a report; for spikes, and for what is not finite.
+        The weights are then those of before the bad batch.
+
+    Examples
+    --------
+    >>> import numpy as np, steepest, steepest.numpy as opt
+    >>> w = np.array([1.0])
+    >>> optimizer = opt.SGD([w], lr=0.1)
+    >>> guard = steepest.Guard(optimizer, rewind=10)
+    >>> for target in (0.0, np.nan, 0.0):
+    ...     if guard(float((w[0] - target) ** 2)):
+    ...         optimizer.step([2 * (w - target)])
+    >>> w.round(2), guard.events[0].message
+    (array([0.64]), 'loss nan; batch left out')
+
+    Notes
+    -----
+    Price: on a device it waits for each loss. A snapshot costs a copy of weights and states (to the host's memory, or to the
+    disk with an fsync) every ``rewind`` steps. With several processes the worst verdict holds for all: 8 bytes are exchanged at
+    each step, and each process keeps its own snapshots.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        model: Any = None,
+        *,
+        spike: float | Limit | None = FACTOR,
+        skip: int = 5,
+        rewind: int | None = None,
+        folder: str | PathLike[str] | None = None,
+        also: Any = (),
+        data: Any = (),
+        most_skipped: int = 20,
+        most_rewinds: int = 10,
+        monitor: Any = None,
+    ) -> None:
+        if not callable(spike):
+            check_value("Guard", "spike", spike, Positive | None)
+        check_value("Guard", "rewind", rewind, _Steps | None)
+        for name, most in (("skip", skip), ("most_skipped", most_skipped), ("most_rewinds", most_rewinds)):
+            check_value("Guard", name, most, _Most)
+        if folder is not None and rewind is None:
+            raise ValueError("Guard: folder is given, but rewind is None, so there are no snapshots. Give rewind=100.")
+        self.optimizer = _checked(optimizer)
+        self.skip, self.rewind, self.most_skipped, self.most_rewinds = skip, rewind, most_skipped, most_rewinds
+        self.monitor = monitor
+        self.calls = self.rewinds = 0
+        self.events: deque[Event] = deque(maxlen=_REMEMBERED)
+        self._training = Training(self.optimizer, model, _listed(also), _listed(data))
+        self._losses = Losses(spike)
+        self._snapshots = Snapshots(_own(folder), ".pt" if self._training.on_torch else ".npz")
+        self._begun = False
+        self._bad = self._skipped = 0
+        self._good = rewind or 0  # so that the first good batch brings the first snapshot
+        self._tried = False
+        self._accepted: int | None = None
+        self._settle()
+
+    def __call__(self, loss: Any) -> bool:
+        """Whether to learn from the batch with this loss; where not, drop its gradients and go on with the next one."""
+        self._begin()
+        value = float(loss.detach() if hasattr(loss, "detach") else loss)
+        self.calls += 1
+        self._look_back()
+        limit = self._losses.limit()
+        verdict = worst(_NONFINITE if not math.isfinite(value) else _SPIKE if value > limit else _GOOD)
+        good = verdict == _GOOD and self._skipped <= self.most_skipped
+        if good:
+            if self.rewind is not None and self._good >= self.rewind:
+                self._keep()
+            self._losses.add(value)
+            self._bad, self._accepted = 0, self.optimizer.steps
+        else:
+            self._accepted = None
+            self._training.put_back_buffers(self._buffers)
+            if verdict != _GOOD:
+                self._bad += 1
+                self._note_bad(verdict, value, limit)
+            if self._bad > self.skip or self._skipped > self.most_skipped:
+                self._go_back(verdict)
+        self._settle()
+        return good
+
+    def resume(self) -> int:
+        """Go on from the newest whole snapshot in the folder, before the first batch; the number of steps taken so far.
+
+        Everything is put back, random numbers and ``data`` too, so that training goes on as it would have without the
+        interruption. Where there is no snapshot nothing changes. Raises ValueError for snapshots of another training.
+        """
+        store = self._snapshots
+        if store.folder is None:
+            raise ValueError("Guard.resume: folder is None: snapshots in memory end with their process. Give folder=….")
+        if self.calls:
+            raise RuntimeError(
+                f"Guard.resume: {self.calls} batches have been seen already. Resume before the first one."
+            )
+        self._begun = True
+        store.tidy()
+        whole = {number: found for number in store.numbers if (found := store.read(number)) is not None}
+        number = newest_of_all(whole, KEPT)
+        if number is not None:
+            tree = unpacked(whole[number])
+            self._training.check(tree)
+            self._put_back(tree)
+            self.calls, self.rewinds = tree["guard"]["calls"], tree["guard"]["rewinds"]
+            self._training.put_back_position(tree["position"])
+            self._settle()
+            self._note("note", f"resumed from {store.path(number)} at step {self.optimizer.steps}")
+        for other in store.numbers:
+            if other not in whole or number is None or other > number:
+                store.drop(other)
+        return int(self.optimizer.steps)
+
+    # ---- between two calls
+
+    def _begin(self) -> None:
+        if not self._begun and self._snapshots.folder is not None and self._snapshots.numbers:
+            raise FileExistsError(
+                f"Guard: {self._snapshots.folder} holds snapshots of an earlier run. Call resume() before the first batch to go "
+                f"on with it, or give another folder."
+            )
+        self._begun = True
+
+    def _settle(self) -> None:
+        """Keep what the next forward pass changes, as it is before it; of what is put back in `resume` only if it is needed.
+
+        Neither a backward pass nor a step draws random numbers or moves the data on, so this is how things stand at the end of
+        this iteration, when everything else of the snapshot has not happened yet.
+        """
+        self._buffers = self._training.copied_buffers()
+        if self.rewind is not None and self._good + (self._accepted is not None) >= self.rewind:
+            self._position = self._training.position()
+
+    def _look_back(self) -> None:
+        """Whether the step of the last good batch has happened."""
+        if self._accepted is not None:
+            taken = self.optimizer.steps - self._accepted
+            self._good += taken
+            self._skipped = 0 if taken else self._skipped + 1
+            if not taken:  # a monitor has seen that by itself
+                self._remember("skipped", "the optimizer left this step out", {}, self.calls - 1)
+
+    # ---- snapshots
+
+    def _keep(self) -> None:
+        """A snapshot of the training as it was after the last batch: with its weights this one's loss is good."""
+        guard = {
+            "calls": self.calls - 1,
+            "rewinds": self.rewinds,
+            "bad": self._bad,
+            "losses": self._losses.state_dict(),
+        }
+        tree = {**self._training.state(), "buffers": self._buffers, "position": self._position, "guard": guard}
+        try:
+            self._snapshots.keep(self.calls - 1, packed("Guard", tree, copy=self._snapshots.folder is None))
+            self._tried = False
+        except OSError as error:
+            warnings.warn(
+                f"Guard: no snapshot could be written ({error}). Training goes on; the next is tried in {self.rewind} steps.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        self._good = 0
+
+    def _put_back(self, tree: Mapping[str, Any]) -> None:
+        self._training.put_back(tree)
+        self._losses.load_state_dict(tree["guard"]["losses"])
+        self._bad = tree["guard"]["bad"]
+        self._good = self._skipped = 0
+
+    def _go_back(self, verdict: int) -> None:
+        """To the newest snapshot; to the one before where training has been put back to that without a new one since."""
+        store = self._snapshots
+        if self.rewind is None:
+            raise self._error(verdict, "there are no snapshots to go back to (rewind=None)")
+        if self.rewinds >= self.most_rewinds:
+            raise self._error(
+                verdict, f"training has been rewound {self.rewinds} times (most_rewinds={self.most_rewinds})"
+            )
+        if self._tried:
+            store.drop(store.numbers[0])
+        snapshot = None
+        while snapshot is None:
+            if not store.numbers:
+                raise self._error(verdict, "there is no snapshot left to go back to")
+            snapshot = store.read(number := store.numbers[0])
+            if snapshot is None:
+                store.drop(number)
+        why = self._why(verdict)
+        self._put_back(unpacked(snapshot))
+        self._bad = 0
+        self.rewinds += 1
+        self._tried = True
+        said = f"back to step {self.optimizer.steps}, {self.calls - number} batches left out: {why}"
+        self._note("rewound", said, {"batches": float(self.calls - number)})
+
+    # ---- what is said
+
+    def _note_bad(self, verdict: int, loss: float, limit: float) -> None:
+        if verdict == _NONFINITE:
+            self._note("nonfinite", f"loss {loss:.4g}; batch left out", {"loss": loss})
+        else:
+            self._note("spike", f"loss {loss:.4g} above {limit:.4g}; batch left out", {"loss": loss, "limit": limit})
+
+    def _note(self, kind: str, message: str, values: dict[str, float] | None = None) -> None:
+        self._remember(kind, message, values or {}, self.calls)
+        if self.monitor is not None:
+            self.monitor.event(kind, message, values=values or {})
+
+    def _remember(self, kind: str, message: str, values: dict[str, float], call: int) -> None:
+        self.events.append(Event(self.optimizer.steps, call, kind, message, (), values))
+
+    def _why(self, verdict: int) -> str:
+        if self._skipped > self.most_skipped:
+            return f"the optimizer left out {self._skipped} steps in a row (most_skipped={self.most_skipped})"
+        return f"{self._bad} bad batches in a row (skip={self.skip})"
+
+    def _error(self, verdict: int, reason: str) -> Exception:
+        kind = FloatingPointError if verdict == _NONFINITE or self._skipped > self.most_skipped else RuntimeError
+        events = "".join(
+            f"\n  batch {e.call}, after step {e.step}: {e.kind}: {e.message}" for e in list(self.events)[-_REPORTED:]
+        )
+        return kind(
+            f"Guard: {self._why(verdict)}, and {reason}. Lower the learning rate, clip the gradients, or look at these batches. "
+            f"What happened last:{events}"
+        )
+
+
+def _checked(optimizer: Any) -> Any:
+    try:
+        return unwrapped(optimizer)
+    except TypeError:
+        kind = type(optimizer)
+        raise TypeError(
+            f"Guard: optimizer is a {kind.__module__}.{kind.__qualname__}, allowed are steepest.torch's and steepest.numpy's."
+        ) from None
+
+
+def _listed(given: Any) -> Sequence[Any]:
+    return tuple(given) if isinstance(given, (list, tuple)) else (given,)
+
+
+def _own(folder: str | PathLike[str] | None) -> Path | None:
+    """Each of several processes has a folder of its own in it."""
+    if folder is None:
+        return None
+    rank, size = rank_and_size()
+    return Path(folder) / f"process-{rank}" if size > 1 else Path(folder)

@@ -1,0 +1,55 @@
+"""What the processes of a distributed training agree on; a single process agrees with itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from steepest.monitor.facts import process_of
+
+__all__ = ["newest_of_all", "rank_and_size", "worst"]
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Which of how many processes this is."""
+    distributed = _distributed()
+    return process_of() if distributed is None else (distributed.get_rank(), distributed.get_world_size())
+
+
+def worst(verdict: int) -> int:
+    """The largest of the verdicts of all processes."""
+    distributed = _distributed()
+    if distributed is None:
+        return verdict
+    found = _tensor([verdict])
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found.item())
+
+
+def newest_of_all(numbers: Iterable[int], most: int) -> int | None:
+    """The largest number that every process has among its ``most`` largest; None where there is none."""
+    own = sorted(numbers, reverse=True)[:most]
+    distributed = _distributed()
+    if distributed is None:
+        return own[0] if own else None
+    padded = _tensor(own + [-1] * (most - len(own)))
+    found = [padded.clone() for _ in range(distributed.get_world_size())]
+    distributed.all_gather(found, padded)
+    common = set.intersection(*({int(n) for n in one} for one in found)) - {-1}
+    return max(common, default=None)
+
+
+def _distributed() -> Any:
+    """torch's module, where several processes train together."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return None
+    return torch.distributed if torch.distributed.get_world_size() > 1 else None
+
+
+def _tensor(numbers: list[int]) -> Any:
+    import torch
+
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    return torch.tensor(numbers, dtype=torch.int64, device=device)

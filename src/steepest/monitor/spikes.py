@@ -1,0 +1,74 @@
+"""When a loss is a spike: the rule, and the memory of losses that it needs.
+
+A loss is one where it lies three times as far above the median as the worst of the last hundred good ones did, and by at least
+a twentieth of what the loss has fallen since the start. The worst loss says how wide the losses of this training scatter
+whatever their distribution, so small batches and a loss near 0 raise no alarm; a spike itself is no good loss and moves nothing.
+
+Rejected, by false alarms on 12 healthy trainings of 1500 batches (``benchmarks/spike_rules.py``): twice the mean of the last ten,
+one batch in six; Lightning's `SpikeDetection`, three times that mean, one in twenty; ten deviations above the median, estimated
+from the median deviation, one in 200; seven standard deviations above the mean of the last thousand (OLMo 2), none, but a loss
+must rise above where training started to be one. This rule: one in 16000, for rises of about a quarter of what has been learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any, TypeAlias
+
+__all__ = ["FACTOR", "WARMUP", "WINDOW", "Limit", "Losses", "beyond_the_worst"]
+
+WINDOW = 100
+WARMUP = 20
+"""Losses before the first limit; their median is where training started."""
+FACTOR = 3.0
+FALL = 0.05
+
+Limit: TypeAlias = Callable[[Sequence[float]], float]
+"""Given the last good losses, the newest last, the limit above which the next one is a spike."""
+
+
+def beyond_the_worst(past: Sequence[float], start: float, factor: float = FACTOR) -> float:
+    """``median + max(factor * (worst - median), (start - median) / 20)`` of the last good losses.
+
+    >>> beyond_the_worst([1.0, 1.5, 1.0, 1.0], start=3.0)
+    2.5
+    """
+    middle = median(past)
+    return middle + max(factor * (max(past) - middle), FALL * (start - middle))
+
+
+class Losses:
+    """The last good losses, and the limit that they set.
+
+    ``rule`` is the factor of `beyond_the_worst`, a `Limit`, or None for no limit at all.
+    """
+
+    def __init__(self, rule: float | Limit | None) -> None:
+        self.rule = rule
+        self.past: deque[float] = deque(maxlen=WINDOW)
+        self.start = math.nan
+
+    def limit(self) -> float:
+        """Infinite during the warm-up."""
+        if self.rule is None or math.isnan(self.start):
+            return math.inf
+        return (
+            float(self.rule(list(self.past)))
+            if callable(self.rule)
+            else beyond_the_worst(self.past, self.start, self.rule)
+        )
+
+    def add(self, loss: float) -> None:
+        self.past.append(loss)
+        if math.isnan(self.start) and len(self.past) == WARMUP:
+            self.start = median(self.past)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"past": list(self.past), "start": self.start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.past = deque(state["past"], maxlen=WINDOW)
+        self.start = state["start"]

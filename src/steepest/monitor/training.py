@@ -1,0 +1,172 @@
+"""A training as state that can be put back: weights, buffers, the optimizer, whatever else has a state, random numbers, data.
+
+Two kinds of state differ in when they are put back. Weights, buffers, optimizer and schedulers go back whenever training is
+rewound. Random numbers and the position in the data do not: after a rewind training goes on with the next batch and the next
+random numbers, as if the batches since had been left out one by one. They go back in a new process, which continues the old one.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from steepest.monitor.facts import names_of, params_of
+
+__all__ = ["Training"]
+
+FORMAT = 1
+
+
+class Training:
+    """``also`` are put back by every rewind, ``data`` only where another process goes on."""
+
+    def __init__(self, optimizer: Any, model: Any, also: Sequence[Any], data: Sequence[Any]) -> None:
+        for name, given in (("also", also), ("data", data)):
+            for position, one in enumerate(given):
+                _check_state("Guard", f"{name}[{position}]", one)
+        self.optimizer, self.model, self.also, self.data = optimizer, model, tuple(also), tuple(data)
+        self.on_torch = type(optimizer).__module__.startswith("steepest.torch")
+
+    # ---- taken
+
+    def weights(self) -> dict[str, Any]:
+        """Every parameter by name: the optimizer's, and those of the model that it does not step."""
+        found = dict(zip(names_of(self.optimizer, self.model), params_of(self.optimizer), strict=True))
+        held = {id(p) for p in found.values()}
+        others = self.model.named_parameters() if hasattr(self.model, "named_parameters") else ()
+        return found | {name: p for name, p in others if id(p) not in held}
+
+    def buffers(self) -> dict[str, Any]:
+        """The model's buffers: what forward passes change, as running statistics."""
+        return dict(self.model.named_buffers()) if hasattr(self.model, "named_buffers") else {}
+
+    def copied_buffers(self) -> dict[str, Any]:
+        return {name: buffer.detach().clone() for name, buffer in self.buffers().items()}
+
+    def position(self) -> dict[str, Any]:
+        """Random numbers and data, as they are now."""
+        return {"random": _random_numbers(self.on_torch), "data": [_state(one) for one in self.data]}
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimizer and whatever else goes back by a rewind, but for the buffers."""
+        return {
+            "format": FORMAT,
+            "params": self.weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "also": [_state(one) for one in self.also],
+        }
+
+    # ---- put back
+
+    def check(self, tree: Mapping[str, Any]) -> None:
+        """Raise ValueError, with nothing changed, for a snapshot of another training."""
+        if tree.get("format") != FORMAT:
+            raise ValueError(f"Guard: the snapshot has format {tree.get('format')!r}, allowed is {FORMAT}.")
+        for kind, here in (("params", self.weights()), ("buffers", self.buffers())):
+            then, now = ({name: tuple(a.shape) for name, a in arrays.items()} for arrays in (tree[kind], here))
+            for name in [*then, *now]:
+                if then.get(name) != now.get(name):
+                    raise ValueError(
+                        f"Guard: {name!r} is {_said(then.get(name))} in the snapshot, {_said(now.get(name))} here. Build the "
+                        f"same model, or give another folder."
+                    )
+        counts = (("also", tree["also"], self.also), ("data", tree["position"]["data"], self.data))
+        for name, states, objects in counts:
+            if len(states) != len(objects):
+                raise ValueError(
+                    f"Guard: the snapshot was taken with {len(states)} objects in {name}, here are {len(objects)}. Give the "
+                    f"same ones, in the same order."
+                )
+
+    def put_back(self, tree: Mapping[str, Any]) -> None:
+        """Everything that a rewind puts back."""
+        self.optimizer.load_state_dict(tree["optimizer"])
+        _copy(tree["params"], self.weights(), self.on_torch)
+        self.put_back_buffers(tree["buffers"])
+        for one, state in zip(self.also, tree["also"], strict=True):
+            _load(one, state)
+
+    def put_back_buffers(self, buffers: Mapping[str, Any]) -> None:
+        if buffers:
+            _copy(buffers, self.buffers(), self.on_torch)
+
+    def put_back_position(self, position: Mapping[str, Any]) -> None:
+        """Random numbers and data, so that another process goes on."""
+        for one, state in zip(self.data, position["data"], strict=True):
+            _load(one, state)
+        _set_random_numbers(position["random"])
+
+
+def _copy(saved: Mapping[str, Any], here: Mapping[str, Any], on_torch: bool) -> None:
+    if not on_torch:
+        for name, array in saved.items():
+            here[name][...] = array
+        return
+    import torch
+
+    with torch.no_grad():
+        for name, array in saved.items():
+            here[name].copy_(array)
+
+
+def _said(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else f"of shape {list(shape)}"
+
+
+# ---- states
+
+
+def _check_state(what: str, name: str, one: Any) -> None:
+    stateful = callable(getattr(one, "state_dict", None)) and callable(getattr(one, "load_state_dict", None))
+    if not stateful and not isinstance(one, np.random.Generator) and not _is_generator(one):
+        raise TypeError(
+            f"{what}: {name} is a {type(one).__name__}, allowed is what has state_dict() and load_state_dict(), or a generator "
+            f"of NumPy or torch. A loader without them is continued by skipping guard.calls batches."
+        )
+
+
+def _state(one: Any) -> Any:
+    if isinstance(one, np.random.Generator):
+        return one.bit_generator.state
+    return one.get_state() if _is_generator(one) else one.state_dict()
+
+
+def _load(one: Any, state: Any) -> None:
+    if isinstance(one, np.random.Generator):
+        one.bit_generator.state = state
+    elif _is_generator(one):
+        one.set_state(state)
+    else:
+        one.load_state_dict(state)
+
+
+def _is_generator(one: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(one, torch.Generator)
+
+
+def _random_numbers(on_torch: bool) -> dict[str, Any]:
+    """The generators that everybody shares."""
+    found: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state()}
+    if on_torch:
+        import torch
+
+        found["torch"] = torch.get_rng_state()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch says nothing of it
+            found["cuda"] = torch.cuda.get_rng_state_all()
+    return found
+
+
+def _set_random_numbers(states: Mapping[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    if "torch" in states:
+        import torch
+
+        torch.set_rng_state(states["torch"])
+        if "cuda" in states and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(states["cuda"])
