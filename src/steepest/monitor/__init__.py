@@ -20,7 +20,8 @@ _HOMES = {
     "Terminal": "terminal",
     "TransformersCallback": "callbacks.transformers",
     "WeightsAndBiases": "adapters",
-    "read": "recorder",
+    "Recorder": "recorder",
+    "read": "reader",
 }
 
 __all__ = [*_HOMES]

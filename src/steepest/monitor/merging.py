@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.records import DERIVED, Event, Facts, Run, TensorFacts
+from steepest.monitor.records import Event, Facts, Run, TensorFacts, with_derived
 
-__all__ = ["averaged", "columns", "cut", "joined", "with_derived"]
+__all__ = ["averaged", "columns", "cut", "joined"]
 
 _Floats = dict[str, NDArray[np.float32]]
 
@@ -129,16 +129,6 @@ def joined(runs: Sequence[Run]) -> Run:
         tuple(event for run in parts for event in run.events),
         last.finished,
     )
-
-
-def with_derived(tensors: _Floats) -> _Floats:
-    """The measurements, and those that are computed from them."""
-    made = dict(tensors)
-    with np.errstate(all="ignore"):
-        for name, (above, below) in DERIVED.items():
-            if above in tensors and below in tensors:
-                made[name] = tensors[above] / tensors[below]
-    return made
 
 
 def _unpacked(blobs: Sequence[bytes], kind: str, width: int, names: list[str]) -> dict[str, NDArray[Any]]:

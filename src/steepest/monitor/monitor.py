@@ -105,7 +105,7 @@ class Monitor:
         self._recorded = self._steps = self.optimizer.steps
         self._seconds = self.optimizer.seconds
         self.folder = _folder(folder, outputs)
-        self._outputs = _Outputs([*([_recorder(self.folder)] if self.folder is not None else []), *outputs])
+        self._outputs = _Outputs([*_recorders(self.folder, outputs), *outputs])
         self._outputs.send("start", facts)
         self._probes.start(Subject(self.optimizer, tuple(names), tuple(params), model), self._steps)
         # The last page is written, too, where nobody calls close. The optimizer holds the monitor, so this is at its end.
@@ -279,10 +279,13 @@ def _folder(folder: str | Path | None, outputs: Sequence[Output]) -> Path | None
     return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
 
 
-def _recorder(folder: Path) -> Output:
+def _recorders(folder: Path | None, outputs: Sequence[Output]) -> list[Output]:
+    """The flight recorder, unless there is to be none or one of the outputs is one."""
+    if folder is None:
+        return []
     from steepest.monitor.recorder import Recorder
 
-    return Recorder(folder)
+    return [] if any(isinstance(one, Recorder) for one in outputs) else [Recorder(folder)]
 
 
 def _number(value: Any) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DERIVED", "FORMAT", "MEASUREMENTS", "Event", "Facts", "Record", "Run", "TensorFacts"]
+__all__ = ["DERIVED", "FORMAT", "MEASUREMENTS", "Event", "Facts", "Record", "Run", "TensorFacts", "with_derived"]
 
 FORMAT = 1
 """Rises when a reader of an older version would misunderstand what is written."""
@@ -40,6 +40,16 @@ MEASUREMENTS = {
 """Values that a record may hold for every tensor; those in `DERIVED` are computed from others when a run is read."""
 
 DERIVED = {"update_ratio": ("update_norm", "weight_norm"), "effective_lr": ("update_norm", "grad_norm")}
+
+
+def with_derived(tensors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """The measurements, and those that are computed from them."""
+    made = dict(tensors)
+    with np.errstate(all="ignore"):
+        for name, (above, below) in DERIVED.items():
+            if above in tensors and below in tensors:
+                made[name] = tensors[above] / tensors[below]
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +160,6 @@ class Run:
                 scalars[name][row] = value
             for name, values in one.tensors.items():
                 tensors[name][row] = values
-        with np.errstate(all="ignore"):
-            for name, (above, below) in DERIVED.items():
-                if above in tensors and below in tensors:
-                    tensors[name] = tensors[above] / tensors[below]
         losses = [one.losses for one in records]
         calls = [np.arange(one.call - len(one.losses) + 1, one.call + 1) for one in records]
         return cls(
@@ -164,7 +170,7 @@ class Run:
             np.concatenate(losses) if losses else np.zeros(0),
             np.concatenate(calls).astype(np.int64) if calls else np.zeros(0, dtype=np.int64),
             scalars,
-            tensors,
+            with_derived(tensors),
             tuple(events),
             finished,
         )

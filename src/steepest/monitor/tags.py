@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.merging import with_derived
-from steepest.monitor.records import Record
+from steepest.monitor.records import Record, with_derived
 
 __all__ = ["losses_by_step", "tagged", "tensors_by_name"]
 
