@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg", force=False)
-import matplotlib.pyplot as plt  # noqa: E402  # after its backend is chosen
+import matplotlib.pyplot as plt  # after its backend is chosen
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
 """Okabe and Ito's colours, which colour-blind readers tell apart, with a grey and an indigo."""
@@ -42,3 +42,19 @@ def cost_of(chain: Any) -> str:
     from steepest.plan.planner import plan
 
     return str(plan(chain)).splitlines()[1]
+
+
+def equation(chain: Any) -> None:
+    """A chain's step in the letters of the papers: as mathematics in a notebook, as LaTeX where there is none."""
+    from steepest.plan.latex import aligned, equations_latex
+
+    lines = equations_latex(chain)
+    try:
+        from IPython import get_ipython
+        from IPython.display import Math, display
+    except ModuleNotFoundError:
+        get_ipython = None
+    if get_ipython is not None and get_ipython() is not None:
+        display(Math(aligned(lines)))
+    else:
+        print("\n".join(lines))

@@ -193,7 +193,9 @@ _ROWS = (
     Operation("and", "({} & {})", _and, lambda xp, a, b: xp.logical_and(a, b), "{} & {}", 2, True, r"{} \wedge {}"),
     Operation("or", "({} | {})", _or, lambda xp, a, b: xp.logical_or(a, b), "{} | {}", 1, True, r"{} \vee {}"),
     Operation("not", "(not {})", _not, lambda xp, a: xp.logical_not(a), "~{}", 6, True, r"\neg {}"),
-    Operation("isfinite", "isfinite({})", _isfinite, lambda xp, a: xp.isfinite(a), boolean=True),
+    Operation(
+        "isfinite", "isfinite({})", _isfinite, lambda xp, a: xp.isfinite(a), boolean=True, latex=r"{} \text{{ finite}}"
+    ),
     Operation("where", "({1} if {0} else {2})", _where, lambda xp, c, a, b: xp.where(c, a, b)),
     Operation(
         "minimum",
