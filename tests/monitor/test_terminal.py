@@ -492,6 +492,13 @@ def test_a_line_that_is_written_in_pieces_or_over_and_over_is_not_torn(tty: Tty)
     assert run_on(tty, between) == ["100 %", "evaluating … done", *picture(), ""]
 
 
+def test_each_picture_is_written_once_and_no_screen_is_cleared_from_its_first_character(tty: Tty) -> None:
+    run_on(tty, lambda i: print("printed") if i == 3 else None)
+    written = tty.getvalue()
+    assert written.count("steepest ·") == 6 + 1 + 1  # each record, after the print, and the last
+    assert not re.search(r"\x1b\[\d+A\x1b\[J", written)  # tmux would keep it as history, once for each picture
+
+
 def test_a_line_left_open_at_the_end_keeps_its_text(tty: Tty) -> None:
     assert run_on(tty, lambda i: print("open", end="") if i == 6 else None) == ["open", *picture(), ""]
 

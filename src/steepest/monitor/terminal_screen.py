@@ -104,7 +104,8 @@ class Screen:
         """Leave what stood above as if nothing had been drawn."""
         with self._lock:
             if self._shown:
-                self._put(self._way_up() + "\x1b[J")
+                # Line by line: tmux keeps a screen that is cleared from its first character on as history.
+                self._put(self._way_up() + "\x1b[K\n" * self._height() + self._way_up())
                 self._shown = False
 
     def close(self) -> None:
@@ -118,26 +119,26 @@ class Screen:
         self._write(text)
         self._stream.flush()
 
-    def _way_up(self) -> str:
-        """To the first line of the picture, of which a terminal made narrower since has wrapped some lines."""
-        if not self._shown:
-            return ""
+    def _height(self) -> int:
+        """Of the picture, of which a terminal made narrower since has wrapped some lines."""
         width = max(self.console.width, 1)
-        return f"\r\x1b[{sum(max(1, -(-one // width)) for one in self._widths)}A"
+        return sum(max(1, -(-one // width)) for one in self._widths)
+
+    def _way_up(self) -> str:
+        """To the picture's first line."""
+        return f"\r\x1b[{self._height()}A" if self._shown else ""
 
     def _listen(self, stream: TextIO) -> None:
         original = stream.write
 
         def passage(text: str) -> int:
-            if (
-                not self._passages or os.getpid() != self._process
-            ):  # closed; or a child, which has its own copy of all this
+            # Closed; in a child, which has its own copy of all this; or nothing, as rich does after each capture.
+            if not self._passages or os.getpid() != self._process or not text:
                 return original(text)
             with self._lock:
                 self.erase()
                 length = original(text)
-                if text:
-                    self._at_start = text.endswith("\n") or (text.endswith("\r") and not text.strip())
+                self._at_start = text.endswith("\n") or (text.endswith("\r") and not text.strip())
                 if self._at_start and self._frame and time.monotonic() - self._last > _PAUSE:
                     stream.flush()
                     self._put("".join(f"{line}\x1b[K\n" for line in self._frame))

@@ -70,19 +70,21 @@ def news(course: Course, told: dict[str, int], width: int = 200, drawn: Glyphs =
 
 
 def plain(course: Course, width: int = 200, drawn: Glyphs = UNICODE) -> str:
-    """One line that says the most important."""
+    """One line that says the most important, and what the user gave as far as there is room."""
     words = [f"step {course.step}"]
     if course.curves["loss"].values.size:
         words.append(f"loss {course.loss:.4g}")
     if "grad_norm" in course.scalars:
         words.append(f"grad norm {number(course.scalars['grad_norm'])}")
-    words += [f"{printable(name)} {number(value)}" for name, value in course.scalars.items() if not _is_known(name)]
     words += _speed(course)
     ratio, name = course.largest_ratio
-    if name:
-        words.append(f"update ratio up to {number(ratio)}: ")
     text = "  ".join(words)
-    return text + shortened(printable(name), max(width - len(text), SHORTEST_NAME), drawn) if name else text
+    if name:
+        text += f"  update ratio up to {number(ratio)}: "
+        text += shortened(printable(name), max(width - len(text), SHORTEST_NAME), drawn)
+    for given in (f"  {printable(one)} {number(v)}" for one, v in course.scalars.items() if not _is_known(one)):
+        text += given if len(text) + len(given) <= width else ""
+    return text
 
 
 def _is_known(scalar: str) -> bool:
