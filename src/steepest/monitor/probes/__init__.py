@@ -23,14 +23,20 @@ import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steepest.checks import Count, check_value
 
-__all__ = ["Probe", "Probes", "Subject", "Values"]
+if TYPE_CHECKING:
+    from steepest.monitor.probes.activations import Activations
+    from steepest.monitor.probes.histograms import Histograms
+    from steepest.monitor.probes.noise import NoiseScale
+    from steepest.monitor.probes.sharpness import Sharpness
+
+__all__ = ["Activations", "Histograms", "NoiseScale", "Probe", "Probes", "Sharpness", "Subject", "Values"]
 
 Values: TypeAlias = Mapping[str, float | NDArray[Any]]
 """What a probe has measured: a number of the model, or an array with a value per tensor."""
