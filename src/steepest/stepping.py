@@ -340,10 +340,11 @@ class Stepper:
         """Keep what each job has measured, all of it read from its engine at once."""
         read: dict[str, list[_Reading]] = {}
         for job in jobs:
+            indices = np.array([t.index for t in job.bound.tensors])
             of_tensors = [m for m in job.program.measures if m.value.rate == Rate.TENSOR]
             values = tensor_values(job, [m.value.index for m in of_tensors])
             for measure in of_tensors:
-                read.setdefault(measure.name, []).append(_Reading(job.bound.tensors, values[measure.value.index]))
+                read.setdefault(measure.name, []).append(_Reading(job.bound.tensors, values[measure.value.index], indices))
             for measure in job.program.measures:
                 if measure.value.rate < Rate.TENSOR:
                     value = measure.value
@@ -376,14 +377,18 @@ class Stepper:
             for values in job.values
         )
 
-    def measured_tensors(self) -> dict[str, NDArray[np.float64]]:
+    def measured_values(self, name: str) -> list[float]:
+        """What was measured last under this name: a number for each tensor that was, in no particular order."""
+        return [v for one in self._read.get(name, ()) for v in one.values.tolist()]
+
+    def measured_tensors(self, dtype: type[np.floating[Any]] = np.float64) -> dict[str, NDArray[Any]]:
         """What was measured last per tensor, in the order of the tensors; nan where one has not been measured."""
         found = {}
         for name, readings in self._read.items():
             if readings[0].tensors:
-                found[name] = np.full(len(self.tensors), np.nan)
+                found[name] = np.full(len(self.tensors), np.nan, dtype=dtype)
                 for one in readings:
-                    found[name][[t.index for t in one.tensors]] = one.values
+                    found[name][one.indices] = one.values
         return found
 
 
@@ -393,6 +398,7 @@ class _Reading:
 
     tensors: Sequence[Tensor]
     values: NDArray[np.float64]
+    indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def _joined(found: list[float]) -> Any:

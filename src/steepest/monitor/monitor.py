@@ -90,7 +90,7 @@ class Monitor:
         outputs = _outputs(to)
         self.every, self.model = int(every), model
         self.last: Record | None = None
-        self._probes = Probes(probes)
+        self._probes, self._probing = Probes(probes), len(probes) > 0
         self._calls = 0
         self._losses: list[Any] = []
         self._metrics: dict[str, Any] = {}
@@ -121,19 +121,20 @@ class Monitor:
         if self._outputs.closed:
             return
         try:
-            loss = metrics.pop("loss", loss)
+            if metrics:
+                loss = metrics.pop("loss", loss)
+                self._metrics |= metrics
             self._calls += 1
             self._losses.append(math.nan if loss is None else loss.detach() if hasattr(loss, "detach") else loss)
-            if metrics:
-                self._metrics |= metrics
             steps = self.optimizer.steps
             if steps > self._steps:
                 self._steps = steps
-                self._probes.measure(steps)
-                due = steps - steps % self.every
-                if due > self._recorded:
-                    self._record(due)
-                self._probes.before(steps + 1)
+                if self._probing:
+                    self._probes.measure(steps)
+                if steps - steps % self.every > self._recorded:
+                    self._record(steps - steps % self.every)
+                if self._probing:
+                    self._probes.before(steps + 1)
         except Exception as error:
             self._give_up(error)
 
@@ -152,7 +153,8 @@ class Monitor:
     def _record(self, step: int) -> None:
         now = time.perf_counter()
         optimizer, taken = self.optimizer, max(1, self._steps - self._recorded)
-        tensors = {name: values.astype(np.float32) for name, values in optimizer.stepper.measured_tensors().items()}
+        stepper = optimizer.stepper
+        tensors = stepper.measured_tensors(np.float32)
         if "spike" in tensors:
             tensors["spike"] *= self._correction(step)
         scalars = {name: _number(value) for name, value in self._metrics.items()}
@@ -161,8 +163,7 @@ class Monitor:
                 lr = group["lr"]
                 scalars[f"lr[{number}]" if number else "lr"] = float(lr(step) if callable(lr) else lr)
         if "grad_norm" in tensors:
-            known = tensors["grad_norm"][~np.isnan(tensors["grad_norm"])].astype(np.float64)
-            scalars["grad_norm"] = float(np.sqrt(np.sum(known**2))) if len(known) else math.nan
+            scalars["grad_norm"] = math.hypot(*stepper.measured_values("grad_norm"))
         scalars["step_seconds"] = (now - self._then) / taken
         scalars["optimizer_seconds"] = (optimizer.seconds - self._seconds) / taken
         probed, per_tensor = self._probes.taken()

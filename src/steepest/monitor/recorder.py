@@ -105,7 +105,7 @@ class Recorder:
         self._events: list[tuple[Any, ...]] = []
         self._names: dict[str, dict[str, int]] = {"measurements": {}, "scalars": {}}
         self._new_names: list[tuple[str, int, str]] = []
-        self._until, self._written = 0, -math.inf
+        self._until, self._written, self._unchecked = 0, -math.inf, 0
         ((journal,),) = connection.execute("PRAGMA journal_mode")
         self._pause = 0.0 if journal == "wal" else 1.0
         ((self._page_size,),) = connection.execute("PRAGMA page_size")
@@ -181,6 +181,12 @@ class Recorder:
         self._written, self._failed = now, False
 
     def _transaction(self, connection: sqlite3.Connection) -> None:
+        self._unchecked += 1
+        alone = len(self._records) == 1 and not (self._events or self._new_names or self._first)
+        if alone and self._unchecked < _CHECKED:  # the usual case: one statement is a transaction of its own
+            connection.execute(_INSERT_RECORD, self._records[0])
+            return
+        self._unchecked = 0
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._insert(connection)
@@ -249,6 +255,8 @@ class Recorder:
         self._connection = self._lock = None
 
 
+_CHECKED = 8
+"""Every so many records the size of the file is looked at."""
 _INSERT_RECORD = (
     "INSERT INTO records (session, step, call, seconds, losses, scalars, tensors) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
