@@ -272,7 +272,7 @@ def test_one_track_alone_makes_a_page(tracks: tuple[str, ...]) -> None:
 def test_an_interrupted_comparison_without_a_run_makes_a_page() -> None:
     nothing = replace(made_result(), entries=(), unfinished=("adam", "sgd"))
     said = text_of(page(nothing))
-    assert "Interrupted, not finished: adam, sgd." in said and "No run has finished." in said
+    assert "Interrupted, not finished: adam, sgd." in said and "No optimizer has been judged yet." in said
 
 
 def test_write_leaves_the_page_and_results_that_can_be_read_again(result: Result, tmp_path: Path) -> None:

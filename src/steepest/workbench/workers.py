@@ -199,7 +199,8 @@ def _together(queues: Sequence[Queue], function: Function, jobs: int) -> Iterato
     children: list[_Child] = []
     try:
         for _ in range(min(jobs, sum(queue.remaining() for queue in queues))):
-            children.append(_start(task))
+            with interrupts_held():  # between its start and its place in the list, nobody would end it
+                children.append(_start(task))
         swept = time.monotonic()
         while children:
             ready = set(wait([end for child in children for end in (child.pipe, child.process.sentinel)], SWEEP))
@@ -222,7 +223,8 @@ def _together(queues: Sequence[Queue], function: Function, jobs: int) -> Iterato
                             f"run: the processes end before they begin a job, {text}. See what they printed."
                         )
                     yield None  # perhaps it was the third time
-                    children.append(_start(task))
+                    with interrupts_held():
+                        children.append(_start(task))
             if time.monotonic() - swept > SWEEP:
                 swept = time.monotonic()
                 yield None
