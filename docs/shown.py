@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg", force=False)
+if "MPLBACKEND" not in os.environ:  # a notebook's kernel has chosen already: it shows each cell's figures
+    matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after its backend is chosen
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
@@ -25,6 +27,7 @@ plt.rcParams.update(
         "axes.facecolor": "none",
         "savefig.facecolor": "none",
         "figure.figsize": (7.0, 3.4),
+        "figure.max_open_warning": 0,
         "figure.constrained_layout.use": True,
         "font.size": 10,
         "grid.color": "#88888844",
@@ -35,6 +38,10 @@ plt.rcParams.update(
         "ytick.color": "#888888",
     }
 )
+if "inline" in os.environ.get("MPLBACKEND", ""):
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    set_matplotlib_formats("svg")
 
 
 def cost_of(chain: Any) -> str:
