@@ -5,12 +5,15 @@ ratio to a plain streaming kernel that reads and writes as many buffers, pass by
 alternately in one process; «best» compares the fastest rounds, «median» is the median of the rounds' ratios. NumPy written
 by hand, as in a tutorial, stands beside it. Then many small tensors, and the first step of a process.
 
-    python benchmarks/steps.py [--dtype float64] [--rounds 15] [--only "adam;lamb"]
+    python benchmarks/steps.py [--dtype float64] [--rounds 15] [--only "adam;lamb"] [--json docs/figures.json]
+
+The documentation's pages of the rules take their figures from the file that ``--json`` writes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -18,6 +21,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from limit import BUFFERS, SHAPE, TENSORS, limits_of, machine, seconds
@@ -92,7 +97,7 @@ def by_hand(name: str, params: list[np.ndarray], grads: list[np.ndarray]) -> Cal
 # ---- measuring
 
 
-def large(name: str, dtype: str, rounds: int, pool: list[list[np.ndarray]]) -> str:
+def large(name: str, dtype: str, rounds: int, pool: list[list[np.ndarray]]) -> dict[str, Any]:
     make, bar = ROWS[name]
     rng = np.random.default_rng(0)
     params = [rng.normal(size=SHAPE).astype(dtype) for _ in range(TENSORS)]
@@ -112,12 +117,26 @@ def large(name: str, dtype: str, rounds: int, pool: list[list[np.ndarray]]) -> s
         bound.append(b)
         ratios.append(a / b)
     hand = by_hand(name, params, grads)
-    hand_ms = f"{min(seconds(hand) for _ in range(3)) * 1e3:9.1f}" if hand else "        -"
-    best = min(ours) / min(bound)
+    return {
+        "name": name,
+        "chain": str(make()),
+        "bytes": size,
+        "best_ms": min(ours) * 1e3,
+        "median_ms": statistics.median(ours) * 1e3,
+        "limit_gb_per_s": size * TENSORS * SHAPE[0] * SHAPE[1] / min(bound) / 1e9,
+        "best_ratio": min(ours) / min(bound),
+        "median_ratio": statistics.median(ratios),
+        "bar": bar,
+        "by_hand_ms": min(seconds(hand) for _ in range(3)) * 1e3 if hand else None,
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    met = "yes" if row["best_ratio"] <= row["bar"] else "NO"
+    hand = "        -" if row["by_hand_ms"] is None else f"{row['by_hand_ms']:9.1f}"
     return (
-        f"{name:24}{min(ours) * 1e3:9.2f}{statistics.median(ours) * 1e3:9.2f}{size:8.4g}"
-        f"{size * TENSORS * SHAPE[0] * SHAPE[1] / min(bound) / 1e9:8.1f}"
-        f"{best:8.2f}{statistics.median(ratios):8.2f}{bar:7.2f}  {'yes' if best <= bar else 'NO':4}{hand_ms}"
+        f"{row['name']:24}{row['best_ms']:9.2f}{row['median_ms']:9.2f}{row['bytes']:8.4g}{row['limit_gb_per_s']:8.1f}"
+        f"{row['best_ratio']:8.2f}{row['median_ratio']:8.2f}{row['bar']:7.2f}  {met:4}{hand}"
     )
 
 
@@ -176,6 +195,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="names of rows, separated by ';'")
+    parser.add_argument("--json", type=Path, help="write the figures of the large tensors to this file as well")
     given = parser.parse_args()
     pool = [[np.zeros(SHAPE, dtype=given.dtype).reshape(-1) for _ in range(BUFFERS)] for _ in range(TENSORS)]
     for buffers in pool:
@@ -189,8 +209,15 @@ def main() -> None:
         f"{'rule':24}{'best':>9}{'median':>9}{'bytes':>8}{'limit':>8}{'ratio':>8}{'median':>8}{'bar':>7}  {'met':4}{'by hand':>9}"
     )
     wanted = [n.strip() for n in given.only.split(";") if n.strip()] or list(ROWS)
+    rows = []
     for name in wanted:
-        print(large(name, given.dtype, given.rounds, pool), flush=True)
+        rows.append(large(name, given.dtype, given.rounds, pool))
+        print(line(rows[-1]), flush=True)
+    if given.json:
+        for row in rows:
+            row.update({key: float(f"{v:.4g}") for key, v in row.items() if isinstance(v, float)})
+        said = {"machine": machine(), "tensors": TENSORS, "shape": SHAPE, "dtype": given.dtype, "rounds": given.rounds}
+        given.json.write_text(json.dumps({**said, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     if not given.only:
         print(f"\n200 tensors of 64 float32, a step with Python: best, median in ms\n{small()}\n\n{first()}")
 

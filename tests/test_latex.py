@@ -106,6 +106,11 @@ def test_only_zeros_and_ones_that_change_nothing_are_left_out() -> None:
     assert equations_latex(s.chain(s.negate(), s.descend(1.0))) == [r"\theta_t = \theta_{t-1} + g_t"]
 
 
+def test_signs_that_cancel_are_left_out() -> None:
+    assert equations_latex(s.lamb(maximize=True))[1:] == equations_latex(s.lamb())[1:]
+    assert equations_latex(s.lars(maximize=True))[0] == equations_latex(s.lars())[0]
+
+
 def test_states_and_numbers_of_a_second_rule_are_told_apart() -> None:
     lines = equations_latex(s.chain(s.scale_by_rms(0.9), s.scale_by_rms(0.8), s.descend(0.1)))
     assert lines[2] == r"v_t^{(2)} = \alpha_2 \, v_{t-1}^{(2)} + (1 - \alpha_2) u_t^2"

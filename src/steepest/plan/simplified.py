@@ -112,6 +112,10 @@ class _Simplifier:
             return self.graph.add("neg", again(op, [a.args[0], b]))
         if op in ("mul", "div") and b.op == "neg":
             return self.graph.add("neg", again(op, [a, b.args[0]]))
+        if op == "wide" and a.op == "neg":
+            return self.graph.add("neg", self.graph.add("wide", a.args[0]))
+        if op == "abs" and a.op == "neg":
+            return self.graph.add("abs", a.args[0])
         return a.args[0] if op == "neg" and a.op == "neg" else None
 
 

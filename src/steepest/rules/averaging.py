@@ -18,6 +18,19 @@ def lookahead(param, state, step, *, k: Count = 5, alpha: Fraction = 0.5):
     """Zhang et al., Algorithm 1: every k steps the slow weights move by ``alpha`` towards the fast ones, which follow.
 
     The slow weights start at the initial weights, so the first synchronisation moves to between them and the k-th.
+
+    Parameters
+    ----------
+    k : steps between two synchronisations, a whole number >= 1; 5, as in the paper, which takes 5 to 10.
+    alpha : how far the slow weights go, in [0, 1], or a schedule; 0.5, as in the paper.
+
+    Examples
+    --------
+    >>> import steepest
+    >>> print(steepest.chain(steepest.sgd(0.1), steepest.lookahead(5)))
+    descend > lookahead
+
+    Source: Zhang et al. (2019), Algorithm 1.
     """
     synchronise = step % k == 0
     state.slow = where(synchronise, state.slow + alpha * (param - state.slow), state.slow)
