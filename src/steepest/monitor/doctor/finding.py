@@ -1,0 +1,116 @@
+"""What the doctor says, as plain data: findings with their evidence, and the rules that lead to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from steepest.monitor.records import Run
+
+__all__ = ["ALARM", "Finding", "Rule", "Series", "Sign", "sure"]
+
+ALARM = 0.5
+"""A finding from this confidence on is an alarm; below, it is a remark that a healthy run may deserve too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What to draw as evidence: a measurement of some tensors, or, without tensors, a scalar or ``"loss"``; and between which
+    steps to look (of ``"loss"``: between which batches)."""
+
+    name: str
+    tensors: tuple[str, ...]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a rule has seen in a run; together with the rule it is a finding.
+
+    ``onset`` is the step at which it began: what began later may follow from it.
+    """
+
+    title: str
+    confidence: float
+    evidence: str
+    series: tuple[Series, ...]
+    advice: str
+    code: str
+    onset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of the doctor.
+
+    Attributes
+    ----------
+    cause : a key, the same in all versions.
+    says : when it fires, in words, with the thresholds.
+    source : where the rule or its threshold comes from; what is the library's own says so.
+    needs : measurements or scalars without which it can't judge; all of one of these sets.
+    examine : finds the signs of the cause in a run.
+    """
+
+    cause: str
+    says: str
+    source: str
+    needs: tuple[tuple[str, ...], ...]
+    examine: Callable[[Run], Iterable[Sign]]
+
+    def can_judge(self, run: Run) -> bool:
+        """Whether the run has what the rule looks at."""
+        return any(all(name in run.tensors or name in run.scalars for name in one) for one in self.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a run, or may be.
+
+    Attributes
+    ----------
+    cause, title : a short key, and plain words.
+    confidence : from 0 to 1; from `ALARM` on it is an alarm.
+    evidence : what was measured, with numbers and steps.
+    series : the measurements behind it, for a picture.
+    rule, source : when the rule fires, and who says so.
+    advice, code : what to do, and the line that does it.
+    onset : the step at which it began.
+    explained_by : the cause of another finding that this one follows from; "" where there is none.
+    """
+
+    cause: str
+    title: str
+    confidence: float
+    evidence: str
+    series: tuple[Series, ...]
+    rule: str
+    source: str
+    advice: str
+    code: str
+    onset: int
+    explained_by: str = ""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Every parameter that the evidence names."""
+        return tuple(dict.fromkeys(name for one in self.series for name in one.tensors))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def sure(value: float, threshold: float, certain: float, low: float = 0.5, high: float = 0.95) -> float:
+    """A confidence: ``low`` at the threshold, ``high`` where the value is certain, logarithmic between.
+
+    >>> sure(10, threshold=1, certain=100, low=0.5, high=0.9)
+    0.7
+    """
+    if not value > 0:
+        return high if certain < threshold else low
+    part = math.log(value / threshold) / math.log(certain / threshold) if math.isfinite(value) else 1.0
+    return round(low + (high - low) * min(1.0, max(0.0, part)), 2)

@@ -1,0 +1,285 @@
+"""Gradients that explode, vanish or never come: by depth (the order of the tensors), by layer, by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from steepest.monitor.doctor.finding import Rule, Sign, sure
+from steepest.monitor.doctor.look import (
+    Values,
+    at_records,
+    began,
+    down,
+    highest,
+    listed,
+    matrix_columns,
+    middle,
+    names_of,
+    number,
+    rates,
+    series,
+    values_of,
+)
+from steepest.monitor.records import Run
+
+__all__ = ["RULES"]
+
+SENSITIVE = 1e4
+LOST, STILL = 1e-4, 1e-5
+ALWAYS = 0.8
+MOSTLY = 0.8
+FEW = 8
+
+
+def exploding(run: Run) -> Iterator[Sign]:
+    grads, weights, columns = values_of(run, "grad_norm"), values_of(run, "weight_norm"), matrix_columns(run)
+    if grads is None or weights is None:
+        return
+    loss = at_records(run)[:, None]
+    with np.errstate(all="ignore"):
+        gain = np.where(loss > 0, grads[:, columns] * weights[:, columns] / loss, np.nan)
+        grown = weights[:, columns] / weights[0, columns]
+    gain = np.where(np.isfinite(gain) & ~(grown > 2), gain, np.nan)  # where weights have grown, the rate was too high
+    peaks = np.nan_to_num(highest(gain.T), nan=0.0)
+    largest = float(peaks.max(initial=0.0))
+    if largest < SENSITIVE:
+        return
+    guilty = columns[peaks >= max(SENSITIVE, largest / 30)]
+    row = int(np.flatnonzero(highest(gain) >= SENSITIVE)[0])
+    clips = any("clip" in chain for chain in run.facts.chains)
+    norms = run.scalars.get("grad_norm", highest(grads))
+    usual = float(np.nanmedian(norms[np.isfinite(norms)]))
+    yield Sign(
+        f"Gradients explode in {listed(names_of(run, guilty))}" + (", and are clipped" if clips else ""),
+        sure(largest, SENSITIVE, 100 * SENSITIVE, 0.2, 0.4)
+        if clips
+        else sure(largest, SENSITIVE, 100 * SENSITIVE, 0.75, 0.97),
+        f"At step {int(run.steps[row])} the gradient's norm was {number(float(norms[row]))} (median {number(usual)}). Norm times "
+        f"weights over loss reached {number(largest)}: one part in {number(largest)} of the weights could "
+        "double the loss.",
+        (series(run, "grad_norm", guilty), series(run, "update_ratio", guilty)),
+        "Clip by the norm of all gradients; start recurrent or deep layers with smaller weights, or normalise between them.",
+        f"steepest.chain(steepest.clip_by_global_norm({number(usual)}), …)",
+        began(run, row),
+    )
+
+
+def vanishing(run: Run) -> Iterator[Sign]:
+    grads, ratio, columns = values_of(run, "grad_norm"), values_of(run, "update_ratio"), matrix_columns(run)
+    if grads is None or ratio is None or len(columns) < 4:
+        return
+    early = slice(0, max(1, len(run) // 4))
+    sizes = np.array([np.sqrt(np.prod(run.facts.tensors[int(c)].shape)) for c in columns])
+    each, moved = down(grads[early, columns]) / sizes, down(ratio[early, columns])
+    known = np.isfinite(each) & (each > 0)
+    if known.sum() < 4:
+        return
+    places, logs = np.flatnonzero(known), np.log10(each[known])
+    third = max(1, len(places) // 3)
+    low, high = float(np.median(logs[:third])), float(np.median(logs[-third:]))
+    order = float(np.corrcoef(np.arange(len(logs)), logs)[0, 1])
+    lost = 10.0 ** (low - high)
+    still = columns[places[moved[known] < STILL]]
+    if lost > LOST or order < 0.8 or not len(still):
+        return
+    yield Sign(
+        "Gradients vanish on their way to the first layers",
+        sure(lost, LOST, LOST / 100, 0.7, 0.95),
+        f"From the start gradients of {names_of(run, columns)[0]} are {number(1 / lost)} times smaller than those of the last "
+        f"layers; {len(still)} of {len(columns)} matrices move by less than {STILL:g} of their length in a step.",
+        (series(run, "grad_norm", columns), series(run, "update_ratio", still)),
+        "Use activations that do not saturate (ReLU, GELU), He's or Glorot's initial weights, residual connections or "
+        "normalisation; an optimizer that scales each layer helps a little.",
+        "torch.nn.init.kaiming_normal_(layer.weight)",
+        0,
+    )
+
+
+def _share_of_silence(run: Run) -> tuple[Values, Values] | None:
+    """For each tensor the share of its records in which its gradient is all zeros, and in which it was measured."""
+    grads = values_of(run, "grad_norm")
+    if grads is None:
+        return None
+    known = ~np.isnan(grads)
+    with np.errstate(all="ignore"):
+        return (grads == 0).sum(axis=0) / known.sum(axis=0), known.mean(axis=0)
+
+
+def dead(run: Run) -> Iterator[Sign]:
+    shares = _share_of_silence(run)
+    if shares is None or len(run) < 3:
+        return
+    silent = np.flatnonzero(np.nan_to_num(shares[0], nan=0.0) >= ALWAYS)
+    alive = np.flatnonzero(np.nan_to_num(shares[0], nan=1.0) < 0.2)
+    grads = values_of(run, "grad_norm")
+    assert grads is not None
+    if len(silent) and len(alive):
+        row = int(np.flatnonzero((grads[:, silent] == 0).all(axis=1) | (np.arange(len(run)) == len(run) - 1))[0])
+        names = names_of(run, silent)
+        yield Sign(
+            f"Units are dead: {listed(names)} get no gradient",
+            0.95,
+            f"From step {int(run.steps[row])} on the gradients of {len(silent)} of {len(grads[0])} parameters are exactly 0, while "
+            f"{listed(names_of(run, alive))} learn. Nothing passes the last of the silent layers.",
+            (series(run, "grad_norm", silent), series(run, "zero_grads", silent)),
+            "Start with smaller biases and He's weights, use leaky units (LeakyReLU, GELU), or look for a mask that is all zeros.",
+            "torch.nn.init.kaiming_normal_(layer.weight); torch.nn.init.zeros_(layer.bias)",
+            began(run, row),
+        )
+        return
+    yield from _dead_units(run)
+
+
+def _dead_units(run: Run) -> Iterator[Sign]:
+    """A bias has a gradient of exactly 0 where its unit was silent for the whole batch."""
+    zero = values_of(run, "zero_grads")
+    if zero is None:
+        return
+    biases = [i for i, t in enumerate(run.facts.tensors) if len(t.shape) == 1 and t.shape[0] >= FEW]
+    shares = down(zero[len(run) // 2 :, biases]) if biases else np.zeros(0)
+    found = np.array([b for b, s in zip(biases, shares, strict=True) if MOSTLY <= s < 1], dtype=np.intp)
+    if len(found):
+        worst = float(np.nanmax(shares))
+        yield Sign(
+            f"Most units are dead in {listed(names_of(run, found))}",
+            sure(1 - worst, 1 - MOSTLY, 0.02, 0.5, 0.8),
+            f"In the second half of the run {worst:.0%} of the units had a gradient of exactly 0 for whole batches.",
+            (series(run, "zero_grads", found),),
+            "Lower the rate, start with smaller biases, or use leaky units (LeakyReLU, GELU).",
+            "torch.nn.LeakyReLU(0.01)",
+            int(run.steps[len(run) // 2]),
+        )
+
+
+def _probed(run: Run, what: str) -> tuple[str, float] | None:
+    """The activation probe's largest median share over the second half of the run, and its name."""
+    half = len(run) // 2
+    shares = {n: middle(v[half:].astype(np.float64)) for n, v in run.scalars.items() if f"_{what}/" in n}
+    worst = max(shares, key=lambda n: np.nan_to_num(shares[n], nan=-1.0), default=None)
+    return None if worst is None else (worst, shares[worst])
+
+
+def dead_outputs(run: Run) -> Iterator[Sign]:
+    found = _probed(run, "dead")
+    if found is None or not found[1] >= MOSTLY or next(dead(run), None) is not None:
+        return
+    name, share = found
+    yield Sign(
+        f"Most units of {name.partition('/')[2]} are dead",
+        sure(1.02 - share, 1.02 - MOSTLY, 0.02, 0.6, 0.95),
+        f"In the second half of the run {share:.0%} of them gave 0 for all samples of a step.",
+        (series(run, name),),
+        "Lower the rate, start with smaller biases, or use leaky units (LeakyReLU, GELU).",
+        "torch.nn.LeakyReLU(0.01)",
+        began(run, len(run) // 2),
+    )
+
+
+def saturated(run: Run) -> Iterator[Sign]:
+    found = _probed(run, "saturated")
+    if found is None or not found[1] >= MOSTLY:
+        return
+    name, share = found
+    yield Sign(
+        f"{name.partition('/')[2]} is saturated",
+        sure(1.02 - share, 1.02 - MOSTLY, 0.02, 0.6, 0.9),
+        f"In the second half of the run {share:.0%} of its outputs lay where the slope is nearly 0.",
+        (series(run, name),),
+        "Start with smaller weights (Glorot's), lower the rate, or normalise what comes in.",
+        "torch.nn.init.xavier_normal_(layer.weight)",
+        began(run, len(run) // 2),
+    )
+
+
+def motionless(run: Run) -> Iterator[Sign]:
+    moves, grads = values_of(run, "update_norm"), values_of(run, "grad_norm")
+    if moves is None or len(run) < 3:
+        return
+    measured = ~np.isnan(moves)
+    moving = (np.nan_to_num(moves, nan=0.0) > 0).mean(axis=0)
+    if not (moving > 0.5).any():
+        return
+    absent = np.flatnonzero(~measured.any(axis=0))
+    if len(absent):
+        names = names_of(run, absent)
+        yield Sign(
+            f"{listed(names)} never got a gradient",
+            0.85,
+            f"In none of {len(run)} records, up to step {int(run.steps[-1])}, did {len(absent)} of {moves.shape[1]} parameters "
+            "have a gradient.",
+            (series(run, "update_norm", absent),),
+            "Look for a detach(), a no_grad() or a branch that the loss does not use; leave frozen parameters out of the "
+            "optimizer.",
+            f"[p for p in model.parameters() if p.requires_grad]  # without {names[0]}",
+            0,
+        )
+    still = measured.any(axis=0) & (np.where(measured, moves, 0.0) == 0).all(axis=0)
+    pushed = still if grads is None else still & (np.nan_to_num(grads, nan=0.0) > 0).any(axis=0)
+    held = np.flatnonzero(pushed)
+    if len(held):
+        groups = sorted({run.facts.tensors[int(i)].group for i in held})
+        lr = rates(run, groups[0])
+        zero = lr is not None and np.isfinite(lr).any() and float(np.nanmax(lr)) == 0
+        yield Sign(
+            f"{listed(names_of(run, held))} do not move" + (": their rate is 0" if zero else ""),
+            0.95,
+            f"In all {len(run)} records, up to step {int(run.steps[-1])}, the step of {len(held)} of {moves.shape[1]} parameters "
+            "was exactly 0, though they have gradients.",
+            (series(run, "update_norm", held), series(run, "grad_norm", held)),
+            "Give their group a rate above 0; look for a mask, or a chain that leaves them out.",
+            f"optimizer.param_groups[{groups[0]}]['lr'] = …",
+            0,
+        )
+
+
+RULES = (
+    Rule(
+        "exploding_gradients",
+        f"In a matrix that is at most twice as long as at the start, gradient norm x weight norm / loss (by how many times the "
+        f"loss changes when the weights are doubled, to first order) reaches {SENSITIVE:g}. A remark where the chain clips.",
+        "Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, for the phenomenon; measure and threshold are the library's own",
+        (("grad_norm", "weight_norm"),),
+        exploding,
+    ),
+    Rule(
+        "dead_units",
+        f"A parameter's gradient is exactly 0 in {ALWAYS:.0%} of the records while others learn; or {MOSTLY:.0%} of a bias' "
+        f"gradients are 0 in the median record of the run's second half ({FEW} units at least).",
+        "Amazon SageMaker Debugger, DeadRelu and AllZero; Karpathy, Zero to Hero 4; own shares",
+        (("grad_norm",), ("zero_grads",)),
+        dead,
+    ),
+    Rule(
+        "dead_units",
+        f"The activation probe counts {MOSTLY:.0%} of a layer's units as dead in the median record of the run's second half.",
+        "Karpathy, Zero to Hero 4; Amazon SageMaker Debugger, DeadRelu; own share",
+        (("activations_dead",),),
+        dead_outputs,
+    ),
+    Rule(
+        "saturated_units",
+        f"The activation probe counts {MOSTLY:.0%} of a layer's outputs as saturated in the median record of the run's second "
+        "half.",
+        "Karpathy, Zero to Hero 4: tanh beyond 0.97; Amazon SageMaker Debugger, SaturatedActivation; own share",
+        (("activations_saturated",),),
+        saturated,
+    ),
+    Rule(
+        "layer_does_not_move",
+        "A parameter's step is exactly 0 in every record, or it has no gradient in any, while most others move.",
+        "Amazon SageMaker Debugger, UnchangedTensor",
+        (("update_norm",),),
+        motionless,
+    ),
+    Rule(
+        "vanishing_gradients",
+        f"In the first quarter of the run the gradients (root mean square) of the first third of the matrices are below {LOST:g} "
+        f"of those of the last third, falling with depth (correlation 0.8), and a matrix moves by less than {STILL:g} of "
+        "its length.",
+        "Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010; Amazon SageMaker Debugger, VanishingGradient; own thresholds",
+        (("grad_norm", "update_ratio"),),
+        vanishing,
+    ),
+)  # fmt: skip

@@ -1,0 +1,293 @@
+"""What numbers can't hold: values that are not finite, states and steps below a type's resolution, an epsilon that rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.monitor.doctor.finding import Rule, Series, Sign, sure
+from steepest.monitor.doctor.look import (
+    Values,
+    down,
+    listed,
+    matrix_columns,
+    middle,
+    names_of,
+    number,
+    second_moment,
+    series,
+    setting,
+    values_of,
+)
+from steepest.monitor.records import Run
+
+__all__ = ["RULES"]
+
+RESOLUTION = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""The distance from 1 to the next number."""
+SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
+STUCK = 0.9
+
+
+def nonfinite(run: Run) -> Iterator[Sign]:
+    event = next((e for e in run.events if e.kind == "nonfinite"), None)
+    drawn: tuple[Series, ...] = (series(run, "loss"),)
+    if event is not None:
+        in_parameters = event.values.get("parameters", 0.0) > 0
+        every = len(event.tensors) == len(run.facts.tensors) > 1
+        where = "all gradients" if every else listed(event.tensors) or "the model"
+        if in_parameters:
+            title = f"{where} became nan or infinite in step {event.step}"
+            advice = "Look at what wrote to this parameter: the step, a hook, an in-place operation, a checkpoint."
+        elif every and "loss" in event.message:
+            title = f"Batch {event.call} made the loss nan or infinite at step {event.step}"
+            advice = (
+                "Look at this batch's data, and at divisions, logarithms and roots in the loss; leave such steps out."
+            )
+        else:
+            title = f"Gradients of {where} became nan or infinite at step {event.step}"
+            advice = "Look at the layer's backward pass: a root or a norm of 0, a logarithm, an overflow in 16 bits."
+        yield Sign(
+            title,
+            0.99,
+            f"Step {event.step}, batch {event.call}: {event.message}.",
+            (Series("grad_norm", event.tensors, max(0, event.step - 50), event.step + 10), *drawn),
+            advice,
+            "steepest.chain(steepest.skip_nonfinite(), …)  # leaves such steps out",
+            event.step,
+        )
+        return
+    for name in ("weight_norm", "grad_norm", "nonfinite_grads"):
+        values = values_of(run, name)
+        if values is None:
+            continue
+        with np.errstate(all="ignore"):
+            bad = (
+                values > 0
+                if name == "nonfinite_grads"
+                else np.isnan(values) & _finite_before(values) | np.isinf(values)
+            )
+        rows = np.flatnonzero(bad.any(axis=1))
+        if len(rows):
+            columns = np.flatnonzero(bad[rows[0]])
+            yield Sign(
+                f"{listed(names_of(run, columns))}: not finite from step {int(run.steps[rows[0]])} on, or a little before",
+                0.95,
+                f"First seen in {name} of {len(columns)} of {values.shape[1]} parameters at step {int(run.steps[rows[0]])}.",
+                (series(run, name, columns), *drawn),
+                "Record every step around this one to see where it begins.",
+                "steepest.Monitor(optimizer, every=1)",
+                int(run.steps[rows[0]]),
+            )
+            return
+    places = np.flatnonzero(np.isnan(run.losses) | np.isinf(run.losses))
+    if len(places) and np.isfinite(run.losses[: places[0]]).any():
+        call = int(run.loss_calls[places[0]])
+        yield Sign(
+            f"The loss of batch {call} is not finite",
+            0.95,
+            f"Batch {call} is the first of {len(places)} whose loss is nan or infinite.",
+            drawn,
+            "Look at this batch's data, and at divisions, logarithms and roots in the loss.",
+            "steepest.chain(steepest.skip_nonfinite(), …)",
+            call,
+        )
+
+
+def _finite_before(values: Values) -> NDArray[np.bool_]:
+    """Whether a tensor had a finite value in an earlier record: nan before says only that it was not measured."""
+    seen: NDArray[np.bool_] = np.logical_or.accumulate(np.isfinite(values), axis=0)
+    return seen
+
+
+def narrow_state(run: Run) -> Iterator[Sign]:
+    name = second_moment(run)
+    kind = run.facts.states.get(name or "", "")
+    if kind not in RESOLUTION or name is None:
+        return
+    for group in range(len(run.facts.groups)):
+        beta2 = setting(run, group, "betas.1", "beta2", "alpha")
+        if beta2 is None or 1 - beta2 >= RESOLUTION[kind] / 4:
+            continue
+        seen = values_of(run, "denominator")
+        said = ""
+        if seen is not None and len(run) > 4:
+            fell = float(np.nanmin(seen[-1] / np.nanmax(seen, axis=0))) if np.isfinite(seen).any() else float("nan")
+            said = f" As recorded, the root of the second moment ended at {fell:.0%} of its highest value or above everywhere."
+        yield Sign(
+            f"beta2 = {number(beta2)} can't work with a second moment in {kind}",
+            0.95,
+            f"{name} is kept in {kind}, whose numbers are at least {number(RESOLUTION[kind] / 4)} of their size away from the "
+            f"middle to the next; decaying by 1 - beta2 = {number(1 - beta2)} rounds back to the same number, so "
+            f"it never forgets.{said}",
+            (series(run, "denominator", matrix_columns(run)), series(run, "grad_norm")),
+            "Keep states in float32, as steepest does for parameters of 16 bits, or lower beta2.",
+            "steepest.torch.AdamW(model.parameters(), lr)",
+            0,
+        )
+        return
+
+
+def rounded_away(run: Run) -> Iterator[Sign]:
+    ratio, unmoved, zero = (values_of(run, name) for name in ("update_ratio", "unmoved", "zero_grads"))
+    narrow = [i for i in matrix_columns(run) if run.facts.tensors[int(i)].dtype in RESOLUTION]
+    if not narrow or len(run) < 3:
+        return
+    columns = np.array(narrow)
+    kind = run.facts.tensors[int(columns[0])].dtype
+    resolution = RESOLUTION[kind]
+    if ratio is not None:
+        moved = down(ratio[:, columns])
+        guilty = columns[(moved > 0) & (moved < resolution / 16)]
+        if len(guilty) > len(columns) / 2:
+            size = float(np.median(moved))
+            yield Sign(
+                f"Steps round to nothing in {kind}",
+                sure(size, resolution / 16, resolution / 256, 0.75, 0.95),
+                f"A step is {number(size)} times as long as the weights in the median matrix; {kind} resolves "
+                f"{number(resolution / 2)} of a number, so most elements stay what they are.",
+                (series(run, "update_ratio", guilty), series(run, "unmoved", guilty)),
+                "Keep the parameters in float32 and compute in 16 bits (autocast), or raise the rate.",
+                "model.float(); torch.autocast(device, dtype=torch.bfloat16)",
+                0,
+            )
+            return
+    if unmoved is not None:
+        idle = down(unmoved[:, columns] - (0 if zero is None else np.nan_to_num(zero[:, columns])))
+        guilty = columns[(idle >= STUCK) & (down(unmoved[:, columns]) < 1)]
+        if len(guilty) > len(columns) / 2:
+            yield Sign(
+                f"Steps round to nothing in {kind}",
+                0.85,
+                f"In the median record {float(np.median(idle)):.0%} of the elements stay exactly what they are, though they have "
+                "gradients.",
+                (series(run, "unmoved", guilty),),
+                "Keep the parameters in float32 and compute in 16 bits (autocast), or raise the rate.",
+                "model.float(); torch.autocast(device, dtype=torch.bfloat16)",
+                0,
+            )
+
+
+def epsilon(run: Run) -> Iterator[Sign]:
+    if second_moment(run) is None and "sum" not in run.facts.states:
+        return
+    seen, grads, columns = values_of(run, "denominator"), values_of(run, "grad_norm"), matrix_columns(run)
+    found = []
+    for column in map(int, columns):
+        group = run.facts.tensors[column].group
+        eps = setting(run, group, "eps")
+        if not eps:
+            continue
+        if seen is not None:
+            beta2 = setting(run, group, "betas.1", "beta2") or 0.0
+            with np.errstate(all="ignore"):
+                root = seen[:, column] / np.sqrt(1 - beta2 ** run.steps.astype(np.float64))
+        elif grads is not None:
+            root = grads[:, column] / np.sqrt(np.prod(run.facts.tensors[column].shape))
+        else:
+            return
+        if (usual := middle(root)) > 0:
+            found.append((column, eps / usual, eps, usual))
+    ruled = [f for f in found if f[1] >= 1]
+    if found and len(ruled) > len(found) / 2:
+        ratio, eps, usual = (
+            float(np.median([f[1] for f in found])),
+            ruled[0][2],
+            float(np.median([f[3] for f in found])),
+        )
+        yield Sign(
+            f"eps = {number(eps)} outweighs the gradients' size",
+            sure(ratio, 1, 100, 0.7, 0.95),
+            f"The root of the second moment is {number(usual)} in the median matrix, eps {number(ratio)} times that: the step is "
+            "hardly scaled any more, and that much shorter.",
+            (series(run, "denominator" if seen is not None else "grad_norm", [f[0] for f in ruled]),),
+            "Lower eps to 1e-8, or raise the rate knowingly: with such an eps the rule is SGD with momentum.",
+            "steepest.adam(lr, eps=1e-8)",
+            0,
+        )
+
+
+def lost_epsilon(run: Run) -> Iterator[Sign]:
+    kind = run.facts.states.get(second_moment(run) or "", "")
+    if kind not in SMALLEST:
+        return
+    for group in range(len(run.facts.groups)):
+        eps = setting(run, group, "eps")
+        if eps and eps < SMALLEST[kind] / 2:
+            yield Sign(
+                f"eps = {number(eps)} is 0 in {kind}",
+                0.8,
+                f"The smallest number above 0 in {kind} is {number(SMALLEST[kind])}: where the second moment is 0, the step "
+                "divides by 0.",
+                (series(run, "denominator"),),
+                "Keep states in float32, as steepest does, or raise eps.",
+                f"steepest.adam(lr, eps={number(2 * SMALLEST[kind])})",
+                0,
+            )
+            return
+
+
+def skipped(run: Run) -> Iterator[Sign]:
+    events = [e for e in run.events if e.kind == "skipped"]
+    calls = int(run.calls[-1]) if len(run) else 0
+    if len(events) < 3 or not calls:
+        return
+    share = len(events) / calls
+    yield Sign(
+        "Many steps are left out",
+        sure(share, 0.05, 0.5, 0.5, 0.9) if share >= 0.05 else 0.3,
+        f"{len(events)} of {calls} batches took no step, the first at step {events[0].step}: {events[0].message}.",
+        (series(run, "loss"),),
+        "Look for what makes these batches' gradients not finite; lower the rate or the loss's scale.",
+        "torch.amp.GradScaler(init_scale=2.0**10)",
+        events[0].step,
+    )
+
+
+RULES = (
+    Rule(
+        "nonfinite",
+        "A gradient, a parameter or a loss is nan or infinite: the first parameter, or the batch, is named.",
+        "Amazon SageMaker Debugger, ExplodingTensor",
+        ((),),
+        nonfinite,
+    ),
+    Rule(
+        "state_too_narrow",
+        "The second moment is in bfloat16 or float16, and 1 - beta2 is below a quarter of the type's resolution (2^-7, 2^-10).",
+        "Arithmetic: half a unit in the last place is a quarter to a half of the resolution; torchdistx, pull request 52",
+        ((),),
+        narrow_state,
+    ),
+    Rule(
+        "updates_round_to_nothing",
+        f"Parameters of 16 bits whose median step is below a sixteenth of the type's resolution of their length, or of whose "
+        f"elements with gradients {STUCK:.0%} stay what they are, in most matrices.",
+        "Arithmetic; Zamirai et al. 2020, arXiv:2010.06192, Revisiting BFloat16 Training",
+        (("update_ratio",), ("unmoved",)),
+        rounded_away,
+    ),
+    Rule(
+        "eps_dominates",
+        "eps is at least the mean root of the (corrected) second moment, or the gradient's root mean square, in most matrices.",
+        "Choi et al. 2019, arXiv:1910.05446, on eps; Godbole et al. 2023, Deep Learning Tuning Playbook",
+        (("denominator",), ("grad_norm",)),
+        epsilon,
+    ),
+    Rule(
+        "eps_is_zero",
+        "The second moment is in a type in which eps rounds to 0.",
+        "Arithmetic: the smallest number of float16 is 2^-24",
+        ((),),
+        lost_epsilon,
+    ),
+    Rule(
+        "steps_left_out",
+        "At least 3 steps were left out (a remark), or 5 % of them (an alarm).",
+        "Micikevicius et al. 2018, arXiv:1710.03740, section 3.2; own share",
+        ((),),
+        skipped,
+    ),
+)  # fmt: skip
