@@ -682,7 +682,8 @@ def test_a_recipe_that_was_not_called_names_the_cure_behind_a_bar_too() -> None:
 def test_a_rule_that_was_not_called_names_the_cure() -> None:
     message = refused(TypeError, s.chain, s.descend)
     assert (
-        message == f"chain: argument 1 is {s.descend!r}, allowed is what a rule or recipe returns. Call it: descend(…)."
+        message
+        == "chain: argument 1 is the rule descend, allowed is what a rule or recipe returns. Call it: descend(…)."
     )
 
 

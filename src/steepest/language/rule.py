@@ -204,7 +204,7 @@ def chain(*chains: Chain) -> Chain:
     return Chain(tuple(link for one in chains for link in one.links))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Rule:
     """A rule: called with hyperparameters it gives a chain of one link; ``.function`` is the mathematics, runnable eagerly."""
 
@@ -220,6 +220,9 @@ class Rule:
     @property
     def __doc__(self) -> str | None:  # type: ignore[override]
         return self.function.__doc__
+
+    def __repr__(self) -> str:
+        return f"the rule {self.name}"
 
     @property
     def defaults(self) -> dict[str, Any]:
