@@ -6,13 +6,9 @@ import importlib
 import io
 import json
 import math
-import os
 import re
-import shutil
-import subprocess
 import time
-from dataclasses import dataclass, replace
-from html import unescape
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,62 +18,11 @@ from rich.console import Console
 from steepest.workbench.page import page, write
 from steepest.workbench.results import Result
 from steepest.workbench.tables import table
+from tests.browser import browse, text_of
 from tests.workbench.made_results import QUALITIES, made_entry, made_result, made_workload
 
 HOSTILE = "</script><script>document.title='broken'</script>&\"'"
 MANY = {**QUALITIES, **{f"opt{i}(momentum=0.9)": 0.3 + 0.01 * i for i in range(16)}}
-
-
-def text_of(html: str) -> str:
-    """The words of a page, without Bokeh's script and without tags."""
-    plain = re.sub(r"<(script|style).*?</\1>", " ", html, flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", plain).split())
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What a browser made of a page."""
-
-    dom: str
-    console: list[str]
-
-    def said(self) -> dict[str, object]:
-        """What the test's own script wrote into the page."""
-        found = re.search(r'<pre id="said">(.*?)</pre>', self.dom)
-        assert found is not None, self.console
-        return dict(json.loads(unescape(found[1])))
-
-
-def browse(html: str, folder: Path, script: str, width: int = 1280) -> Drawn:
-    """Open a page in a frame of some width (a window is never narrower than 500) and run a script in it once it is drawn."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing; .ci/run installs it")
-        pytest.skip("chromium is not installed")
-    helpers = """
-    const deep = (root, what) => [...root.querySelectorAll("*")].flatMap(
-      (e) => [...(e.matches(what) ? [e] : []), ...(e.shadowRoot ? deep(e.shadowRoot, what) : [])]);
-    const roots = () => Bokeh.documents.flatMap((d) => d.roots());
-    window.addEventListener("load", () => setTimeout(() => {
-      const said = document.body.appendChild(document.createElement("pre"));
-      said.id = "said";
-      said.textContent = JSON.stringify((() => { SCRIPT })());
-    }, 1000));
-    """
-    extra = f"<script>{helpers.replace('SCRIPT', script)}</script></body>"
-    file = folder / "seen.html"
-    file.write_text(html.replace("</body>", extra), encoding="utf-8")
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1400",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--allow-file-access-from-files", "--hide-scrollbars",
-        "--virtual-time-budget=10000", "--dump-dom", file.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    return Drawn(
-        done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line and '"[bokeh' not in line]
-    )
 
 
 @pytest.fixture(scope="module")
