@@ -20,11 +20,11 @@ version = release = steepest.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "mathml",
     "rule_pages",
+    "reference",
 ]
 exclude_patterns = ["_extensions", "_static", "**.ipynb_checkpoints"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
@@ -40,8 +40,7 @@ nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-napoleon_google_docstring = False
-napoleon_use_rtype = False
+default_role = "code"  # docstrings put names between single backticks
 
 html_theme = "furo"
 html_title = "steepest"

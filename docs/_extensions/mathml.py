@@ -4,6 +4,8 @@ docutils has the translation from LaTeX; Sphinx only has to be told of it. One t
 letter with an accent stands beside it, not below.
 """
 
+import re
+from html import unescape
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,7 +18,8 @@ ElementTree.register_namespace("", NAMESPACE)
 
 
 def _mathml(latex: str, as_block: bool) -> str:
-    root = ElementTree.fromstring(latex2mathml.tex2mathml(latex, as_block=as_block))
+    text = latex2mathml.tex2mathml(latex, as_block=as_block)
+    root = ElementTree.fromstring(re.sub(r"&(?!amp;|lt;|gt;)\w+;", lambda m: unescape(m[0]), text))
     tag = f"{{{NAMESPACE}}}".__add__
     for element in list(root.iter(tag("munderover"))):
         letter, index, above = element
