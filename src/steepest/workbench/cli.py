@@ -1,4 +1,4 @@
-"""The command line: compare, tune, lr-find, reproduce, report, watch, list, plan, completion.
+"""The command line: compare, tune, lr-find, reproduce, report, watch, doctor, list, plan, completion.
 
 A user's mistake ends with one line and exit status 2; an interrupt with what has finished and 130, and with what to write to go
 on: without a ``--storage`` the runs are kept in the output folder until the command has come to its end. Everything heavy is
@@ -24,11 +24,11 @@ import steepest
 __all__ = ["main"]
 
 OPTIONAL = ("bokeh", "jinja2", "optuna", "rich", "scipy", "shtab", "sqlalchemy", "threadpoolctl", "torch")
-EXTRAS = {"watch": "monitor"}
+EXTRAS = {"doctor": "monitor", "watch": "monitor"}
 """What to install for a command, where it isn't ``compare``."""
 UNFINISHED = "unfinished.log"
 """The study file in the output folder; nothing else has this name, for it is removed at the end."""
-EPILOG = "Exit status: 0 done, 2 a mistake in the command or its files (one line says which), 130 interrupted."
+EPILOG = "Exit status: 0 done, 1 doctor --fail-on has found something, 2 a mistake (one line says which), 130 interrupted."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -137,6 +137,15 @@ def parser() -> argparse.ArgumentParser:
     watch.add_argument("--json", action="store_true", help="print the last record as JSON and end")
     watch.set_defaults(run=_watch)
 
+    doctor = commands.add_parser("doctor", help="what is wrong with a monitored run, why, and the line to change")
+    doctor.add_argument("folder", nargs="?", help="of the run (the newest under runs/)")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.add_argument(
+        "--fail-on", type=_confidence, default=None, metavar="CONFIDENCE",
+        help="exit status 1 where a finding is at least that certain, 0 to 1",
+    )  # fmt: skip
+    doctor.set_defaults(run=_doctor)
+
     listing = commands.add_parser("list", help="every rule with its equation, defaults and source")
     what = listing.add_mutually_exclusive_group()
     what.add_argument("--search", action="store_true", help="what a search draws hyperparameters from")
@@ -171,6 +180,16 @@ def _whole(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, allowed is a whole number >= 1")
     return int(text)
+
+
+def _confidence(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, allowed is a number from 0 to 1")
+    return value
 
 
 # ---- comparing
@@ -299,6 +318,13 @@ def _reproduce(given: argparse.Namespace) -> int:
     if given.json:
         print(reproduce.to_json(results))
     return 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from steepest.workbench.doctor import doctor
+
+    findings = doctor(given.folder, as_json=given.json)
+    return int(given.fail_on is not None and any(one.confidence >= given.fail_on for one in findings))
 
 
 # ---- looking things up

@@ -115,4 +115,4 @@ def _explains(cause: Finding, effect: Finding) -> bool:
 
 def unjudged(run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The causes that could not be looked for, each with the measurements that its rule would need."""
-    return tuple((rule.cause, rule.needs[0]) for rule in RULES if not rule.can_judge(run))
+    return tuple((rule.cause, rule.needs[0]) for rule in RULES if rule.concerns(run) and not rule.can_judge(run))

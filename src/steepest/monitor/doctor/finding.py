@@ -53,6 +53,7 @@ class Rule:
     source : where the rule or its threshold comes from; what is the library's own says so.
     needs : measurements or scalars without which it can't judge; all of one of these sets.
     examine : finds the signs of the cause in a run.
+    concerns : whether a run can have the cause at all.
     """
 
     cause: str
@@ -60,6 +61,7 @@ class Rule:
     source: str
     needs: tuple[tuple[str, ...], ...]
     examine: Callable[[Run], Iterable[Sign]]
+    concerns: Callable[[Run], bool] = lambda run: True
 
     def can_judge(self, run: Run) -> bool:
         """Whether the run has what the rule looks at."""

@@ -124,6 +124,7 @@ RULES = (
         "2013, arXiv:1211.5063: a limit of 0.5 to 10 times the average norm",
         (("clipped_norm", "grad_norm"),),
         clipping,
+        lambda run: any("clip" in chain for chain in run.facts.chains),
     ),
     Rule(
         "decay_dominates",

@@ -55,7 +55,7 @@ def too_high(run: Run) -> Iterator[Sign]:
     largest = float(peaks.max())
     call = int(run.loss_calls[int(head.argmax())])
     grown = _growth(run, guilty)
-    factor = 10.0 ** np.clip(np.round(2 * np.log10(largest / (3 * USUAL))) / 2, 0.5, 2)
+    factor = next((f for f in (3.0, 10.0, 30.0) if largest / f <= 5 * USUAL), 100.0)
     group = run.facts.tensors[int(guilty[0])].group
     lr = rates(run, group)
     new = "*= 0.1" if lr is None or not lr.size else f"= {number(float(np.nanmax(lr)) / factor)}"
@@ -290,6 +290,7 @@ RULES = (
         "2020, arXiv:2002.04745; own threshold",
         (("spike",),),
         no_warmup,
+        lambda run: second_moment(run) is not None,
     ),
     Rule(
         "learning_rate_too_low",
