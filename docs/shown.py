@@ -34,6 +34,7 @@ plt.rcParams.update(
         "legend.frameon": False,
         "legend.labelcolor": "#888888",
         "svg.fonttype": "none",
+        "text.color": "#888888",
         "xtick.color": "#888888",
         "ytick.color": "#888888",
     }
