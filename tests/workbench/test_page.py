@@ -204,8 +204,23 @@ def test_failures_stay_on_the_page() -> None:
     entries = [made_entry(facts, name, "default", failing) for name in ("sgd", "lion")]
     whole = replace(made_result([facts], seeds=range(6)), entries=tuple(entries))
     said = text_of(page(whole))
-    assert "Nothing to recommend for digits-mlp. At least half of the runs of every optimizer failed." in said
-    assert said.count("failed 6 of 6".replace("failed ", "")) == 2
+    reason = "The first, lion with seed 0: step 250: the training loss is nan."
+    assert f"Nothing to recommend for digits-mlp. All 12 runs failed. {reason}" in said
+    assert said.count("failed failed 6 of 6") == 2  # median and mean, without an interval
+
+
+def test_a_search_names_its_command_and_counts_what_it_stopped_early(result: Result) -> None:
+    tuned = result.entries[2]
+    stopped = tuple(replace(trial, stopped=i > 2) for i, trial in enumerate(tuned.trials))
+    facts = replace(result.facts, tool="tune", earlier=7)
+    html = page(replace(result, facts=facts, entries=(result.entries[0], replace(tuned, trials=stopped))))
+    assert "<title>steepest tune</title>" in html
+    said = text_of(html)
+    assert "steepest tune · 1 workload, 1 optimizer, 10 seeds" in said
+    assert "17 of 20 trials fell behind and were stopped early: they are not drawn. All others are drawn." in said
+    assert "Trials that were stopped early count as worse than all others." in said
+    assert "20 (17 stopped early" in said
+    assert "took 7 min (this last command alone; 7 runs were there from earlier ones) with 2 processes" in said
 
 
 @pytest.mark.parametrize("tracks", [("default",), ("rate",), ("tuned",)])

@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 from steepest.workbench import statistics
-from steepest.workbench.recommendation import listed, recommend
+from steepest.workbench.recommendation import listed, recommend, shown_interval
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
 from steepest.workbench.statistics import Against, Interval
 from tests.workbench.made_results import made_entry, made_result, made_run, made_workload
@@ -345,11 +345,11 @@ def test_what_tuning_gained_is_told_against_the_same_seeds_with_defaults() -> No
 
     width = "good learning rates span at least 1.0 decades"
     assert tuned(spread(0.3)) == (
-        f"2 trials of lr, of which 1 typically suffice; tuning gained 0.1 over its defaults (95 %: 0.1 to 0.1); {width}"
+        f"2 trials of lr, of which 1 typically suffices; tuning gained 0.1 over its defaults (95 %: 0.1 to 0.1); {width}"
     )
     assert (
         tuned(spread(0.2))
-        == f"2 trials of lr, of which 1 typically suffice; no gain over its defaults was shown; {width}"
+        == f"2 trials of lr, of which 1 typically suffices; no gain over its defaults was shown; {width}"
     )
 
 
@@ -363,8 +363,67 @@ def test_an_accuracy_is_told_as_it_is_measured() -> None:
 def test_nothing_is_recommended_where_half_of_the_runs_of_all_failed() -> None:
     half = {seed: (math.nan if seed % 2 else 0.1) for seed in range(10)}
     verdict = recommend(compared(LOSS, {"adam": half, "sgd": dict.fromkeys(range(10), math.nan)})).verdicts[0]
-    assert verdict.answer == "Nothing to recommend for digits-mlp. At least half of the runs of every optimizer failed."
+    assert verdict.answer == (
+        "Nothing to recommend for digits-mlp. At least half of the runs of every optimizer failed. "
+        "The first, adam with seed 1: step 250: the training loss is nan."
+    )
     assert (verdict.optimizer, verdict.python) == ("", "")
+    one = recommend(compared(LOSS, {"adam": {0: math.nan}})).verdicts[0]
+    assert one.answer.startswith(
+        "Nothing to recommend for digits-mlp. The only run failed. The first, adam with seed 0: "
+    )
+
+
+def test_an_interval_of_failures_is_none() -> None:
+    assert shown_interval(statistics.Interval(INF, INF, INF), LOSS) == ""
+    assert shown_interval(statistics.Interval(INF, 0.2, INF), LOSS) == "0.2 to failed"
+
+
+def test_who_failed_on_every_seed_is_not_likely_behind_but_failed() -> None:
+    runs = {"adam": spread(0.2, 5), "sgd": spread(0.4, 5), "lion": dict.fromkeys(range(5), math.nan)}
+    five = recommend(compared(LOSS, runs)).verdicts[0]
+    assert "Failed: lion on 5 of 5 seeds." in five.sure
+    assert not any("lion" in said for said in five.sure if not said.startswith("Failed"))
+    assert five.behind == ("sgd", "lion")
+    two = {name: {seed: value for seed, value in own.items() if seed < 2} for name, own in runs.items()}
+    verdict = recommend(compared(LOSS, two)).verdicts[0]
+    assert (verdict.equals, verdict.behind) == (("sgd",), ("lion",))
+    assert "Failed: lion on 2 of 2 seeds." in verdict.sure
+
+
+def test_a_run_that_only_compiled_says_nothing_about_the_time_of_a_step() -> None:
+    entry = made_entry(LOSS, "adam", "default", spread(0.2, 3))
+    runs = tuple(replace(run, step_microseconds=time) for run, time in zip(entry.runs, (0.0, 30.0, 40.0), strict=True))
+    found = statistics.summary(replace(entry, runs=runs), LOSS)
+    assert found is not None and found.step_microseconds == 35.0
+    none = recommend(compared(LOSS, {"adam": spread(0.2, 3)}))
+    silent = replace(entry, runs=tuple(replace(run, step_microseconds=0.0) for run in entry.runs))
+    said = recommend(replace(made_result(), entries=(silent,))).verdicts[0].costs
+    assert len(said) == len(none.verdicts[0].costs) - 1 and not any("µs" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("default", "seeds", "said"),
+    [
+        (0.3, 10, "Better on the same seeds (by 0.1, 95 %: 0.1 to 0.1): use what was found."),
+        (0.1, 10, "Worse on the same seeds (by -0.1, 95 %: -0.1 to -0.1): keep the defaults."),
+        (0.2, 10, "No difference shown on the same seeds (by 0, 95 %: 0 to 0): the defaults will do."),
+        (0.3, 1, "1 seed can't tell whether that is more than chance."),
+    ],
+)
+def test_one_optimizer_is_compared_with_its_own_defaults(default: float, seeds: int, said: str) -> None:
+    stopped = tuple(replace(trial(0.1), stopped=True) for _ in range(3))
+    entries = (
+        made_entry(LOSS, "adam", "default", spread(default, seeds)),
+        made_entry(LOSS, "adam", "tuned", spread(0.2, seeds), (trial(0.2), trial(0.3), *stopped)),
+    )
+    verdict = recommend(replace(made_result(), entries=entries)).verdicts[0]
+    assert verdict.answer == f"adam on digits-mlp: median loss {default:g} with its defaults -> 0.2 tuned. {said}"
+    assert verdict.unsearched == ""
+    counts = "5 trials of lr (3 fell behind and were stopped early), of which 4 typically suffice"
+    assert verdict.costs[2].startswith(counts)
+    found = statistics.summary(entries[1], LOSS)
+    assert found is not None and (found.trials, found.stopped_trials, found.failed_trials) == (5, 3, 0)
 
 
 def test_workloads_are_ranked_over_from_four_on() -> None:

@@ -64,7 +64,9 @@ def test_what_is_shown_is_what_was_tried_and_ran(result: Result) -> None:
     best = min(tuned.trials, key=lambda trial: trial.cost)
     assert tuned.values == best.values
     assert [run.seed for run in tuned.runs] == [0, 1]
-    assert 5 < len(tuned.trials) <= 16  # those that were stopped early are no trials to judge by
+    assert len(tuned.trials) == 16
+    assert 5 < len(tuned.whole_trials) < 16  # the others were stopped early, and say so
+    assert (result.facts.tool, result.facts.earlier) == ("tune", 0)
     made = eval(tuned.python, {"steepest": steepest})
     assert str(made) == tuned.chain == tuned.runs[0].chain
     assert set(tuned.space) == {"lr", "adam.beta1", "adam.beta2", "adam.eps", "schedule", "warmup"} == set(tuned.values)
@@ -85,6 +87,7 @@ def test_the_same_command_gives_the_same_and_runs_nothing(
     assert 8 <= searched(ran()) <= 16
     second = again(8)
     assert ran() == []
+    assert (first.facts.earlier, second.facts.earlier) == (0, 12)  # of the search, and two times two that judge
     assert second.entries == first.entries
     more = again(12)  # the same study goes on
     seeds = ran()
@@ -94,6 +97,14 @@ def test_the_same_command_gives_the_same_and_runs_nothing(
     fewer = tune("sgd", name, trials=12, budget=Budget(steps=20, seeds=(0,)), jobs=1, storage=storage)
     assert ran() == []
     assert [[run.seed for run in entry.runs] for entry in fewer.entries] == [[0], [0]]
+
+
+def test_progress_names_the_phase_and_counts_on_through_both() -> None:
+    told: list[tuple[int, int, str]] = []
+    tune("sgd", "quadratics", trials=3, budget=BUDGET, jobs=1, progress=lambda *one: told.append(one))
+    assert [done for done, _, _ in told] == [1, 2, 3, 4, 5, 6, 7]
+    assert {total for _, total, _ in told} == {7}
+    assert [said for *_, said in told] == ["searching sgd"] * 3 + ["judging sgd and its defaults"] * 4
 
 
 def test_an_interrupt_keeps_what_was_tried_and_the_same_command_goes_on(

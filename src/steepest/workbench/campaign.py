@@ -112,10 +112,11 @@ def compare(
     }
     with temporary(storage) as url:
         queue = Queue(open_storage(url), "runs", {"versions": versions()})
-        entries, unfinished = _drive(contenders, queue, jobs, progress)
+        entries, unfinished, earlier = _drive(contenders, queue, jobs, progress)
     facts = Facts(
         versions(), machine(), command("compare"), started,
         time.perf_counter() - begun, budget.search_seeds, budget.seeds, budget.trials, jobs, THREADS,
+        earlier=earlier,
     )  # fmt: skip
     ordered = tuple(entries[key] for key in contenders if key in entries)
     return Result(
@@ -211,8 +212,11 @@ class _Open:
 
 def _drive(
     contenders: Mapping[tuple[str, str, Track], Contender], queue: Queue, jobs: int, progress: Progress | None
-) -> tuple[dict[tuple[str, str, Track], Entry], list[str]]:
-    """Serve all contenders until they have what they need; what an interrupt leaves undone is named."""
+) -> tuple[dict[tuple[str, str, Track], Entry], list[str], int]:
+    """Serve all contenders until they have what they need; what an interrupt leaves undone is named.
+
+    Counted is how many of the runs had been made by earlier commands.
+    """
     entries: dict[tuple[str, str, Track], Entry] = {}
     waiting: dict[Job, list[tuple[str, str, Track]]] = {}
     opened = {key: _Open(contender) for key, contender in contenders.items()}
@@ -252,6 +256,7 @@ def _drive(
     for finished in queue.finished():
         if fresh.get((finished.params["workload"], finished.params["optimizer"])) == finished.params["code"]:
             learn(finished)
+    earlier = set(known)
     for key in list(opened):
         advance(key, None)
     try:
@@ -269,7 +274,7 @@ def _drive(
             deliver()
     except KeyboardInterrupt:
         pass
-    return entries, [f"{o} on {w} ({t})" for w, o, t in opened]
+    return entries, [f"{o} on {w} ({t})" for w, o, t in opened], sum(job in earlier for job in waiting)
 
 
 def job_of(params: Mapping[str, Any]) -> Job:

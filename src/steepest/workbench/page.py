@@ -29,7 +29,7 @@ from steepest.workbench.recommendation import (
     verdict_track,
 )
 from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
-from steepest.workbench.statistics import Interval
+from steepest.workbench.statistics import Interval, Summary
 
 __all__ = ["LIMIT", "page", "write"]
 
@@ -128,13 +128,14 @@ def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
         : FIRST_SHOWN if len(result.workloads) > MANY else 10
     ]
     order = [e.optimizer for e in drawn]
-    tried = [e.trials for e in tracks["tuned"]]
-    count = sum(map(len, tried))
-    kept = sum(len(pictures.thinned(e.trials, len(order))) for e in tracks["tuned"] if e.optimizer in order)
-    of = (
-        f"{kept:,} of {count:,} trials are drawn, the best of each optimizer among them"
-        if kept < count
-        else "All are drawn"
+    count = sum(len(e.trials) for e in tracks["tuned"])
+    whole = sum(len(e.whole_trials) for e in tracks["tuned"])
+    kept = sum(len(pictures.thinned(e.whole_trials, len(order))) for e in tracks["tuned"] if e.optimizer in order)
+    early = f"{count - whole:,} of {count:,} trials fell behind and were stopped early: they are not drawn. "
+    of = (early if whole < count else "") + (
+        f"{kept:,} of {whole:,} trials are drawn, the best of each optimizer among them"
+        if kept < whole
+        else f"All {'others ' * (whole < count)}are drawn"
     )
     tables = {track: _rows(tracks[track], facts) for track in reversed(TRACKS) if tracks[track]}
     return {
@@ -182,12 +183,12 @@ def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> dict[str, list[tupl
         failed = s.n - round(s.succeeded.value * s.n)
         rates = s.sensitivity
         cells = [
-            shown(s.median, facts), f"{shown(s.mean.value, facts)} ({shown_interval(s.mean, facts)})", f"{failed} of {s.n}",
+            shown(s.median, facts), _with_interval(s.mean, facts), f"{failed} of {s.n}",
             *paired, *target,
         ], [
             shown(s.best_moment.end, facts), shown(s.best_moment.cost, facts), _steps(s.best_moment.step),
-            f"{s.step_microseconds:.3g}", f"{s.bytes_per_parameter:g}", f"{s.state_bytes_per_parameter:g}",
-            f"{s.trials}" + (f" ({s.failed_trials} failed)" if s.failed_trials else ""), str(s.trials_needed or ""),
+            _short(s.step_microseconds) if math.isfinite(s.step_microseconds) else "",
+            f"{s.bytes_per_parameter:g}", f"{s.state_bytes_per_parameter:g}", _trials(s), str(s.trials_needed or ""),
             *([f"{rates.decades:.1f}", f"{_short(rates.area)} over {rates.tried_decades:.1f}"] if rates else ["", ""]),
             ", ".join(entry.edges),
         ]  # fmt: skip
@@ -220,6 +221,18 @@ def _untuned(result: Result) -> list[tuple[str, tuple[str, ...]]]:
         known = fixed.setdefault(entry.optimizer, entry.fixed)
         fixed[entry.optimizer] = tuple(name for name in known if name in entry.fixed)
     return list(fixed.items())
+
+
+def _trials(s: Summary) -> str:
+    """How many there were, and what became of those that came to no end."""
+    ended = {"stopped early": s.stopped_trials, "failed": s.failed_trials}
+    said = ", ".join(f"{count} {how}" for how, count in ended.items() if count)
+    return f"{s.trials} ({said})" if said else str(s.trials)
+
+
+def _with_interval(of: Interval, facts: WorkloadFacts) -> str:
+    interval = shown_interval(of, facts)
+    return shown(of.value, facts) + (f" ({interval})" if interval else "")
 
 
 def _share(of: Interval) -> str:

@@ -110,9 +110,10 @@ def best_of(
     lines = [plot.add_glyph(source, looks[name].line(f"y{i}"), name=name) for i, (name, _) in enumerate(rows)]
     legend(plot, [(name, [line]) for (name, _), line in zip(rows, lines, strict=True)])
     hover(plot, lines, [("", "$name"), ("trials", "@x"), (measure(facts), "$y")])
-    return [
-        Picture("What tuning buys", "The best of so many trials, typically: the median over orders of chance.", plot)
-    ]
+    early = any(trial.stopped for e in entries for trial in e.trials)
+    note = "The best of so many trials, typically: the median over orders of chance."
+    behind = " Trials that were stopped early count as worse than all others." if early else ""
+    return [Picture("What tuning buys", note + behind, plot)]
 
 
 def profile(result: Result, looks: dict[str, Look]) -> list[Picture]:
@@ -142,9 +143,9 @@ def profile(result: Result, looks: dict[str, Look]) -> list[Picture]:
 def trials(
     entries: Sequence[Entry], order: Sequence[str], facts: WorkloadFacts, looks: dict[str, Look]
 ) -> list[Picture]:
-    """A picture for each hyperparameter with the cost of every trial that set it; the first has the names for all of them."""
-    by_name = {e.optimizer: e for e in entries if e.trials}
-    kept = {name: thinned(by_name[name].trials, len(order)) for name in order if name in by_name}
+    """A picture for each hyperparameter with the cost of every whole trial that set it; the first has the names for all."""
+    by_name = {e.optimizer: e.whole_trials for e in entries if e.whole_trials}
+    kept = {name: thinned(by_name[name], len(order)) for name in order if name in by_name}
     axes = list(dict.fromkeys(key for some in kept.values() for trial in some for key in trial.values))
     levels = _metric([trial.cost for some in kept.values() for trial in some], facts)
     if not axes or not np.isfinite(levels).any():

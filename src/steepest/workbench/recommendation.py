@@ -8,7 +8,7 @@ the one with the lowest median cost on the test part; another one is called wors
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steepest.workbench import overall, statistics
@@ -19,6 +19,7 @@ from steepest.workbench.statistics import Against, Interval, Sensitivity, Summar
 __all__ = [
     "Recommendation",
     "Verdict",
+    "counted",
     "listed",
     "measure",
     "profiles",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 TRACK_NAMES = {"default": "its defaults", "rate": "learning rate searched", "tuned": "tuned"}
+TRACK_WORDS = {"rate": "with its learning rate searched", "tuned": "tuned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,17 @@ def shown(cost: float, facts: WorkloadFacts) -> str:
 
 
 def shown_interval(interval: Interval, facts: WorkloadFacts) -> str:
-    """A cost's interval as that of the metric, the lower number first."""
+    """A cost's interval as that of the metric, the lower number first; empty where both ends are failures."""
+    if not (math.isfinite(interval.low) or math.isfinite(interval.high)):
+        return ""
     ends = [interval.low, interval.high]
     low, high = reversed(ends) if facts.higher_is_better else ends
     return f"{shown(low, facts)} to {shown(high, facts)}"
+
+
+def counted(number: int, what: str) -> str:
+    """How many of something, in the singular or the plural."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def shown_factor(found: SpeedUp) -> str:
@@ -191,39 +200,71 @@ def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:
     entries = statistics.from_best([e for e in mine if e.track == track], facts)
     summaries = {e.optimizer: s for e in entries if (s := statistics.summary(e, facts))}
     if not entries or math.isinf(summaries[entries[0].optimizer].median):
-        said = "At least half of the runs of every optimizer failed" if entries else "No optimizer has been judged yet"
+        said = _failures(entries) if entries else "No optimizer has been judged yet."
         failed = tuple(e.optimizer for e in entries)
         return Verdict(
-            facts.name,
-            "",
-            track,
-            "",
-            f"Nothing to recommend for {facts.name}. {said}.",
-            (),
-            (),
-            "",
-            (),
-            failed,
-            (),
-            (),
-            (),
-        )
+            facts.name, "", track, "", f"Nothing to recommend for {facts.name}. {said}", (), (),
+            _unsearched(track, mine, facts), (), failed, (), (), (),
+        )  # fmt: skip
     best = entries[0]
+    usual = next((e for e in mine if e.optimizer == best.optimizer and e.track == "default" != track), None)
     against = tuple(statistics.against_best(entries, facts))
-    equals = tuple(a.optimizer for a in against if a.shown == "no")
-    behind = tuple(a.optimizer for a in against if a.shown != "no")
+    hopeless = {name: s.n for name, s in summaries.items() if s.succeeded.value == 0}
+    equals = tuple(a.optimizer for a in against if a.shown == "no" and a.optimizer not in hopeless)
+    behind = tuple(a.optimizer for a in against if a.optimizer not in equals)
     own = summaries[best.optimizer]
     costs = (
-        f"{own.step_microseconds:.3g} µs a step for the optimizer itself{_range(summaries)}",
+        *_timed(own, summaries),
         f"{best.state_bytes_per_parameter:g} bytes of state for each parameter",
-        _tuning(best, own, mine, facts),
+        _tuning(best, usual, own, mine, facts),
         *_cheaper(own, [summaries[name] for name in equals]),
     )
+    if against or usual is None:
+        answer, unsearched = _answer(facts, best, own, equals, behind, against), _unsearched(track, mine, facts)
+    else:
+        answer, unsearched = _gained(facts, usual, best), ""
     return Verdict(
-        facts.name, best.optimizer, track, best.python, _answer(facts, best, own, equals, behind, against),
-        tuple(_sure(own, against, facts)), costs, _unsearched(track, mine, facts), equals, behind, against,
-        tuple(_warnings(own, entries)), best.fixed,
+        facts.name, best.optimizer, track, best.python, answer, tuple(_sure(own, against, hopeless, facts)), costs, unsearched,
+        equals, behind, against, tuple(_warnings(own, entries)), best.fixed,
     )  # fmt: skip
+
+
+def _failures(entries: Sequence[Entry]) -> str:
+    """How many runs failed, and of the first one why."""
+    runs = [(entry.optimizer, run) for entry in entries for run in entry.runs]
+    failed = [(name, run) for name, run in runs if run.failed]
+    said = "At least half of the runs of every optimizer failed."
+    if len(failed) == len(runs):
+        said = f"All {len(runs)} runs failed." if len(runs) > 1 else "The only run failed."
+    if not failed:
+        return said
+    name, run = failed[0]
+    why = " ".join(run.failed.split())
+    return f"{said} The first, {name} with seed {run.seed}: {why}{'' if why.endswith('.') else '.'}"
+
+
+def _gained(facts: WorkloadFacts, usual: Entry, best: Entry) -> str:
+    """What searching has brought an optimizer that is compared with its own defaults alone."""
+    before, after = (shown(statistics.median(list(statistics.judged(e, facts).values())), facts) for e in (usual, best))
+    name = f"{best.optimizer} on {facts.name}"
+    said = f"{name}: median {measure(facts)} {before} with its defaults -> {after} {TRACK_WORDS[best.track]}."
+    n, gap = _gap(usual, best, facts)
+    if gap is None or n < statistics.FEWEST_SEEDS:
+        return f"{said} {counted(n, 'seed').capitalize()} can't tell whether that is more than chance."
+    if not gap.excludes_zero:
+        return f"{said} No difference shown on the same seeds ({_gap_interval(gap)}): the defaults will do."
+    cure = "use what was found" if gap.low > 0 else "keep the defaults"
+    return f"{said} {'Better' if gap.low > 0 else 'Worse'} on the same seeds ({_gap_interval(gap)}): {cure}."
+
+
+def _gap(usual: Entry, best: Entry, facts: WorkloadFacts) -> tuple[int, Interval | None]:
+    """On how many seeds both ran, and by how much the defaults cost more on them."""
+    paired = statistics.differences(statistics.judged(usual, facts), statistics.judged(best, facts))
+    return len(paired), statistics.median_difference(paired) if len(paired) else None
+
+
+def _gap_interval(gap: Interval) -> str:
+    return f"by {gap.value:.3g}, 95 %: {gap.low:.3g} to {gap.high:.3g}"
 
 
 def _answer(
@@ -248,12 +289,13 @@ def _answer(
     return f"Use {name} for {facts.name}: {where}. No difference shown to {listed(equals)}: any of them will do."
 
 
-def _sure(own: Summary, against: Sequence[Against], facts: WorkloadFacts) -> list[str]:
-    mean = f"Interquartile mean over {own.n} seeds: {shown(own.mean.value, facts)}"
+def _sure(own: Summary, against: Sequence[Against], hopeless: Mapping[str, int], facts: WorkloadFacts) -> list[str]:
+    mean = f"Interquartile mean over {counted(own.n, 'seed')}: {shown(own.mean.value, facts)}"
     said = [f"{mean} (95 %: {shown_interval(own.mean, facts)})."]
     if not against:
         return said
-    by = {kind: [a for a in against if a.shown == kind] for kind in ("clear", "likely", "no")}
+    alive = [a for a in against if a.optimizer not in hopeless]
+    by = {kind: [a for a in alive if a.shown == kind] for kind in ("clear", "likely", "no")}
     if by["clear"]:
         worst = max(a.p_holm for a in by["clear"])
         said.append(
@@ -266,6 +308,9 @@ def _sure(own: Summary, against: Sequence[Against], facts: WorkloadFacts) -> lis
         )
     if by["no"]:
         said.append(f"No difference shown: {listed([a.optimizer for a in by['no']])}.")
+    if hopeless:
+        each = [f"{name} on {n} of {counted(n, 'seed')}" for name, n in hopeless.items()]
+        said.append(f"Failed: {listed(each)}.")
     n = min(a.n for a in against)
     least = statistics.smallest_p(n) * len(against)
     if least >= 0.05:
@@ -273,32 +318,36 @@ def _sure(own: Summary, against: Sequence[Against], facts: WorkloadFacts) -> lis
             f", {min(1.0, least):.2g} after correction over {len(against)} comparisons" if len(against) > 1 else ""
         )
         said.append(
-            f"n too small for p < 0.05: the smallest p of {n} seed{'s' * (n != 1)} is {statistics.smallest_p(n):.4g}{corrected}; "
+            f"n too small for p < 0.05: the smallest p of {counted(n, 'seed')} is {statistics.smallest_p(n):.4g}{corrected}; "
             f"{statistics.seeds_needed(len(against))} seeds could show it."
         )
     return said
 
 
-def _range(summaries: dict[str, Summary]) -> str:
-    times = [s.step_microseconds for s in summaries.values()]
-    return f" (here from {min(times):.3g} to {max(times):.3g})" if len(times) > 1 else ""
+def _timed(own: Summary, summaries: Mapping[str, Summary]) -> list[str]:
+    """The optimizer's share of a step; nothing where no step but the one that compiles was made."""
+    times = [s.step_microseconds for s in summaries.values() if math.isfinite(s.step_microseconds)]
+    if not math.isfinite(own.step_microseconds):
+        return []
+    here = f" (here from {min(times):.3g} to {max(times):.3g})" if len(times) > 1 else ""
+    return [f"{own.step_microseconds:.3g} µs a step for the optimizer itself{here}"]
 
 
-def _tuning(best: Entry, own: Summary, mine: Sequence[Entry], facts: WorkloadFacts) -> str:
+def _tuning(best: Entry, usual: Entry | None, own: Summary, mine: Sequence[Entry], facts: WorkloadFacts) -> str:
     """What was spent on finding the values, and what that gained over the defaults."""
-    default = next((e for e in mine if e.optimizer == best.optimizer and e.track == "default"), None)
     gained = ""
-    if default is not None and best.track != "default":
-        paired = statistics.differences(statistics.judged(default, facts), statistics.judged(best, facts))
-        gap = statistics.median_difference(paired) if len(paired) else None
-        if gap is not None and gap.low > 0 and len(paired) >= statistics.FEWEST_SEEDS:
+    if usual is not None:
+        n, gap = _gap(usual, best, facts)
+        if gap is not None and gap.low > 0 and n >= statistics.FEWEST_SEEDS:
             gained = f"; tuning gained {gap.value:.3g} over its defaults (95 %: {gap.low:.3g} to {gap.high:.3g})"
         elif gap is not None:
             gained = "; no gain over its defaults was shown"
     if not best.trials:
         return "no tuning: nothing was searched" if best.track == "default" else f"nothing to search{gained}"
-    needed = f", of which {own.trials_needed} typically suffice" if own.trials_needed else ""
-    searched = f"{len(best.trials)} trials of {', '.join(best.space) or 'nothing'}{needed}"
+    suffice = "suffices" if own.trials_needed == 1 else "suffice"
+    needed = f", of which {own.trials_needed} typically {suffice}" if own.trials_needed else ""
+    early = f" ({own.stopped_trials} fell behind and were stopped early)" if own.stopped_trials else ""
+    searched = f"{counted(len(best.trials), 'trial')} of {', '.join(best.space) or 'nothing'}{early}{needed}"
     rate = next((e for e in mine if e.optimizer == best.optimizer and e.track == "rate"), None)
     width = statistics.rate_sensitivity(rate.trials, facts) if rate else None
     forgiving = f"; {_width(width)}" if width else ""
@@ -333,6 +382,8 @@ def _unsearched(track: Track, mine: Sequence[Entry], facts: WorkloadFacts) -> st
     if track == "default" or not plain:
         return ""
     value = shown(statistics.median(list(statistics.judged(plain[0], facts).values())), facts)
+    if value == "failed":
+        return ""
     return f"Without any search: {plain[0].optimizer} with its defaults, median {measure(facts)} {value}."
 
 
@@ -340,7 +391,7 @@ def _warnings(own: Summary, entries: Sequence[Entry]) -> list[str]:
     said = []
     failed = own.n - round(own.succeeded.value * own.n)
     if failed:
-        said.append(f"{own.optimizer} failed on {failed} of {own.n} seeds.")
+        said.append(f"{own.optimizer} failed on {failed} of {counted(own.n, 'seed')}.")
     edges = {entry.optimizer: f"{entry.optimizer} ({', '.join(entry.edges)})" for entry in entries if entry.edges}
     if own.optimizer in edges:
         said.append(f"{edges.pop(own.optimizer)} lies at the edge of what was searched: a better value may lie beyond.")

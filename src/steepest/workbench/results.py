@@ -25,14 +25,23 @@ TRACKS: tuple[Track, ...] = ("default", "rate", "tuned")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One configuration that a search tried: its values, and the cost of a run for each search seed (infinite: failed)."""
+    """One configuration that a search tried: its values, and the cost of a run for each search seed (infinite: failed).
+
+    ``stopped`` says that it fell behind and was ended early: its costs are those of a part.
+    """
 
     values: Mapping[str, float | str | bool]
     costs: tuple[float, ...]
+    stopped: bool = False
 
     @property
     def cost(self) -> float:
-        """The median over the seeds; the upper one of two in the middle, so that one failure of two counts."""
+        """The median over the seeds; the upper one of two in the middle, so that one failure of two counts.
+
+        Infinite for one that was stopped: of it no more is known than that it is not among the best.
+        """
+        if self.stopped:
+            return float("inf")
         return sorted(self.costs)[len(self.costs) // 2] if self.costs else float("inf")
 
 
@@ -73,6 +82,11 @@ class Entry:
     def costs(self) -> list[float]:
         return [run.cost for run in self.runs]
 
+    @property
+    def whole_trials(self) -> list[Trial]:
+        """Those that were not stopped early."""
+        return [trial for trial in self.trials if not trial.stopped]
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
@@ -96,6 +110,7 @@ class WorkloadFacts:
 class Facts:
     """How the figures came about: versions, machine, seeds, budget, processes and the threads of each.
 
+    ``seconds`` is what the last command took, ``earlier`` how many runs it found there already; ``tool`` is the command's name.
     What has a default here and in `WorkloadFacts` is not in older files.
     """
 
@@ -109,6 +124,8 @@ class Facts:
     trials: int
     jobs: int
     threads: int | None = None
+    tool: str = "compare"
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +171,6 @@ def _facts(data: dict[str, Any]) -> Facts:
 
 
 def _entry(data: dict[str, Any]) -> Entry:
-    trials = tuple(Trial(t["values"], tuple(t["costs"])) for t in data["trials"])
+    trials = tuple(Trial(t["values"], tuple(t["costs"]), t.get("stopped", False)) for t in data["trials"])
     lists = {"edges": tuple(data["edges"]), "fixed": tuple(data["fixed"]), "trials": trials}
     return Entry(**{**data, **lists, "runs": tuple(map(Run.from_json, data["runs"]))})

@@ -364,7 +364,10 @@ def learning_curve(entry: Entry, facts: WorkloadFacts) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One row of the table: an optimizer on a track of a workload. Costs are lower-is-better, on the test part."""
+    """One row of the table: an optimizer on a track of a workload. Costs are lower-is-better, on the test part.
+
+    ``step_microseconds`` is infinite where no run came beyond the step that compiles.
+    """
 
     optimizer: str
     track: str
@@ -379,6 +382,7 @@ class Summary:
     bytes_per_parameter: float
     state_bytes_per_parameter: float
     trials: int
+    stopped_trials: int
     failed_trials: int
     trials_needed: int | None
 
@@ -393,6 +397,8 @@ def summary(entry: Entry, facts: WorkloadFacts) -> Summary | None:
         entry.optimizer, entry.track, len(costs), median(costs), interquartile_mean([costs]),
         success_rate(sum(map(math.isfinite, costs)), len(costs)), to_target(entry, facts), best_moment(entry, facts),
         rate_sensitivity(entry.trials, facts) if entry.track == "rate" else None,
-        median([run.step_microseconds for run in entry.runs]), entry.bytes_per_parameter, entry.state_bytes_per_parameter,
-        len(tried), sum(map(math.isinf, tried)), trials_needed(tried, facts),
+        median([run.step_microseconds for run in entry.runs if run.step_microseconds > 0]),
+        entry.bytes_per_parameter, entry.state_bytes_per_parameter,
+        len(tried), len(tried) - len(entry.whole_trials), sum(math.isinf(t.cost) for t in entry.whole_trials),
+        trials_needed(tried, facts),
     )  # fmt: skip

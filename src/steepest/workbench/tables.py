@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from steepest.workbench.recommendation import shown, shown_factor, shown_interval, speed_ups
+from steepest.workbench.recommendation import counted, shown, shown_factor, shown_interval, speed_ups
 from steepest.workbench.results import Entry, Result, WorkloadFacts
 from steepest.workbench.statistics import from_best, summary
 
@@ -19,10 +20,9 @@ def table(result: Result) -> Iterator[Any]:
 
     for facts in result.workloads:
         entries = from_best([e for e in result.entries if e.workload == facts.name], facts)
+        length = f"{counted(facts.steps, 'step')}, {counted(len(result.facts.seeds), 'seed')}"
         made = Table(
-            title=Text(
-                f"{facts.name}, {facts.steps} steps, {len(result.facts.seeds)} seeds: {facts.metric} on the test part"
-            ),
+            title=Text(f"{facts.name}, {length}: {facts.metric} on the test part"),
             title_justify="left",
         )
         made.add_column("optimizer", overflow="fold")
@@ -51,7 +51,7 @@ def _row(entry: Entry, facts: WorkloadFacts) -> list[str]:
     failed = sum(bool(run.failed) for run in entry.runs)
     return [
         entry.optimizer, entry.track, _rate(entry), shown(found.mean.value, facts), shown_interval(found.mean, facts), str(failed),
-        f"{found.step_microseconds:.0f}", f"{found.state_bytes_per_parameter:g}",
+        f"{found.step_microseconds:.0f}" if math.isfinite(found.step_microseconds) else "", f"{found.state_bytes_per_parameter:g}",
     ]  # fmt: skip
 
 

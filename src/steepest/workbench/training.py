@@ -35,7 +35,8 @@ class Run:
     ``validation`` and ``test`` are the measures after the last step (empty where it failed before); ``cost`` is the
     validation metric turned so that lower is better, infinite where the run failed. ``curve`` holds (step, validation
     metric), ``losses`` the mean training loss between evaluations, ``rates`` the learning rate there. ``seconds`` is the whole
-    run, ``step_microseconds`` the optimizer's share of a step (the median), ``evaluation_seconds`` what evaluating took.
+    run, ``step_microseconds`` the optimizer's share of a step (the median; 0 where only the step that compiles was made),
+    ``evaluation_seconds`` what evaluating took.
     """
 
     workload: str
@@ -142,7 +143,7 @@ def train(
                 test = dict(task.evaluate("test"))
     return Run(
         workload.name, str(chain), seed, step, failed, cost, validation, test, tuple(curve), tuple(losses), tuple(rates),
-        time.perf_counter() - begun, evaluating, 1e6 * float(np.median(times[UNTIMED:] or times)),
+        time.perf_counter() - begun, evaluating, 1e6 * float(np.median(times[UNTIMED:] or times[1:] or [0.0])),
     )  # fmt: skip
 
 

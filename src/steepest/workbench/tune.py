@@ -98,24 +98,28 @@ def tune(
         facts, name = {"versions": versions()}, f"tune {work.name} {optimizer} {_digest(search)}"
         queue = Queue(opened, name, facts, search)
         judges = Queue(opened, f"{name}, judged", facts)
+        earlier = len(queue.finished()) + len(judges.finished())
+        total = trials + 2 * len(budget.seeds)
         try:
-            _serve(queue, tune_job, jobs, trials, optimizer, progress)
-            tried = _whole_runs(queue)
+            _serve(queue, tune_job, jobs, len(queue.finished()), total, f"searching {optimizer}", progress)
+            tried = queue.finished()
             best = _values(_first(tried), space_searched)
             wanted = [job for values in ({}, best) for job in _judged(work, optimizer, values, budget)]
             judges.put({**job.to_json(), "code": fixed["code"]} for job in wanted)
-            _serve(judges, run_job, jobs, len(wanted), optimizer, progress)
+            there = {job_of(one.params) for one in judges.finished()}
+            done = trials + sum(job in there for job in wanted)
+            _serve(judges, run_job, jobs, done, total, f"judging {optimizer} and its defaults", progress)
         except KeyboardInterrupt:
-            tried, unfinished = _whole_runs(queue), (f"{optimizer} on {work.name}",)
+            tried, unfinished = queue.finished(), (f"{optimizer} on {work.name}",)
         for one in judges.finished():
             job = job_of(one.params)
             runs[job] = run_of(job, one)
     entries = []
-    if tried:
+    if any(not one.stopped for one in tried):
         first = _first(tried)
         best = _values(first, space_searched)
         shown = {name: str(dimension) for name, dimension in space_searched.items()}
-        found = [Trial(_values(one, space_searched), tuple(one.result or [one.cost])) for one in tried]
+        found = [Trial(_values(one, space_searched), tuple(one.result or [one.cost]), one.stopped) for one in tried]
         usual, tuned = (
             [runs[job] for job in _judged(work, optimizer, values, budget) if job in runs] for values in ({}, best)
         )
@@ -126,7 +130,7 @@ def tune(
     return Result(
         Facts(
             versions(), machine(), command("tune"), started, time.perf_counter() - begun, budget.search_seeds, budget.seeds,
-            trials, jobs, THREADS,
+            trials, jobs, THREADS, "tune", earlier,
         ),
         (facts_of(work),), tuple(entries), unfinished,
     )  # fmt: skip
@@ -137,13 +141,9 @@ def _digest(search: Search) -> str:
     return hashlib.sha256(json.dumps(search.facts(), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _whole_runs(queue: Queue) -> list[Finished]:
-    """The configurations that were tried without being stopped early: of those, the cost is that of a part."""
-    return [one for one in queue.finished() if not one.stopped]
-
-
 def _first(tried: list[Finished]) -> Finished:
-    return min(tried, key=lambda one: (one.cost, one.number))
+    """The best of those that were not stopped early: of the others the cost is that of a part."""
+    return min((one for one in tried if not one.stopped), key=lambda one: (one.cost, one.number))
 
 
 def _drawn(one: Finished, space: Mapping[str, Dimension]) -> dict[str, Any]:
@@ -162,11 +162,12 @@ def _serve(
     queue: Queue,
     function: Callable[[dict[str, Any], Report], tuple[float, Any]],
     jobs: int,
+    done: int,
     total: int,
     said: str,
     progress: Any,
 ) -> None:
-    done = len(queue.finished())
+    """Serve one phase of the search, which ``said`` names; ``done`` of the ``total`` of all phases are there already."""
     for _ in run(queue, function, jobs):
         done += 1
         if progress:
