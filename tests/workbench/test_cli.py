@@ -124,7 +124,7 @@ def test_report_makes_the_page_again(here: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "out: there is no results.json in it. Name the folder that compare has written."),
+        (None, "out: there is neither a results.json nor a run in it. Name the folder that compare or a monitor has"),
         ("{", "out/results.json: these are no results of steepest compare: "),
         (
             '{"format": 99}',
@@ -187,7 +187,7 @@ def test_report_refuses_what_are_no_results(
         (["tune", "sgd", "--workload", "broken.py:circles", "--jobs", "1"],
          "steepest tune: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined"),
         (["lr-find", "--workload", "nothing"], "steepest lr-find: workload: unknown name 'nothing'."),
-        (["report", "nowhere"], "steepest report: nowhere: there is no results.json in it."),
+        (["report", "nowhere"], "steepest report: nowhere: there is neither a results.json nor a run in it."),
         (["plan", "adam(lr=-1)"], "steepest plan: adam: lr is -1, allowed is [0, inf)."),
         (["plan", "lookahead | adam"], "steepest plan: lookahead changes parameters, but "),
         (["plan", "rule.py:mine"], "steepest plan: rule.py:5: NameError: name 'undefined' is not defined"),

@@ -18,7 +18,7 @@ from bokeh.models.annotations import Legend, LegendItem
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-__all__ = ["FIRST_SHOWN", "GREY", "Look", "Picture", "brief", "hover", "legend", "looks_of", "new_plot"]
+__all__ = ["COLOURS", "FIRST_SHOWN", "GREY", "Look", "Picture", "brief", "hover", "legend", "looks_of", "new_plot"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def hover(
     plot.add_tools(HoverTool(renderers=list(renderers), tooltips=list(tooltips), visible=False, **options))
 
 
-def brief(values: Sequence[float] | Array) -> npt.NDArray[np.float32]:
+def brief(values: Sequence[float] | npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """As float32 with 12 bits of mantissa, a part in 4,000: no eye sees more, and the page's compressed data halve."""
     with np.errstate(over="ignore"):  # a run that diverges goes beyond float32
         single = np.asarray(values, dtype=np.float32)

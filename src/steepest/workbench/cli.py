@@ -125,8 +125,8 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--json", action="store_true", help="print the outcomes as JSON")
     again.set_defaults(run=_reproduce)
 
-    report = commands.add_parser("report", help="the page of a comparison again, from its results.json")
-    report.add_argument("folder", help="of a comparison")
+    report = commands.add_parser("report", help="the page of a comparison or of a monitored run again, from its folder")
+    report.add_argument("folder", help="of a comparison, or the flight recorder's of a run")
     report.set_defaults(run=_report)
 
     watch = commands.add_parser(
@@ -268,19 +268,34 @@ def _shown(result: Any, folder: Path, given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
+    from steepest.monitor.run_file import files_of
+
+    folder = Path(given.folder)
+    if (folder / "results.json").is_file():
+        report = _comparison_again(folder / "results.json")
+    elif files_of(folder):
+        from steepest.monitor.reader import read
+        from steepest.monitor.report import write
+
+        report = write(read(folder), folder / "report.html")
+    else:
+        raise ValueError(
+            f"{given.folder}: there is neither a results.json nor a run in it. Name the folder that compare or a monitor has "
+            "written."
+        )
+    print(f"report   {report}")
+    return 0
+
+
+def _comparison_again(path: Path) -> Path:
     from steepest.workbench.page import write
     from steepest.workbench.results import Result
 
-    path = Path(given.folder) / "results.json"
-    if not path.is_file():
-        raise ValueError(f"{given.folder}: there is no results.json in it. Name the folder that compare has written.")
     try:
         result = Result.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    report, _ = write(result, path.parent)
-    print(f"report   {report}")
-    return 0
+    return write(result, path.parent)[0]
 
 
 def _watch(given: argparse.Namespace) -> int:
