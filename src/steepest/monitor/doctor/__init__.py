@@ -51,7 +51,7 @@ FOLLOWS = {
     "decay_dominates": ("loss_rises", "dead_units", "vanishing_gradients", "learning_rate_too_high", *_STALLED),
     "warmup_missing": ("learning_rate_too_high", "vanishing_gradients", *_UNSTABLE, *_STALLED),
     "layer_does_not_move": _STALLED,
-    "loss_rises": ("nonfinite",),
+    "loss_rises": ("nonfinite", "loss_spikes"),
     "learning_rate_too_low": ("loss_does_not_fall",),
     "schedule_does_not_fit": ("layer_does_not_move",),
 }  # fmt: skip

@@ -177,12 +177,12 @@ def no_warmup(run: Run) -> Iterator[Sign]:
     spike, columns, lr = values_of(run, "spike"), matrix_columns(run), rates(run)
     if spike is None or second_moment(run) is None or not len(run) or run.steps[0] > FIRST:
         return
-    early = max(2, int(np.searchsorted(run.steps, 3 * FIRST, side="right")))
+    early = int(np.searchsorted(run.steps, 3 * FIRST, side="right"))
     seen = across(spike[:early, columns])
     known = None if lr is None else lr[np.isfinite(lr)]
     if known is not None and len(known) and known[0] < 0.9 * known.max():
         return  # it rises
-    if not np.isfinite(seen).all() or not (seen < SHORT).all():
+    if len(seen) < 2 or not np.isfinite(seen).all() or not (seen < SHORT).all():
         return
     losses = at_records(run)
     if np.isfinite(losses).sum() > 4 and not np.nanmin(losses[early:], initial=np.inf) < losses[0]:
@@ -196,7 +196,7 @@ def no_warmup(run: Run) -> Iterator[Sign]:
         f"second moment remembers: the very first steps had gradients that the following ones, up to step "
         f"{int(run.steps[early - 1])}, have no more, and every step since is that much shorter.",
         (
-            series(run, "spike", columns, 0, min(early, len(run)) - 1),
+            series(run, "spike", columns, 0, early - 1),
             series(run, "grad_norm", columns),
             series(run, "lr"),
         ),
