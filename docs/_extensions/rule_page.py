@@ -135,7 +135,7 @@ def costs(recipe: Recipe) -> dict[str, Any]:
 
 def one_line(recipe: Recipe) -> str:
     text = markdown(recipe.doc.summary)
-    return re.split(r"(?<=[.;])\s", text)[0].rstrip(";")
+    return re.split(r"(?<=\.)\s(?=[A-Z])", text)[0]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

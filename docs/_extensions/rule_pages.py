@@ -35,16 +35,16 @@ def pages() -> dict[str, str]:
         "Everything on these pages is printed from the code; what could not be is marked with its source.",
     ]
     for heading, table, said in GROUPS:
-        rows, names = [], []
+        rows, listed = [], []
         for name, make in getattr(steepest, table).items():
             recipe = rule_page.Recipe(name, make)
             files[f"{name}.md"] = rule_page.page(recipe)
             found = rule_page.costs(recipe)
-            names.append(name)
+            listed.append(name)
             cells = [f"[{rule_page.title(recipe)}]({name}.md)", str(found["passes"]), str(found["bytes"])]
             rows.append([*cells, str(found["state_bytes"]), rule_page.one_line(recipe)])
         header = ["rule", "passes", "bytes moved per parameter", "bytes of state", "in one line"]
-        parts += [f"## {heading}", said, rule_page.table(header, rows), _toctree(names)]
+        parts += [f"## {heading}", said, rule_page.table(header, rows), _toctree(listed)]
     families = schedule_page.families()
     files.update(schedule_page.pages())
     rows = [
@@ -60,6 +60,16 @@ def pages() -> dict[str, str]:
     parts += [_toctree([schedule_page.file_of(module) for module in families])]
     files["index.md"] = "\n\n".join(parts) + "\n"
     return files
+
+
+def names() -> set[str]:
+    """The pages that there will be."""
+    import schedule_page
+
+    import steepest
+
+    rules = [name for _, table, _ in GROUPS for name in getattr(steepest, table)]
+    return {"index.md", *(f"{n}.md" for n in (*rules, *map(schedule_page.file_of, schedule_page.families())))}
 
 
 def _toctree(names: list[str]) -> str:

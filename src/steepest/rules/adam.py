@@ -200,6 +200,13 @@ def nadam(
 
     Arguments as `adam`; defaults of ``torch.optim.NAdam``.
 
+    Parameters
+    ----------
+    lr : learning rate, >= 0, or a schedule. 2e-3, PyTorch's default.
+    momentum_decay : how fast the momentum rises from half of ``beta1`` towards it, >= 0; 4e-3, PyTorch's default.
+
+    Examples
+    --------
     >>> import steepest
     >>> print(steepest.nadam())
     scale_by_nadam > descend
