@@ -20,7 +20,7 @@ from steepest.monitor.doctor.finding import Finding, Series
 from steepest.monitor.monitor import Monitor
 from steepest.monitor.records import Event, Record, Run
 from steepest.monitor.report import Report, page_of
-from steepest.monitor.report_axis import Axis
+from steepest.monitor.report_axis import Axis, bounds_of
 from steepest.monitor.report_heat import LEVELS, heat_of
 from steepest.monitor.report_memory import Memory, extremes
 from steepest.workbench.cli import main
@@ -360,6 +360,20 @@ def test_a_run_of_a_million_losses_five_thousand_layers_and_long_texts_stays_bel
     html = page_of(replace(run, losses=losses, loss_calls=calls, calls=run.steps * 5000))
     assert len(html.encode()) < 2_000_000
     assert "1000 of 5000 are listed." in text_of(html)
+
+
+def test_a_rate_that_decays_to_zero_has_a_linear_axis_and_one_that_rises_by_decades_a_logarithmic_one() -> None:
+    share = np.linspace(0, 1, 101)
+    assert bounds_of(1e-3 * (1 + np.cos(math.pi * share)), log=True, typical=True)[2] == "linear"
+    low, high, scale = bounds_of(10 ** (-6 * share), log=True, typical=True)
+    assert scale == "log" and low < 1e-6 and high > 1
+
+
+def test_one_value_far_below_all_others_does_not_press_them_flat_and_one_far_above_is_shown() -> None:
+    low, high, scale = bounds_of(np.append(np.geomspace(1, 100, 99), [1e-9, 1e5]), log=True)
+    assert scale == "log" and 1e-3 < low < 1 and high > 1e5
+    assert bounds_of(np.array([-1.0, 1.0, math.nan]), log=True) == (pytest.approx(-1.16), pytest.approx(1.16), "linear")
+    assert bounds_of(np.full(3, math.inf), log=True) == (0.0, 1.0, "linear")
 
 
 # ---- the heat map's cells

@@ -86,15 +86,20 @@ return size && (size < 1e-3 || size >= 1e5) ? short.toExponential().replace("e+"
 """
 
 
-def bounds_of(values: Array, *, log: bool, factor: float = 8) -> Bounds:
-    """Where an axis of these values begins and ends; logarithmic, if it may be, where they span more than a factor."""
+def bounds_of(values: Array, *, log: bool, typical: bool = False) -> Bounds:
+    """Where an axis of these values begins and ends; logarithmic, if it may be, where they span more than a factor of 8.
+
+    With ``typical`` only where half of them are below a thirtieth of the highest: a schedule that ends at 0 is none.
+    """
     finite = values[np.isfinite(values)].astype(np.float64)
     positive = finite[finite > 0]
-    if log and len(positive) and finite.min() >= 0 and positive.max() > factor * positive.min():
-        low, high = float(positive.min()), float(positive.max())
-        low = max(low, high * 1e-12)
-        margin = (high / low) ** 0.06
-        return max(low / margin, 1e-300), min(high * margin, 1e300), "log"
+    if log and len(positive) and finite.min() >= 0:
+        high = float(positive.max())
+        usual = float(np.quantile(positive, 0.02)) / 30  # what is far below all others must not press them flat
+        low = max(float(positive.min()), usual, high * 1e-12)
+        if high > (30 * np.median(finite) if typical else 8 * low):
+            margin = (high / low) ** 0.06
+            return max(low / margin, 1e-300), min(high * margin, 1e300), "log"
     if not len(finite):
         return 0.0, 1.0, "linear"
     low, high = float(np.clip(finite.min(), -1e300, 1e300)), float(np.clip(finite.max(), -1e300, 1e300))

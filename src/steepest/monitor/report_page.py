@@ -154,7 +154,9 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
         ratios = median(run.tensors["update_ratio"][:, judged if judged.any() else slice(None)])
         ratios = ratios[np.isfinite(ratios)]
         if len(ratios):
-            made.append(("update / weight", number(float(ratios[-1])), "median of the matrices; usual is 0.001"))
+            made.append(
+                ("update / weight", number(float(np.median(ratios))), "median of matrices and records; usual is 0.001")
+            )
     if "clipped" in run.tensors:
         values = run.tensors["clipped"]
         values = values[np.isfinite(values).any(axis=1)]

@@ -158,7 +158,7 @@ def _rates(run: Run, axis: Axis) -> Picture | None:
     found = {name: values for name, values in found.items() if np.isfinite(values).any()}
     if not found:
         return None
-    bounds = bounds_of(np.concatenate([*found.values()]), log=True, factor=200)
+    bounds = bounds_of(np.concatenate([*found.values()]), log=True, typical=True)
     plot = plot_over("learning rate", axis, bounds)
     looks = looks_of(found)
     columns = {"x": brief(axis.x), **{f"y{i}": on(bounds, values) for i, values in enumerate(found.values())}}
@@ -221,7 +221,7 @@ def _other(run: Run, axis: Axis, name: str) -> Picture | None:
     if len(known) > POINTS:
         known = known[np.linspace(0, len(known) - 1, POINTS).astype(np.int64)]
     values = run.scalars[name][known]
-    bounds = bounds_of(values, log=True, factor=200)
+    bounds = bounds_of(values, log=True, typical=True)
     plot = plot_over(name[:40], axis, bounds, 250)
     source = ColumnDataSource({"x": brief(run.steps[known]), "y": on(bounds, values)})
     line = plot.add_glyph(source, Look(COLOURS[2], "solid", "circle").line())
