@@ -172,6 +172,13 @@ def test_report_refuses_what_are_no_results(
         (["compare", "--workload", "needs.py:x"], "steepest compare: needs.py:1: ModuleNotFoundError: No module named 'optunaa'"),
         (["compare", "--workload", "broken.py:circles", "--jobs", "1"],
          "steepest compare: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined"),
+        (["compare", "--workload", "broken.py"],
+         "steepest compare: workload: 'broken.py' names a file, allowed is a workload in it. Write broken.py:circles.\n"),
+        (["compare", "--workload", "rule.py"],
+         "steepest compare: workload: 'rule.py' names a file, allowed is a workload in it. There is none in it: write a function"),
+        (["compare", "--workload", "gone.py"], "steepest compare: gone.py: there is no file gone.py."),
+        (["lr-find", "--workload", "broken.py:circles", "--jobs", "1"],
+         "steepest lr-find: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined\n"),
         (["compare", "--track", "tunes"], "steepest compare: compare: unknown track 'tunes'. Did you mean 'tuned'?"),
         (["compare", "--track", ","], "steepest compare: compare: unknown track ''. Known: default, rate, tuned."),
         (["compare", "--space", "lr=1:2"], "steepest compare: space: it narrows the tuned track, and the tracks are default"),
@@ -341,6 +348,28 @@ def test_without_a_storage_what_had_finished_at_ctrl_c_is_kept_in_the_folder_unt
     assert err == f"interrupted; what has finished is kept. Give the same command {again} to go on.\n"
     assert main([*command, "--seeds", "6", "--jobs", "1", *added]) == 0
     assert len((here / "runs.log").read_text().split()) <= 7  # the one that was running was begun again
+    assert kept.exists() == bool(added)
+
+
+@pytest.mark.parametrize("output", [[], ["--output", "out"]])
+def test_an_error_without_a_storage_keeps_what_had_finished_and_says_how_to_go_on(
+    output: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = "    open('data.txt' if seed == 2 else 'their.py').close()\n"
+    (here / "their.py").write_text(SLOW.replace("    x = np", f"{opened}    x = np"))
+    command = ["compare", "--workload", "their.py:slow", "--optimizers", "sgd(0.1)", "--track", "default", *output]
+    command += ["--seeds", "4", "--jobs", "1"]
+    assert main(command) == 2
+    mistake, again, *rest = capsys.readouterr().err.splitlines()
+    assert mistake.startswith("steepest compare: workload their.py:slow: their.py:") and "FileNotFoundError" in mistake
+    (kept,) = [path.relative_to(here) for path in here.rglob("unfinished.log")]
+    added = [] if output else ["--storage", f"journal:{kept}"]
+    with_it = f" with {' '.join(added)}" if added else ""
+    assert (again, rest) == (f"what has finished is kept. Give the same command again{with_it} to go on.", [])
+    assert (here / "runs.log").read_text().split() == ["0", "1", "2"]
+    (here / "data.txt").touch()
+    assert main([*command, *added]) == 0
+    assert (here / "runs.log").read_text().split() == ["0", "1", "2", "2", "3"]
     assert kept.exists() == bool(added)
 
 

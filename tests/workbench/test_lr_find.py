@@ -26,6 +26,7 @@ import steepest.torch as opt
 from steepest.schedules import cosine
 from steepest.workbench import lr_find
 from steepest.workbench.lr_find import Found, GridTest, RangeTest, grid_test, page, range_test, run, summary
+from steepest.workbench.lr_page import headline
 from steepest.workbench.lr_results import near_best
 from steepest.workbench.lr_sweep import suggestions
 from steepest.workbench.results import Trial
@@ -212,6 +213,50 @@ def test_processes_give_what_one_gives_and_write_what_is_returned(tmp_path: Path
 @pytest.fixture(scope="module")
 def both() -> Found:
     return Found(range_test(BOWL, "sgd", steps=100), grid_test(BOWL, "sgd", steps=50, seeds=3))
+
+
+def test_progress_counts_the_range_test_as_one_run_and_grows_with_the_grid() -> None:
+    told: list[tuple[int, int, str]] = []
+    found = run("quadratics", "sgd", steps=10, seeds=2, progress=lambda *one: told.append(one))
+    assert found.grid is not None
+    swept = [one for one in told if one[0] == 0]
+    assert swept[0] == (0, 11, "range test, step 1 of 10") and 1 < len(swept) <= 10
+    tried = told[len(swept) :]
+    assert [done for done, _, _ in tried] == list(range(2, 2 + 2 * len(found.grid.trials)))
+    assert (tried[0][1:], tried[-1][1]) == ((11, "grid of rates"), 1 + 2 * len(found.grid.trials))
+
+
+def test_the_last_line_and_the_page_say_what_to_use(both: Found) -> None:
+    grid = both.grid
+    assert grid is not None
+    said = [
+        headline(both), headline(replace(both, grid=replace(grid, at_edge=True))),
+        headline(replace(both, grid=replace(grid, best=None))), headline(replace(both, grid=None)),
+        headline(replace(both, grid=None, range=replace(both.range, steepest=None))),
+    ]  # fmt: skip
+    assert said == [
+        f"Use a learning rate of {grid.best:.2g}.",
+        f"Begin with a learning rate of {grid.best:.2g}: the grid ended there, and a better one may lie beyond.",
+        "No learning rate to recommend: every rate failed.",
+        f"Try a learning rate of {both.range.steepest:.2g}; one run can't tell more than its order of magnitude.",
+        "No learning rate to recommend: the loss never fell clearly below its start.",
+    ]
+    assert summary(both).endswith(f"\n\n{said[0]}") and f"<p><b>{said[0]}</b></p>" in page(both)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_in_a_users_workload_names_its_line_in_the_grid_too(tmp_path: Path, jobs: int) -> None:
+    file = tmp_path / "their_work.py"
+    file.write_text(
+        "import numpy as np\nfrom steepest.workbench import ArrayTask, workload\n\n"
+        "@workload(steps=10, metric='gap')\ndef bowl(seed):\n    x = np.ones(2)\n"
+        "    def slope(step):\n        if seed == 1001:\n            raise RuntimeError('out of milk')\n"
+        "        return float(x @ x), {'x': x.copy()}\n"
+        "    return ArrayTask({'x': x}, slope, lambda part: {'gap': float(x @ x)})\n"
+    )
+    with pytest.raises(ValueError, match="milk") as caught:
+        run(f"{file}:bowl", "sgd", steps=10, seeds=2, jobs=jobs)
+    assert str(caught.value) == f"workload {file}:bowl: their_work.py:9: RuntimeError: out of milk"
 
 
 def test_results_survive_json(both: Found) -> None:

@@ -11,11 +11,14 @@ import steepest
 from steepest import schedules
 from steepest.workbench import parse
 from steepest.workbench.campaign import EVERYTHING
-from steepest.workbench.parse import module_of, read, split_list
+from steepest.workbench.parse import _EXAMPLES, _SCHEDULES, read, split_list
 from steepest.workbench.spaces import centre
+from steepest.workbench.users import module_of
 
 NO_RULE = " is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
 NOT_ALLOWED = " is not allowed here. Allowed are numbers, texts, tuples and schedules."
+ARGUMENTS = " is a schedule without its arguments. Write them, as in "
+LINK = " Write one there, or leave the | out."
 SCHEDULE = "cosine is a schedule. Give it to a hyperparameter, as in 'adam(lr=cosine(…))'."
 
 
@@ -89,12 +92,23 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
          "weight_decay."),
         ("only()", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
         ("no_such.py:f", "no_such.py:f: there is no file no_such.py."),
+        ("adam(cosine)", "'cosine' at character 6 of 'adam(cosine)'" + ARGUMENTS + "cosine(1e-3, steps=1000)."),
+        ("clip_by_norm(1) | ", "'clip_by_norm(1) |' is no chain: a link is missing after the | at character 17." + LINK),
+        ("| adam", "'| adam' is no chain: a link is missing before the | at character 1." + LINK),
+        ("sgd || ema", "'sgd || ema' is no chain: a link is missing after the | at character 5." + LINK),
+        ("no_such.py:f |", "'no_such.py:f |' is no chain: a link is missing after the | at character 14." + LINK),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         parse(text)
     assert str(caught.value) == message
+
+
+def test_every_schedule_has_an_example_that_can_be_read() -> None:
+    assert _EXAMPLES.keys() == _SCHEDULES.keys()
+    for name, arguments in _EXAMPLES.items():
+        read(f"adam({name}({arguments}))")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from steepest.workbench import digits
 from steepest.workbench.digits import initial
 from steepest.workbench.parse import parse
 from steepest.workbench.training import train
-from steepest.workbench.workload import BUILT_IN, find
+from steepest.workbench.workload import BUILT_IN, TorchTask, find
 from steepest.workbench.workloads import data, digits_mlp, quadratics, rnn_memory
 from steepest.workbench.workloads.sampling import batches, split
 
@@ -333,6 +333,26 @@ def test_the_example_of_ones_own_workload_trains(monkeypatch: pytest.MonkeyPatch
     assert work.name == "examples/own_workload.py:circles" and work.about.startswith("Inside or outside of a circle")
     run = train(work, parse("adam(0.01)"), seed=0)
     assert not run.failed and run.validation["loss"] < 0.2 < run.losses[0]
+
+
+def test_a_loss_that_is_no_tensor_is_named_with_the_function_that_returned_it() -> None:
+    def loss(step: int) -> float:
+        return 0.5
+
+    line = loss.__code__.co_firstlineno
+    task = TorchTask(torch.nn.Linear(2, 1), loss, lambda part: {})
+    with pytest.raises(TypeError) as caught:
+        task.gradients(3)
+    assert str(caught.value) == (
+        f"TorchTask: loss (test_workloads.py:{line}) returned 0.5 (float) for step 3, allowed is a tensor of one element. Return "
+        "the loss itself, without .item() or float()."
+    )
+
+
+def test_the_steps_that_compile_are_left_out_of_the_time_of_a_step() -> None:
+    work = find("quadratics")
+    assert train(work.with_steps(2), parse("sgd(0.1)"), 0).step_microseconds == 0.0
+    assert 0 < train(work.with_steps(3), parse("sgd(0.1)"), 0).step_microseconds < 1e5
 
 
 def test_without_pytorch_one_line_says_so_and_the_numpy_workloads_run() -> None:

@@ -26,7 +26,7 @@ import steepest
 from steepest.checks import Count, check_value, unknown_name
 from steepest.plan.planner import checked_plan
 from steepest.workbench.adaptive import sobol
-from steepest.workbench.parse import is_file, place_of, split_list
+from steepest.workbench.parse import is_file, split_list
 from steepest.workbench.processes import THREADS
 from steepest.workbench.protocol import Budget, Contender, Job, contend, failed_run, perform
 from steepest.workbench.results import TRACKS, Entry, Facts, Result, Track, WorkloadFacts
@@ -34,6 +34,7 @@ from steepest.workbench.spaces import Choice, Configuration, Dimension, centre, 
 from steepest.workbench.storage import open_storage
 from steepest.workbench.store import Finished, Queue
 from steepest.workbench.training import Run
+from steepest.workbench.users import telling
 from steepest.workbench.workers import Report, run
 from steepest.workbench.workload import Workload, find
 
@@ -295,14 +296,8 @@ def run_job(params: dict[str, Any], report: Report) -> tuple[float, Any]:
 
 def explained(job: Job, pruned: Report | None = None) -> Run:
     """`perform`; an error in a user's workload or rule becomes one line that says where in their file."""
-    try:
+    with telling(job.workload):
         return perform(job, pruned)
-    except Exception as error:
-        place = place_of(error)
-        if not place and (":" not in job.workload or isinstance(error, ValueError)):
-            raise  # the library's own, which says what it is about
-        said = f"{place}: {type(error).__name__}" if place else type(error).__name__
-        raise ValueError(f"workload {job.workload}: {said}: {error}") from error
 
 
 @contextmanager

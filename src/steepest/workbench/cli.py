@@ -28,7 +28,11 @@ EXTRAS = {"doctor": "monitor", "watch": "monitor"}
 """What to install for a command, where it isn't ``compare``."""
 UNFINISHED = "unfinished.log"
 """The study file in the output folder; nothing else has this name, for it is removed at the end."""
-EPILOG = "Exit status: 0 done, 1 doctor --fail-on has found something, 2 a mistake (one line says which), 130 interrupted."
+KEPT = "what has finished is kept."
+"""How a line begins that says how to go on."""
+EPILOG = (
+    "Exit status: 0 done, 1 doctor --fail-on has found something, 2 a mistake (one line says which), 130 interrupted."
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,19 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"steepest {given.command}: {said}", file=sys.stderr)
         return 2
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        print(f"steepest {given.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refused(given.command, str(error), error)
     except Exception as error:
-        from steepest.workbench.parse import place_of
+        from steepest.workbench.users import place_of
 
         if not (place := place_of(error)):
             raise
-        said = " ".join(f"{place}: {type(error).__name__}: {error}".split())
-        print(f"steepest {given.command}: {said}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"steepest {given.command}: interrupted", file=sys.stderr)
-        return 130
+        return _refused(given.command, f"{place}: {type(error).__name__}: {error}", error)
+    except KeyboardInterrupt as stop:
+        return _refused(given.command, "interrupted", stop, 130)
+
+
+def _refused(command: str, said: str, error: BaseException, status: int = 2) -> int:
+    """Say in one line why a command has ended, and in another what is kept of it."""
+    kept = [note for note in getattr(error, "__notes__", ()) if note.startswith(KEPT)]
+    print("\n".join([f"steepest {command}: {' '.join(said.split())}", *kept]), file=sys.stderr)
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     find.add_argument("--optimizer", default="adamw", help="a chain that leaves the learning rate open (adamw)")
     find.add_argument("--steps", type=_whole, default=200, help="of each run (200)")
     find.add_argument("--seeds", type=_whole, default=3, help="runs for each rate (3)")
-    find.add_argument("--jobs", type=_whole, default=1, help="processes (1)")
+    find.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
     find.add_argument("--output", default=None, help="folder for lr-find.html and lr-find.json")
     find.set_defaults(run=_lr_find)
 
@@ -203,7 +210,7 @@ def _compare(given: argparse.Namespace) -> int:
     named = {None: DEFAULT, "all": EVERYTHING}.get(given.optimizers)
     optimizers = named if named is not None else tuple(split_list(given.optimizers))
     budget = Budget(given.steps, given.trials, seeds=tuple(range(given.seeds)))
-    with _folder(given.output) as folder, _kept(given.storage, folder) as storage:
+    with _folder(given.output) as folder, _kept(given, folder) as storage:
         with _progress(given.command) as progress:
             result = compare(
                 split_list(given.workload), optimizers, tracks=split_list(given.track), budget=budget, jobs=given.jobs,
@@ -217,7 +224,7 @@ def _tune(given: argparse.Namespace) -> int:
     from steepest.workbench.tune import tune
 
     budget = Budget(given.steps, given.trials, seeds=tuple(range(given.seeds)))
-    with _folder(given.output) as folder, _kept(given.storage, folder) as storage:
+    with _folder(given.output) as folder, _kept(given, folder) as storage:
         with _progress(given.command) as progress:
             result = tune(
                 given.optimizer, given.workload, trials=given.trials, budget=budget, space=given.space, jobs=given.jobs,
@@ -259,8 +266,7 @@ def _shown(result: Any, folder: Path, given: argparse.Namespace) -> int:
             print()
         print(f"{recommend(result)}\n\nreport   {report}\nresults  {data}")
     if result.unfinished:
-        again = "" if given.storage or given.output else f" with --storage journal:{folder / UNFINISHED}"
-        print(f"interrupted; what has finished is kept. Give the same command again{again} to go on.", file=sys.stderr)
+        print(f"interrupted; {_go_on(given, folder)}", file=sys.stderr)
         return 130
     if not given.storage:
         (folder / UNFINISHED).unlink(missing_ok=True)
@@ -308,10 +314,11 @@ def _watch(given: argparse.Namespace) -> int:
 def _lr_find(given: argparse.Namespace) -> int:
     from steepest.workbench.lr_find import run, summary
 
-    with _folder(given.output) as folder:
+    with _folder(given.output) as folder, _progress(given.command) as progress:
         found = run(
-            given.workload, given.optimizer, steps=given.steps, seeds=given.seeds, jobs=given.jobs, output=folder
-        )
+            given.workload, given.optimizer, steps=given.steps, seeds=given.seeds, jobs=given.jobs, output=folder,
+            progress=progress,
+        )  # fmt: skip
     print(summary(found))
     print(f"\nreport   {folder / 'lr-find.html'}\nresults  {folder / 'lr-find.json'}")
     return 0
@@ -398,16 +405,39 @@ def _folder(output: str | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _kept(storage: str | None, folder: Path) -> Iterator[str]:
-    """Where runs are kept: the storage that was named, or a study file in the folder, until the command has come to its end."""
-    file = folder / UNFINISHED
-    there = file.exists()
+def _kept(given: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Where runs are kept: the storage that was named, or a study file in the folder, until the command has come to its end.
+
+    After an error the file stays where anything in it has been finished, and a note says how to go on.
+    """
+    url = given.storage or f"journal:{folder / UNFINISHED}"
+    there = (folder / UNFINISHED).exists()
     try:
-        yield storage or f"journal:{file}"
-    except BaseException:
-        if not (storage or there):
-            file.unlink(missing_ok=True)
+        yield url
+    except BaseException as error:
+        if not given.storage:
+            if _worth_keeping(folder / UNFINISHED):
+                error.add_note(_go_on(given, folder))
+            elif not there:
+                (folder / UNFINISHED).unlink(missing_ok=True)
         raise
+
+
+def _worth_keeping(file: Path) -> bool:
+    from steepest.workbench.storage import open_storage
+    from steepest.workbench.store import holds_results
+
+    if not file.exists():
+        return False
+    try:
+        return holds_results(open_storage(f"journal:{file}"))
+    except (ValueError, OSError):  # perhaps what the command itself ends with; nothing is lost in doubt
+        return True
+
+
+def _go_on(given: argparse.Namespace, folder: Path) -> str:
+    again = "" if given.storage or given.output else f" with --storage journal:{folder / UNFINISHED}"
+    return f"{KEPT} Give the same command again{again} to go on."
 
 
 @contextmanager
@@ -433,12 +463,14 @@ def _progress(command: str) -> Iterator[Callable[[int, int, str], None]]:
         def plain(done: int, total: int, what: str) -> None:
             nonlocal last, before
             if before is None:
-                before = done - 1  # what an earlier command has done took none of this one's time
+                before = max(0, done - 1)  # what an earlier command has done took none of this one's time
             if (now := time.monotonic()) - last >= 30:
                 last = now
-                left = (total - done) * (now - begun) / max(1, done - before)
-                said = f"{done} of {total} runs, about {_minutes(left)} left for these; {what}"
-                print(f"steepest {command}: {said}", file=sys.stderr, flush=True)
+                said = f"{done} of {total} runs"
+                if done > before:
+                    left = (total - done) * (now - begun) / (done - before)
+                    said += f", about {_minutes(left)} left for these"
+                print(f"steepest {command}: {said}; {what}", file=sys.stderr, flush=True)
 
         yield plain
         return

@@ -25,6 +25,7 @@ import numpy as np
 
 import steepest
 from steepest.checks import Range, check_number
+from steepest.workbench.campaign import Progress, cores
 from steepest.workbench.lr_live import Groups, Live
 from steepest.workbench.lr_page import page, summary
 from steepest.workbench.lr_results import (
@@ -42,6 +43,7 @@ from steepest.workbench.results import Trial
 from steepest.workbench.spaces import centre, reading, space_of
 from steepest.workbench.training import optimizer_for, train
 from steepest.workbench.untouched import untouched
+from steepest.workbench.users import telling
 from steepest.workbench.workload import Workload, find
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def range_test(
     start: float = START,
     end: float = END,
     seed: int = SEED,
+    progress: Progress | None = None,
 ) -> RangeTest:
     """Train once while the rate rises from ``start`` to ``end`` exponentially; end early where the loss diverges.
 
@@ -76,6 +79,7 @@ def range_test(
     optimizer : a chain's text, or a function of the rate that returns a chain.
     steps : batches, >= 10; the first shows the loss before any update.
     start, end : rates, 0 < start < end.
+    progress : called after every step.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def range_test(
     """
     watch = watch_over("range_test", steps, start, end)
     made, middle, said = _made("range_test", workload, optimizer, steps)
-    task = workload.start(seed)
+    task = workload.task(seed)
     now = [start]
     stepper = optimizer_for(task, _with_rate(made, middle, lambda: now[0]))
     on_arrays = all(isinstance(p, np.ndarray) for p in task.params.values())
@@ -101,11 +105,19 @@ def range_test(
             except FloatingPointError as error:  # a chain with on_nonfinite="error"
                 watch.stopped = f"after {step} updates: {error}"
                 break
+            if progress:
+                progress(step + 1, steps, "range test")
     return watch.result(workload.name, said, steps)
 
 
 def grid_test(
-    workload: Workload, optimizer: str | ChainOf, *, steps: int = STEPS, seeds: int = 3, jobs: int = 1
+    workload: Workload,
+    optimizer: str | ChainOf,
+    *,
+    steps: int = STEPS,
+    seeds: int = 3,
+    jobs: int = 1,
+    progress: Progress | None = None,
 ) -> GridTest:
     """Train anew for every rate of a grid of factors of sqrt(10), which widens while its edge wins.
 
@@ -116,6 +128,7 @@ def grid_test(
     steps : the length of each run, >= 10.
     seeds : runs for each rate, >= 1.
     jobs : processes; more than one for a workload and a chain that are found by their texts.
+    progress : called after every run.
 
     Raises
     ------
@@ -131,11 +144,24 @@ def grid_test(
             f"{what}: jobs is {jobs}, allowed is 1 for a chain or a workload that other processes can't find by its text."
         )
     text = optimizer if isinstance(optimizer, str) else ""
+    done = asked = 0
+
+    def costs(rates: Sequence[float], numbers: Sequence[int]) -> list[float]:
+        nonlocal done, asked
+        asked += len(rates)
+        found = []
+        for cost in each(one, rates, numbers):
+            found.append(cost)
+            done += 1
+            if progress:
+                progress(done, asked, "grid of rates")
+        return found
+
     with _workers(jobs) as each:
         one: Callable[[float, int], float] = partial(_cost, workload.with_steps(steps), made)
         if jobs > 1:
             one = partial(_named_cost, workload.name, text, steps)
-        trials, at_edge = _widened(middle, numbers, lambda rates, seeds: each(one, rates, seeds))
+        trials, at_edge = _widened(middle, numbers, costs)
     sign = "minus " if workload.higher_is_better else ""
     return GridTest(
         workload.name, said, steps, f"{sign}{workload.metric} on validation", numbers, trials, *near_best(trials), at_edge,
@@ -222,11 +248,13 @@ def run(
     *,
     steps: int = STEPS,
     seeds: int = 3,
-    jobs: int = 1,
+    jobs: int | None = 1,
     output: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Both tests of a workload and a chain, by their names; ``lr-find.html`` and ``lr-find.json`` in the folder ``output``.
 
+    ``jobs`` None is one process per core; ``progress`` is called as the range test (one run) and the grid's runs go on.
     Raises ValueError for what can't be found or read, and where the folder can't be written, before anything is trained.
     """
     workload = find(workload_name)
@@ -236,12 +264,22 @@ def run(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"output is {str(folder)!r}, allowed is a folder: {error.strerror}.") from error
+    jobs = cores() if jobs is None else jobs
     for name, value, least in (("seeds", seeds, 1), ("jobs", jobs, 1)):
         check_number("lr-find", name, value, Range(least, whole=True, structure=True))
-    with one_thread():  # so that any number of processes gives the same numbers
+
+    def swept(done: int, total: int, said: str) -> None:
+        if progress:
+            progress(0, 1 + len(GRID) * seeds, f"{said}, step {done} of {total}")
+
+    def tried(done: int, total: int, said: str) -> None:
+        if progress:
+            progress(1 + done, 1 + total, said)
+
+    with one_thread(), telling(workload_name):  # one thread, so that any number of processes gives the same numbers
         found = Found(
-            range_test(workload, optimizer_text, steps=steps),
-            grid_test(workload, optimizer_text, steps=steps, seeds=seeds, jobs=jobs),
+            range_test(workload, optimizer_text, steps=steps, progress=swept),
+            grid_test(workload, optimizer_text, steps=steps, seeds=seeds, jobs=jobs, progress=tried),
         )
     if folder is not None:
         (folder / "lr-find.html").write_text(page(found), encoding="utf-8")
@@ -334,21 +372,22 @@ def _cost(workload: Workload, made: ChainOf, rate: float, seed: int) -> float:
 
 
 def _named_cost(workload: str, text: str, steps: int, rate: float, seed: int) -> float:
-    return _cost(find(workload).with_steps(steps), partial(_read, text, steps), rate, seed)
+    with telling(workload):
+        return _cost(find(workload).with_steps(steps), partial(_read, text, steps), rate, seed)
 
 
 @contextmanager
-def _workers(jobs: int) -> Iterator[Callable[..., list[float]]]:
+def _workers(jobs: int) -> Iterator[Callable[..., Iterator[float]]]:
     """A ``map`` that is served by so many processes, each of one thread; an interrupt ends them."""
     with ExitStack() as stack:
         if jobs == 1:
-            yield lambda *given: list(map(*given))
+            yield map
             return
         stack.enter_context(one_thread())
         spawn = multiprocessing.get_context("spawn")
         pool = stack.enter_context(ProcessPoolExecutor(jobs, spawn, _leave_interrupts_to_the_parent))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        yield lambda *given: list(pool.map(*given))
+        yield pool.map
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import steepest
 from steepest.workbench.lr_results import Found, GridTest, RangeTest
 
-__all__ = ["page", "summary"]
+__all__ = ["headline", "page", "summary"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 64rem; margin: 2rem auto;
@@ -29,7 +29,7 @@ _NONE = "none: the loss never fell clearly below its start"
 
 
 def summary(found: Found) -> str:
-    """Suggested rates, the interval of good ones, and what the method can't know."""
+    """Suggested rates, the interval of good ones, what the method can't know, and at the end what to use."""
     return "\n".join(_lines(found))
 
 
@@ -51,6 +51,22 @@ def _lines(found: Found) -> Iterator[str]:
     if len(set(swept.scales)) > 1:
         yield f"  groups           rates in the proportions {', '.join(f'{s:.3g}' for s in swept.scales)}"
     yield _wrapped(swept.weakness)
+    yield ""
+    yield headline(found)
+
+
+def headline(found: Found) -> str:
+    """What to do: one sentence."""
+    swept, grid = found.range, found.grid
+    if grid is not None and grid.best is None:
+        return "No learning rate to recommend: every rate failed."
+    if grid is not None and grid.at_edge:
+        return f"Begin with a learning rate of {_number(grid.best)}: the grid ended there, and a better one may lie beyond."
+    if grid is not None:
+        return f"Use a learning rate of {_number(grid.best)}."
+    if swept.steepest is None:
+        return "No learning rate to recommend: the loss never fell clearly below its start."
+    return f"Try a learning rate of {_number(swept.steepest)}; one run can't tell more than its order of magnitude."
 
 
 def page(found: Found) -> str:
@@ -65,6 +81,7 @@ def page(found: Found) -> str:
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>steepest lr-find</title><style>{_STYLE}</style>{library}{script}</head><body><h1>{title}</h1>",
+        f"<p><b>{headline(found)}</b></p>",
     ]
     if found.grid is not None:
         parts += ["<h2>Grid test: many short runs</h2>", _grid_text(found.grid), places[1], _table(found.grid)]

@@ -9,27 +9,21 @@ one's own, alone or as a link.
 from __future__ import annotations
 
 import ast
-import functools
-import importlib
-import importlib.util
 import inspect
 import math
 import operator
 import re
-import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import steepest
 from steepest import schedules
 from steepest.checks import unknown_name
+from steepest.workbench.users import line_in, load_recipe, said_of
 
-__all__ = ["Reading", "is_file", "load_recipe", "module_of", "parse", "place_of", "read", "split_list"]
+__all__ = ["Reading", "is_file", "parse", "read", "split_list"]
 
 _NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -39,6 +33,15 @@ _NUMBERS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
 }
 _SCHEDULES = {name: getattr(schedules, name) for name in schedules.__all__ if name not in ("Schedule", "from_json")}
+_EXAMPLES = {
+    "ReduceOnPlateau": "1e-3, patience=3", "constant": "1e-3", "cosine": "1e-3, steps=1000", "cyclic": "1e-4, 1e-3, 100",
+    "exponential": "1e-3, gamma=0.99", "inverse_sqrt": "1e-3, warmup=100",
+    "join": "[linear(1e-4, 1e-3, 100), cosine(1e-3, 900)], [100]", "linear": "1e-3, 0, steps=1000",
+    "multi_step": "1e-3, (300, 600)", "one_cycle": "1e-3, steps=1000", "piecewise": "1e-3, (300, 600), (0.5, 0.1)",
+    "polynomial": "1e-3, 0, steps=1000, power=2", "scale": "cosine(1e-3, 1000), 0.5", "step": "1e-3, 300, 0.5",
+    "warm_restarts": "1e-3, 200, 2", "warmup": "100, cosine(1e-3, 900)", "wsd": "1e-3, steps=1000, warmup=100, decay=200",
+}  # fmt: skip
+"""The arguments of a schedule, as somebody may write them who has left them out."""
 _WRAPPERS = {"lookahead", "ema"}
 _RESTRICTIONS = {"only": steepest.only, "exclude": steepest.exclude}
 
@@ -78,6 +81,7 @@ def read(
         raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
     if is_file(text):
         return _from_file(text, variables or {}, (values or {}).get(text, {}))
+    _no_link_is_missing(text)
     if any(map(is_file, links := split_list(text, "|"))):
         return _joined([read(link, variables, values) for link in links])
     if "\0" in text:
@@ -85,7 +89,7 @@ def read(
     try:
         return _chain(ast.parse(text, mode="eval").body, _Context(text, variables or {}, values or {}))
     except SyntaxError as error:
-        raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset}.") from None
+        raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset or len(text)}.") from None
     except (RecursionError, MemoryError):
         raise ValueError(f"{text[:40]!r}… is nested too deeply for a chain. Join rules by | instead.") from None
 
@@ -108,6 +112,11 @@ def split_list(text: str, separator: str = ",") -> list[str]:
     >>> split_list("adam, clip_by_value(-1, 1) | sgd")
     ['adam', 'clip_by_value(-1, 1) | sgd']
     """
+    return [part.strip() for part in _pieces(text, separator) if part.strip()]
+
+
+def _pieces(text: str, separator: str) -> list[str]:
+    """What stands between separators outside parentheses and quotes, as it stands there."""
     parts, depth, start, quote = [], 0, 0, ""
     for position, character in enumerate(text):
         if quote:
@@ -121,7 +130,18 @@ def split_list(text: str, separator: str = ",") -> list[str]:
         elif character == separator and depth == 0:
             parts.append(text[start:position])
             start = position + 1
-    return [part.strip() for part in [*parts, text[start:]] if part.strip()]
+    return [*parts, text[start:]]
+
+
+def _no_link_is_missing(text: str) -> None:
+    """Python's parser would call it invalid syntax, at the end or nowhere."""
+    pieces = _pieces(text, "|")
+    empty = next((i for i, piece in enumerate(pieces) if not piece.strip()), None)
+    if empty is not None:
+        side, bar = ("after", sum(len(piece) + 1 for piece in pieces[:empty])) if empty else ("before", 1)
+        raise ValueError(
+            f"{text!r} is no chain: a link is missing {side} the | at character {bar}. Write one there, or leave the | out."
+        )
 
 
 def is_file(text: str) -> bool:
@@ -138,7 +158,7 @@ def _from_file(text: str, variables: Mapping[str, Any], values: Mapping[str, Any
     try:
         made = function(**named)
     except Exception as error:
-        raise ValueError(f"{path}{_line_in(error, Path(path))}: {_said(error)}") from error
+        raise ValueError(f"{path}{line_in(error, Path(path))}: {said_of(error)}") from error
     if not isinstance(made, steepest.Chain):
         raise TypeError(f"{text}: the recipe returned {made!r}, allowed is what steepest.chain(…) returns.")
     return Reading(made, f"{name}({_arguments((), named)})", ((text, frozenset()),))
@@ -156,101 +176,6 @@ def _arguments(positional: Sequence[Any], named: Mapping[str, Any]) -> str:
         return re.sub(r"\b([A-Za-z_]+)\(", r"steepest.schedules.\1(", repr(value)) if known else repr(value)
 
     return ", ".join([*map(said, positional), *(f"{name}={said(value)}" for name, value in named.items())])
-
-
-def load_recipe(path: str, name: str) -> Callable[..., Any]:
-    """A user's recipe: a function in a file of theirs."""
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{path}:{name}: there is no file {path}.")
-    module = _loaded(path)
-    if not callable(getattr(module, name, None)):
-        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise ValueError(unknown_name(path, "recipe", name, known))
-    return getattr(module, name)  # type: ignore[no-any-return]
-
-
-def module_of(name: str, attribute: str) -> Any:
-    """What ``attribute`` is in a user's module: ``package.module``, found from the working folder too, or ``file.py``.
-
-    Raises ValueError, which names the line of their file, for whatever goes wrong in it.
-    """
-    if name.endswith(".py") and not Path(name).is_file():
-        raise ValueError(f"{name}:{attribute}: there is no file {name}.")
-    module = _loaded(name)
-    if not hasattr(module, attribute):
-        raise ValueError(unknown_name(name, "name", attribute, [n for n in vars(module) if not n.startswith("_")]))
-    return getattr(module, attribute)
-
-
-def _loaded(name: str) -> ModuleType:
-    """A user's module, by its file or its name; what it raises is told with their line."""
-    file = Path(name)
-    if name.endswith(".py"):
-        try:
-            return _module(file.resolve(), file.stat().st_mtime_ns)
-        except (Exception, SystemExit) as error:
-            raise ValueError(f"{name}{_line_in(error, file)}: {_said(error)}") from error
-    sys.path.insert(0, "")
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise ValueError(f"{name}: there is no module {error.name}, here or among those installed.") from None
-        raise ValueError(f"{place_of(error) or name}: {_said(error)}") from error
-    finally:
-        sys.path.remove("")
-
-
-@functools.lru_cache
-def _module(file: Path, _changed: int) -> ModuleType:
-    """The file, run once per version of it; what lies beside it can be imported, as by a script."""
-    spec = importlib.util.spec_from_file_location(f"recipes of {file}", file)
-    if spec is None or spec.loader is None:
-        raise ImportError("it can't be read as a module")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    folder = str(file.parent)
-    sys.path.insert(0, folder)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(folder)
-    return module
-
-
-def _said(error: BaseException) -> str:
-    """A mistake that the library explains stands by itself; any other is named."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg}"
-    return str(error) if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: {error}"
-
-
-def place_of(error: BaseException) -> str:
-    """Where in a user's own code something was raised, ``train.py:12``; empty where none of it took part.
-
-    Neither this library is theirs, nor what they have installed, nor Python's own modules.
-    """
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}:{error.lineno}"
-    foreign = (str(Path(steepest.__file__).parent), sysconfig.get_path("stdlib"), "<")
-    found = [
-        f"{Path(frame.filename).name}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(foreign)
-        and not {"site-packages", "dist-packages"} & {*Path(frame.filename).parts}
-    ]
-    return found[-1] if found else ""
-
-
-def _line_in(error: BaseException, file: Path) -> str:
-    if isinstance(error, SyntaxError) and Path(error.filename or "").name == file.name:
-        return f":{error.lineno}"
-    line, trace = "", error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename).name == file.name:
-            line = f":{trace.tb_lineno}"
-        trace = trace.tb_next
-    return line
 
 
 def _chain(node: ast.expr, context: _Context) -> Reading:
@@ -333,6 +258,10 @@ def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:
             return variables[node.id]
         if node.id in ("inf", "nan"):
             return getattr(math, node.id)
+        if node.id in _SCHEDULES:
+            raise ValueError(
+                f"{_place(node, text)} is a schedule without its arguments. Write them, as in {node.id}({_EXAMPLES[node.id]})."
+            )
         raise ValueError(unknown_name(_where(node, text), "value", node.id, [*variables, "inf", *_SCHEDULES]))
     if isinstance(node, ast.BinOp) and type(node.op) in _NUMBERS:
         left, right = _value(node.left, text, variables), _value(node.right, text, variables)

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, get_type_hints
 import steepest
 from steepest import schedules
 from steepest.checks import Range, range_of, unknown_name
-from steepest.workbench.parse import Reading, is_file, load_recipe, read, split_list
+from steepest.workbench.parse import Reading, is_file, read, split_list
+from steepest.workbench.users import load_recipe
 
 __all__ = [
     "Choice",

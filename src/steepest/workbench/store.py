@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["DEATHS", "FORMAT", "Finished", "Job", "Queue"]
+__all__ = ["DEATHS", "FORMAT", "Finished", "Job", "Queue", "holds_results"]
 
 FORMAT = 1
 """The version of the stored form; another one is refused."""
@@ -341,6 +341,14 @@ class Queue:
             return None
         suggest(self.study, made, search, ids.index(made))
         return self._job(self.storage.backend.get_trial(made))
+
+
+def holds_results(storage: Storage) -> bool:
+    """Whether anything has been finished in any study."""
+    with storage.plainly():
+        studies = storage.backend.get_all_studies()
+        trials = (t for one in studies for t in storage.backend.get_all_trials(one._study_id, deepcopy=False))
+        return any(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials)
 
 
 def _status(attempts: list[FrozenTrial]) -> tuple[str, FrozenTrial]:

@@ -26,6 +26,8 @@ EVALUATIONS = 50
 """How often a run is evaluated on the validation part, its last step included (or after every step of a shorter one)."""
 UNTIMED = 10
 """Steps before the timer starts: the first ones compile."""
+COMPILING = 2
+"""Of a run that ended sooner, those that are left out: a program is compiled in its first or its second step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Run:
     ``validation`` and ``test`` are the measures after the last step (empty where it failed before); ``cost`` is the
     validation metric turned so that lower is better, infinite where the run failed. ``curve`` holds (step, validation
     metric), ``losses`` the mean training loss between evaluations, ``rates`` the learning rate there. ``seconds`` is the whole
-    run, ``step_microseconds`` the optimizer's share of a step (the median; 0 where only the step that compiles was made),
+    run, ``step_microseconds`` the optimizer's share of a step (the median; 0 where only steps that compile were made),
     ``evaluation_seconds`` what evaluating took.
     """
 
@@ -86,7 +88,7 @@ def train(
     """One run of a workload with a chain, to the end of its budget, or until it fails or ``pruned(step, cost)`` says so."""
     begun = time.perf_counter()
     chain = copy.deepcopy(chain)  # a ReduceOnPlateau remembers: every run begins with its own
-    task = workload.start(seed)
+    task = workload.task(seed)
     optimizer = optimizer_for(task, chain)
     on_arrays = all(isinstance(p, np.ndarray) for p in task.params.values())
     averaged = any(name == "average" for link in chain for name, _ in link.state)
@@ -123,7 +125,7 @@ def train(
                 break
             before = time.perf_counter()
             with optimizer.using("average") if averaged else nullcontext():
-                validation = dict(task.evaluate("validation"))
+                validation = _measures(workload, task, "validation")
             evaluating += time.perf_counter() - before
             value = _metric(workload, validation)
             curve.append((step, value))
@@ -140,16 +142,26 @@ def train(
         test: Mapping[str, float] = {}
         if not failed and step == workload.steps:
             with optimizer.using("average") if averaged else nullcontext():
-                test = dict(task.evaluate("test"))
+                test = _measures(workload, task, "test")
     return Run(
         workload.name, str(chain), seed, step, failed, cost, validation, test, tuple(curve), tuple(losses), tuple(rates),
-        time.perf_counter() - begun, evaluating, 1e6 * float(np.median(times[UNTIMED:] or times[1:] or [0.0])),
+        time.perf_counter() - begun, evaluating, 1e6 * float(np.median(times[UNTIMED:] or times[COMPILING:] or [0.0])),
     )  # fmt: skip
 
 
 def _evaluations(steps: int) -> set[int]:
     count = min(EVALUATIONS, steps)
     return {round(steps * (i + 1) / count) for i in range(count)}
+
+
+def _measures(workload: Workload, task: Task, part: str) -> Mapping[str, float]:
+    made = task.evaluate(part)
+    if not isinstance(made, Mapping):
+        raise TypeError(
+            f"workload {workload.name}: evaluate returned {made!r} for {part!r}, allowed is a dict of measures, "
+            f"{{{workload.metric!r}: …}}."
+        )
+    return dict(made)
 
 
 def _metric(workload: Workload, measures: Mapping[str, float]) -> float:

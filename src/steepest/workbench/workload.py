@@ -62,7 +62,11 @@ class ArrayTask:
     evaluation: Callable[[str], Mapping[str, float]]
 
     def gradients(self, step: int) -> tuple[float, Mapping[str, Any]]:
-        return self.loss_and_gradients(step)
+        made: Any = self.loss_and_gradients(step)
+        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)):
+            said = f"{_written(self.loss_and_gradients)} returned {_short(made)} for step {step}"
+            raise TypeError(f"ArrayTask: {said}, allowed is a pair: the loss, and a dict of gradients by parameter.")
+        return made[0], made[1]
 
     def evaluate(self, part: str) -> Mapping[str, float]:
         return self.evaluation(part)
@@ -80,6 +84,11 @@ class TorchTask:
         for p in self.params.values():
             p.grad = None
         loss = self.loss(step)
+        if not callable(getattr(loss, "backward", None)):
+            said = f"{_written(self.loss)} returned {_short(loss)} for step {step}"
+            raise TypeError(
+                f"TorchTask: {said}, allowed is a tensor of one element. Return the loss itself, without .item() or float()."
+            )
         loss.backward()
         return float(loss.detach()), None
 
@@ -130,6 +139,16 @@ class Workload:
     def __post_init__(self) -> None:
         check_value(f"workload {self.name}", "steps", self.steps, Count)
 
+    def task(self, seed: int) -> Task:
+        """The task of a seed. Raises TypeError where ``start`` returns anything else."""
+        made = self.start(seed)
+        if not all(hasattr(made, name) for name in ("params", "gradients", "evaluate")):
+            raise TypeError(
+                f"workload {self.name}: {_written(self.start)} returned {_short(made)}, allowed is a TorchTask or an ArrayTask. "
+                "End it with return TorchTask(model, loss, evaluate)."
+            )
+        return made
+
     def with_steps(self, steps: int) -> Workload:
         """The same work with another budget."""
         return replace(self, steps=steps)
@@ -159,6 +178,20 @@ def _code(start: Callable[[int], Task]) -> bytes:
     """The file in which a function was written; nothing where it has none."""
     file = inspect.getsourcefile(start) if inspect.isroutine(start) else None
     return Path(file).read_bytes() if file and Path(file).is_file() else b""
+
+
+def _written(function: Any) -> str:
+    """A user's function, with where it stands: ``loss (train.py:12)``."""
+    name, code = getattr(function, "__name__", type(function).__name__), getattr(function, "__code__", None)
+    return f"{name} ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else name
+
+
+def _short(value: Any) -> str:
+    """A value and its kind, on a piece of a line."""
+    if value is None:
+        return "None"
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= 40 else f'{text[:39]}…'} ({type(value).__name__})"
 
 
 def workload(**facts: Any) -> Callable[[Callable[[int], Task]], Workload]:
@@ -214,10 +247,16 @@ def _found(name: str, _changed: int) -> Workload:
             raise ModuleNotFoundError(f"workload {name}: it needs PyTorch. {cure}", name="torch") from None
         return _checked(name, found)
     module, colon, attribute = name.rpartition(":")
+    from steepest.workbench.users import module_of, names_in
+
+    if not colon and name.endswith(".py"):
+        found = [one for one, value in names_in(name).items() if isinstance(value, Workload)]
+        cure = f"Write {' or '.join(f'{name}:{one}' for one in found)}."
+        if not found:
+            cure = f"There is none in it: write a function of a seed under @workload(steps=…), then {name}:NAME."
+        raise ValueError(f"workload: {name!r} names a file, allowed is a workload in it. {cure}")
     if not colon:
         raise ValueError(unknown_name("workload", "name", name, [*BUILT_IN, "module:name"]))
-    from steepest.workbench.parse import module_of
-
     return _checked(name, module_of(module, attribute))
 
 
