@@ -52,8 +52,7 @@ def main(path: Path) -> None:
     work = Path(tempfile.mkdtemp()) / path.parent.name
     folder = path.resolve().parent
     shutil.copytree(folder, work, ignore=lambda at, names: [n for n in names if (Path(at) / n).is_dir()])
-    sys.path[0] = str(DOCS)
-    sys.path.insert(0, str(work))
+    sys.path[:1] = [str(DOCS), str(work)]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(DOCS), os.environ.get("PYTHONPATH", "")]))
     os.chdir(work)
     space: dict[str, object] = {"__name__": "__main__"}

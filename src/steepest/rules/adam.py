@@ -249,6 +249,16 @@ def lion(
 
     Every coordinate moves by ``lr``: take a learning rate 3 to 10 times below AdamW's, a decay as much above.
 
+    Parameters
+    ----------
+    lr : learning rate, >= 0, or a schedule. 1e-4, Chen et al., Program 1.
+    betas : of the interpolation whose sign is taken, and of the average that is kept, each in [0, 1), or schedules. 0.9 and
+        0.99, Program 1.
+    weight_decay : >= 0, decoupled, multiplied by the learning rate.
+    maximize : ascend instead.
+
+    Examples
+    --------
     >>> import steepest
     >>> print(steepest.lion(1e-4, weight_decay=0.1))
     scale_by_lion > add_decayed_weights > descend
