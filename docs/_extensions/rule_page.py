@@ -268,7 +268,7 @@ def parameters_section(recipe: Recipe) -> Iterator[str]:
         default = "" if parameter.default is parameter.empty else f"`{parameter.default!r}`"
         rows.append([f"`{name}`", allowed(recipe.hints.get(name)), default, markdown(texts.get(name, ""))])
     if rows:
-        yield table(["name", "allowed", "default", "meaning, and where the default comes from"], rows)
+        yield table(["name", "allowed", "default", "meaning and origin of the default"], rows)
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
@@ -297,7 +297,9 @@ def allowed(hint: Any) -> str:
         return ", ".join(f"`{one!r}`" for one in arguments)
     if get_origin(hint) is tuple:
         each = [allowed(one) for one in arguments]
-        return f"{len(each)}, each {each[0]}" if len(set(each)) == 1 else f"({'; '.join(each)})"
+        if len(set(each)) == 1:
+            return f"{len(each)}, each {each[0]}"
+        return " and ".join(one.removesuffix(", or a schedule") for one in each)
     if get_origin(hint) is Annotated:
         found = range_of(hint)
         takes_schedules = found is not None and not found.structure and arguments[0] == Value
