@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-CORE = {"checks", "language", "rules", "schedules", "plan", "engines", "collect", "stepping", "saving", "values"}
+CORE = {"checks", "language", "rules", "schedules", "plan", "engines", "collect", "readings", "stepping", "saving", "values"}
 MAY_IMPORT = {
     "checks": set(),
     "language": {"checks"},
@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "plan": {"checks", "language"},
     "engines": {"checks", "language", "plan"},
     "collect": {"checks", "language", "plan", "engines"},
-    "stepping": {"checks", "language", "plan", "engines", "collect"},
+    "readings": {"language", "plan", "engines"},
+    "stepping": {"checks", "language", "plan", "engines", "collect", "readings"},
     "saving": {"checks"},
     "values": {"checks", "language", "schedules"},
     "numpy": CORE,

@@ -164,8 +164,8 @@ def page(found: dict[str, Measured]) -> str:
         "",
         "The same name is not always the same rule. Each line below was measured: the other library's call and ours ran on the "
         f"same parameters and gradients for {STEPS} steps in float64, and the difference is the largest of any element, relative "
-        "to the longest way that an element went. Below 1e-12 it is rounding. Where the call that one would write first differs, the "
-        "convention that explains it is named, and the line that gives the same numbers stands below.",
+        "to the longest way that an element went. Below 1e-12 it is rounding. Where the call that one would write first differs, "
+        "the convention that explains it is named, and the line that gives the same numbers stands below.",
         "",
         f"Measured by `python tools/conformance.py` with {', '.join(f'{PACKAGES[n]} {v}' for n, v in versions.items())}. Keras and "
         "DeepSpeed were not measured; what is known of them from their source: Keras applies LAMB's decay outside of the norm and "

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from math import isfinite
 from typing import Any, Protocol, TypeAlias, get_type_hints
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from steepest.checks import Range, range_of
 from steepest.engines.arrays import ArrayEngine
-from steepest.engines.execute import Job, Share, Skipped, execute, tensor_values
+from steepest.engines.execute import Job, Share, Skipped, execute
 from steepest.engines.source import source
 from steepest.engines.tensors import Bound, Engine, Tensor
 from steepest.language.expression import Rate
@@ -27,6 +26,7 @@ from steepest.language.rule import Chain
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan
+from steepest.readings import Readings
 
 __all__ = ["Bucket", "Inspector", "Plans", "Stepper", "Watch", "start_states"]
 
@@ -99,8 +99,7 @@ class Stepper:
         self.cpu = cpu
         self.watch = watch
         self.steps = 0
-        self._read: dict[str, list[_Reading]] = {}
-        self._ran: list[Job] = []
+        self.readings = Readings()
         self.parts: list[Stepper] = []
         self.set_chains(chains)
 
@@ -129,7 +128,7 @@ class Stepper:
 
     def watched_by(self, watch: Watch | None) -> None:
         """Put other measurements, or none, into all chains."""
-        self.watch, self._read = watch, {}
+        self.watch, self.readings = watch, Readings()
         self.set_chains(self.chains)
 
     def split(self) -> list[Stepper]:
@@ -191,7 +190,7 @@ class Stepper:
         self.forget_layout()
         dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh")
         kept = {name: value for name, value in vars(self).items() if name not in dropped}
-        return kept | {"watch": None, "_read": {}, "_ran": []}
+        return kept | {"watch": None, "readings": Readings()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -237,8 +236,9 @@ class Stepper:
                 if absent != self._absent:
                     self._sort(absent)
             jobs = self._jobs(addresses)
-            self._ran = [job for job, _ in jobs]
-            execute(self._ran, self.share)
+            ran = [job for job, _ in jobs]
+            self.readings.ran(ran)
+            execute(ran, self.share)
         except Skipped:
             self._withdraw()
             return False
@@ -256,8 +256,8 @@ class Stepper:
                 for name, value in job.program.host_stores.items():
                     bucket.host[name] = float(job.values[row][value.index])
         self.steps += 1
-        if any(job.program.measures for job, _ in jobs):
-            self._read_measures([job for job, _ in jobs])
+        if any(job.program.measures for job in ran):
+            self.readings.take()
         return True
 
     def _withdraw(self) -> None:
@@ -334,77 +334,9 @@ class Stepper:
             jobs.append((Job(program, bound, [i for _, i in members], rows), buckets))
         return jobs
 
-    # ---- what was measured
-
-    def _read_measures(self, jobs: Sequence[Job]) -> None:
-        """Keep what each job has measured, all of it read from its engine at once."""
-        read: dict[str, list[_Reading]] = {}
-        for job in jobs:
-            indices = np.array([t.index for t in job.bound.tensors])
-            of_tensors = [m for m in job.program.measures if m.value.rate == Rate.TENSOR]
-            values = tensor_values(job, [m.value.index for m in of_tensors])
-            for measure in of_tensors:
-                read.setdefault(measure.name, []).append(_Reading(job.bound.tensors, values[measure.value.index], indices))
-            for measure in job.program.measures:
-                if measure.value.rate < Rate.TENSOR:
-                    value = measure.value
-                    numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
-                    read.setdefault(measure.name, []).append(_Reading((), np.array(numbers)))
-        self._read |= read
-
-    def join_measures(self, parts: Sequence[Stepper]) -> None:
-        """Take what these parts have measured for one step's measurements."""
-        names = dict.fromkeys(name for part in parts for name in part._read)
-        self._read |= {name: [one for part in parts for one in part._read.get(name, ())] for name in names}
-
-    @property
-    def measured(self) -> dict[str, Any]:
-        """What was measured last, by name: a number, a number per row of numbers, or a number per tensor's name."""
-        found: dict[str, Any] = {}
-        for name, readings in self._read.items():
-            numbers = np.concatenate([one.values for one in readings]).tolist()
-            tensors = [t.name for one in readings for t in one.tensors]
-            found[name] = dict(zip(tensors, numbers, strict=True)) if tensors else _joined(numbers)
-        return found
-
-    def totals_finite(self) -> bool:
-        """Whether all sums over the model that the last step has waited for were finite."""
-        return all(
-            isfinite(values[index])
-            for job in self._ran
-            for stage in job.program.model_reductions
-            for index in stage
-            for values in job.values
-        )
-
-    def measured_values(self, name: str) -> list[float]:
-        """What was measured last under this name: a number for each tensor that was, in no particular order."""
-        return [v for one in self._read.get(name, ()) for v in one.values.tolist()]
-
     def measured_tensors(self, dtype: type[np.floating[Any]] = np.float64) -> dict[str, NDArray[Any]]:
         """What was measured last per tensor, in the order of the tensors; nan where one has not been measured."""
-        found = {}
-        for name, readings in self._read.items():
-            if readings[0].tensors:
-                found[name] = np.full(len(self.tensors), np.nan, dtype=dtype)
-                for one in readings:
-                    found[name][one.indices] = one.values
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """One measurement of one job: a value for each of its tensors, or for each of its rows of numbers."""
-
-    tensors: Sequence[Tensor]
-    values: NDArray[np.float64]
-    indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-
-def _joined(found: list[float]) -> Any:
-    """One number where all rows measured the same."""
-    same = all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
-    return found[0] if same else found
+        return self.readings.per_tensor(len(self.tensors), dtype)
 
 
 def start_states(tensor: Tensor, own: Plan) -> None:

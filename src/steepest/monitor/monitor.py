@@ -163,7 +163,7 @@ class Monitor:
                 lr = group["lr"]
                 scalars[f"lr[{number}]" if number else "lr"] = float(lr(step) if callable(lr) else lr)
         if "grad_norm" in tensors:
-            scalars["grad_norm"] = math.hypot(*stepper.measured_values("grad_norm"))
+            scalars["grad_norm"] = math.hypot(*stepper.readings.values("grad_norm"))
         scalars["step_seconds"] = (now - self._then) / taken
         scalars["optimizer_seconds"] = (optimizer.seconds - self._seconds) / taken
         probed, per_tensor = self._probes.taken()

@@ -57,7 +57,7 @@ class Watchman:
 
     def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
         """Look at the norms of the whole model that the step has waited for, and whether a guard has left it out."""
-        if self.looks and not self.broken and not stepper.totals_finite():
+        if self.looks and not self.broken and not stepper.readings.totals_finite():
             self._find(grads, before=False)
         if self.optimizer.steps == self.steps:
             _, call = self.where()

@@ -76,7 +76,7 @@ def _clip_in_place(what: str, row: list[Tensor], grads: Gradients, clip: Chain) 
     for g, t in zip(checked, row, strict=True):
         if g is not None and t.buffers["clipped"] is not g:
             g[...] = t.buffers["clipped"]
-    return stepper.measured
+    return stepper.readings.named()
 
 
 def _standing_in(grads: Any) -> Any:

@@ -136,7 +136,7 @@ class Optimizer:
     @property
     def measured(self) -> dict[str, Any]:
         """What `steepest.measure` read last: a number, or a number per parameter's name."""
-        return self._stepper.measured
+        return self._stepper.readings.named()
 
     def watch(self, watch: Watch | None, inspector: Inspector | None = None) -> None:
         """Let ``watch`` put measurements into every group's chain, and ``inspector`` look at gradients; None ends it."""

@@ -186,4 +186,4 @@ def _run(rows: list[_Row], clip: Chain) -> dict[str, Any]:
         if memory is not grad:
             grad.copy_(memory)
     increment_version([grad for _, grad, _ in rows])
-    return stepper.measured
+    return stepper.readings.named()

@@ -154,7 +154,7 @@ class Released:
             stepper = optimizer._ready()
             for param in [p for p in self._ones if p.grad is not None]:
                 self._step(param)
-        stepper.join_measures([one.part for one in self._ones.values() if one.stepped])
+        stepper.readings.join(one.part.readings for one in self._ones.values() if one.stepped)
         stepper.steps += 1
         self.begin()
 

@@ -1,0 +1,104 @@
+"""What the steps of some tensors have measured last, read from the engines as arrays and given out by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steepest.engines.execute import Job, tensor_values
+from steepest.engines.tensors import Tensor
+from steepest.language.expression import Rate
+
+__all__ = ["Readings"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One measurement of one job: a value for each of its tensors, or for each of its rows of numbers."""
+
+    tensors: Sequence[Tensor]
+    values: NDArray[np.float64]
+    indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+class Readings:
+    """Measurements by name, each as it was when it was taken last."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[_Reading]] = {}
+        self._ran: Sequence[Job] = ()
+
+    def ran(self, jobs: Sequence[Job]) -> None:
+        """These jobs are the step that runs now."""
+        self._ran = jobs
+
+    def take(self) -> None:
+        """Keep what each of the step's jobs has measured, all of it read from its engine at once."""
+        read: dict[str, list[_Reading]] = {}
+        for job in self._ran:
+            if not job.program.measures:
+                continue
+            indices = np.array([t.index for t in job.bound.tensors])
+            of_tensors = [m for m in job.program.measures if m.value.rate == Rate.TENSOR]
+            values = tensor_values(job, [m.value.index for m in of_tensors])
+            for measure in of_tensors:
+                one = _Reading(job.bound.tensors, values[measure.value.index], indices)
+                read.setdefault(measure.name, []).append(one)
+            for measure in job.program.measures:
+                if measure.value.rate < Rate.TENSOR:
+                    value = measure.value
+                    numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
+                    read.setdefault(measure.name, []).append(_Reading((), np.array(numbers)))
+        self._by_name |= read
+
+    def join(self, parts: Iterable[Readings]) -> None:
+        """Take what these have measured for one step's measurements."""
+        found: dict[str, list[_Reading]] = {}
+        for part in parts:
+            for name, readings in part._by_name.items():
+                found.setdefault(name, []).extend(readings)
+        self._by_name |= found
+
+    def named(self) -> dict[str, Any]:
+        """By name: a number, a number per row of numbers, or a number per tensor's name."""
+        found: dict[str, Any] = {}
+        for name, readings in self._by_name.items():
+            numbers = np.concatenate([one.values for one in readings]).tolist()
+            tensors = [t.name for one in readings for t in one.tensors]
+            found[name] = dict(zip(tensors, numbers, strict=True)) if tensors else _joined(numbers)
+        return found
+
+    def values(self, name: str) -> list[float]:
+        """A number for each tensor that was measured under this name, in no particular order."""
+        return [v for one in self._by_name.get(name, ()) for v in one.values.tolist()]
+
+    def per_tensor(self, count: int, dtype: type[np.floating[Any]] = np.float64) -> dict[str, NDArray[Any]]:
+        """A number per tensor, in the order of their indices; nan where one of the ``count`` has not been measured."""
+        found = {}
+        for name, readings in self._by_name.items():
+            if readings[0].tensors:
+                found[name] = np.full(count, np.nan, dtype=dtype)
+                for one in readings:
+                    found[name][one.indices] = one.values
+        return found
+
+    def totals_finite(self) -> bool:
+        """Whether all sums over the model that the last step has waited for were finite."""
+        return all(
+            isfinite(values[index])
+            for job in self._ran
+            for stage in job.program.model_reductions
+            for index in stage
+            for values in job.values
+        )
+
+
+def _joined(found: list[float]) -> Any:
+    """One number where all rows measured the same."""
+    same = all(f == found[0] or (f != f and found[0] != found[0]) for f in found)
+    return found[0] if same else found
