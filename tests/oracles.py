@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ Arrays = list[np.ndarray]
 Oracle = Callable[[Arrays, Sequence[Arrays]], Arrays]
 
 
-_FOUND = find_spec("timm")
+_FOUND = PathFinder.find_spec("timm")  # wherever it is, also where somebody has put a stub for it already
 assert _FOUND is not None and _FOUND.submodule_search_locations, "timm is missing; `make test` installs it"
 TIMM = Path(next(iter(_FOUND.submodule_search_locations)))
 
