@@ -22,7 +22,7 @@ MEASUREMENTS = {
     "grad_norm": "length of the gradient as it arrives, before any clipping",
     "clipped_norm": "length of the update after the last clip of the chain",
     "clipped": "share of the elements that the clips changed",
-    "update_norm": "length of the step: the parameter after it minus the parameter before",
+    "update_norm": "length of the step: the parameter after it, before it is rounded to 16 bits, minus that before",
     "weight_norm": "length of the parameter before the step",
     "update_ratio": "update_norm / weight_norm",
     "effective_lr": "update_norm / grad_norm: the rate that plain SGD would need for a step of this length",
@@ -33,7 +33,7 @@ MEASUREMENTS = {
     "denominator": "mean over the elements of the root of the second moment after the step, without its correction",
     "zero_grads": "share of the gradient's elements that are exactly 0",
     "nonfinite_grads": "number of the gradient's elements that are nan or infinite",
-    "unmoved": "share of the elements that the step left exactly as they were",
+    "unmoved": "share of the elements that the step left exactly as they were, before they are rounded to 16 bits",
     "distance": "length of the way from the first weights to these",
     "average_gap": "length of the difference between the averaged weights and these",
 }
