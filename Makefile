@@ -17,12 +17,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compare test docs bench check clean
+.PHONY: help compare test docs notebooks bench check clean
 
 help:
 	@echo "make compare   train small networks with several optimizers and report which is best"
 	@echo "make test      the tests and the examples in the docstrings"
 	@echo "make docs      the documentation, with all its code run: build/docs/index.html"
+	@echo "make notebooks the documentation's pages with code as Jupyter notebooks: build/notebooks"
 	@echo "make bench     time the steps against those of other libraries, and the workbench against plain loops"
 	@echo "make check     ruff and mypy"
 	@echo "make clean     delete what tools left behind; .venv and runs/ stay"
@@ -36,6 +37,9 @@ test: $(VENV)/.test-stamp
 docs: $(VENV)/.docs-stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "build/docs/index.html"
+
+notebooks: $(VENV)/.docs-stamp
+	$(BIN)/python docs/notebooks.py build/notebooks
 
 bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/steps.py $(ARGS)
