@@ -64,6 +64,16 @@ class Readings:
                 found.setdefault(name, []).extend(readings)
         self._by_name |= found
 
+    def copy(self) -> Readings:
+        """The same, which later steps don't change."""
+        made = Readings()
+        made.become(self)
+        return made
+
+    def become(self, other: Readings) -> None:
+        """Take the place of everything that was measured: what ``other`` has."""
+        self._by_name = dict(other._by_name)
+
     def named(self) -> dict[str, Any]:
         """By name: a number, a number per row of numbers, or a number per tensor's name."""
         found: dict[str, Any] = {}

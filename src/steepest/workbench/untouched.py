@@ -57,7 +57,7 @@ def kept(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> PutBack:
     state = _kept(optimizer.state)
     ours = isinstance(optimizer, Optimizer)
     steps = optimizer.steps if ours else 0  # type: ignore[attr-defined]  # has it where it is ours
-    measured = dict(optimizer.measured) if ours else {}  # type: ignore[attr-defined]
+    measured = optimizer.stepper.readings.copy() if ours else None  # type: ignore[attr-defined]
     numbers = {n: v for n, v in vars(optimizer).items() if _is_own_number(n, v, ours)}
     names = set(vars(optimizer))
     generators = _generators()
@@ -73,8 +73,7 @@ def kept(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> PutBack:
         _ = optimizer.state  # of this library's: shown anew, so that the next step looks for what is changed in it
         state()
         if ours:
-            optimizer.measured.clear()  # type: ignore[attr-defined]
-            optimizer.measured.update(measured)  # type: ignore[attr-defined]
+            optimizer.stepper.readings.become(measured)  # type: ignore[attr-defined]
         for name in [n for n, v in vars(optimizer).items() if _is_own_number(n, v, ours) and n not in names]:
             delattr(optimizer, name)
         vars(optimizer).update(numbers)
