@@ -1,11 +1,11 @@
 """How often the doctor is right: trainings made sick on purpose, and healthy ones, on seeds that no threshold was set on.
 
-Thresholds were set on seeds 0 to 2 of the first suite in ``trainings.py``. Judged are seeds 10 to 12, of it and of a second
+Thresholds were set on seeds 0 to 2 of the first suite in ``trainings.py``. Judged are other seeds, of it and of a second
 suite: the same sicknesses on other workloads. A sick training is recognised where the first finding is an alarm of the
 right cause that names the right parameter; a healthy one where there is no alarm. Each run is judged twice, with all
 measurements and with only those that a `Monitor` makes by default.
 
-    python benchmarks/doctor.py [--seeds 10,11,12] [--only decay,eps] [--write docs/doctor.md]
+    python benchmarks/doctor.py [--seeds 20,21,22] [--only decay,eps] [--write docs/doctor.md]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from steepest.monitor.telemetry import STANDARD
 
 SUITES = {
     "The first suite": (*SICK, *HEALTHY),
-    "The second suite: other workloads, which no threshold was set on": (*OTHER_SICK, *OTHER_HEALTHY),
+    "The second suite: the same on other workloads": (*OTHER_SICK, *OTHER_HEALTHY),
 }
 
 
@@ -171,10 +171,17 @@ another finding says so and stands behind it.
 
 ## How it was judged
 
-This page is written by `python benchmarks/doctor.py --write docs/doctor.md`. Thresholds were set on seeds 0 to 2 of the first
-suite; judged are seeds {seeds}. The trainings of the second suite are the same sicknesses on other networks, data and optimizers;
-of them one other seed's losses had been looked at, to see that they are sick, and no threshold was changed after it was judged.
-A sick training is recognised where the first finding is an alarm of the right cause and names the parameter in question.
+This page is written by `python benchmarks/doctor.py --write docs/doctor.md`. A sick training is recognised where the first
+finding is an alarm of the right cause and names the parameter in question. Thresholds were set on seeds 0 to 2 of the first
+suite. The second suite has the same sicknesses on other networks, data and optimizers; of it the losses of one seed had been looked
+at, to see that they are sick.
+
+A first judgement, on seeds 10 to 12, recognised 53 of 54 sick trainings of the first suite and 30 of 33 of the second, with one
+alarm in 54 and none in 33 healthy ones. It missed all three deep networks with exploding gradients, for want of a rule by depth; a
+recurrent one in which nothing exploded, by chance of the seed; and took a noisy batch of a regression for a bad one. Thereupon that
+rule was added (set on seeds 0 and 1 of the network in question, which is no news to the doctor any more), the recurrent network's
+radius raised from 2.5 to 3, a batch's loss compared with the very first instead of the first five, and eps made a consequence of
+what makes gradients tiny. What follows was judged after that, once, on seeds {seeds}.
 
 All are small, and sick in one way at a time. A confidence is a rule's, not a frequency. The second moment in bfloat16 is that of
 `torch.optim.AdamW`, measured from outside, because steepest keeps states in float32. The network that explodes is recorded at
@@ -186,7 +193,7 @@ Run on {machine}; {seconds} seconds.
 
 def main() -> None:
     given = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    given.add_argument("--seeds", default="10,11,12", help="numbers, separated by commas (10,11,12)")
+    given.add_argument("--seeds", default="20,21,22", help="numbers, separated by commas (20,21,22)")
     given.add_argument("--only", default="", help="names of trainings, separated by commas (all)")
     given.add_argument("--write", type=Path, default=None, metavar="FILE", help="write the page")
     arguments = given.parse_args()

@@ -191,7 +191,7 @@ class Severed(nn.Module):
 plain = stack("digits", partial(layers, (64, 128, 128, 10), nn.ReLU))
 deep_sigmoid = stack("digits-deep-sigmoid", partial(layers, (64, *[64] * 9, 10), nn.Sigmoid))
 severed = stack("digits-severed", Severed)
-recurrence = adding("recurrence", length=100, radius=2.5, steps=150)
+recurrence = adding("recurrence", length=100, radius=3.0, steps=150)
 narrow = stack("digits-bfloat16", lambda: layers((64, 128, 128, 10), nn.ReLU))
 
 
@@ -298,7 +298,7 @@ SICK = (
         on("digits-mlp", named("AdamW", lr=3e-6), 400), "learning_rate_too_low",
     ),
     Case(
-        "exploding", "a recurrent network of spectral radius 2.5 over 100 times, SGD without clipping, every step recorded",
+        "exploding", "a recurrent network of spectral radius 3 over 100 times, SGD without clipping, every step recorded",
         on(recurrence, named("SGD", lr=1e-3), 150, every=1), "exploding_gradients",
     ),
     Case(

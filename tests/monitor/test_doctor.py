@@ -153,6 +153,7 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
         "",
     ),
     "exploding gradients": ("exploding_gradients", lambda r: values(r, grad_norm=at((20, [0]), 1e6)), "0.weight"),
+    "gradients that grow towards the input": ("exploding_gradients", lambda r: by_depth(r, 8.0), "0.weight"),
     "vanishing gradients": ("vanishing_gradients", lambda r: by_depth(r, 1e-3), ""),
     "a dead layer": (
         "dead_units",

@@ -35,7 +35,7 @@ def test_a_training_is_judged_rightly(name: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("cases", [SICK, HEALTHY], ids=["sick", "healthy"])
 def test_nine_of_ten_kinds_are_judged_rightly_with_every_seed(cases: tuple[Case, ...]) -> None:
-    right = {case.name: all(is_right(case, seed) for seed in (10, 11, 12)) for case in cases}
+    right = {case.name: all(is_right(case, seed) for seed in (20, 21, 22)) for case in cases}
     wrong = [name for name, is_so in right.items() if not is_so]
     assert len(wrong) <= len(cases) / 10, f"wrong: {wrong}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steepest.monitor.doctor.finding import Rule, Sign, sure
 from steepest.monitor.doctor.look import (
@@ -28,6 +29,7 @@ __all__ = ["RULES"]
 
 SENSITIVE = 1e4
 LOST, STILL = 1e-4, 1e-5
+GROWN, STRAIGHT = 20.0, 0.8
 ALWAYS = 0.8
 MOSTLY = 0.8
 FEW = 8
@@ -66,23 +68,49 @@ def exploding(run: Run) -> Iterator[Sign]:
     )
 
 
-def vanishing(run: Run) -> Iterator[Sign]:
-    grads, ratio, columns = values_of(run, "grad_norm"), values_of(run, "update_ratio"), matrix_columns(run)
-    if grads is None or ratio is None or len(columns) < 4:
-        return
-    early = slice(0, max(1, len(run) // 4))
+def _by_depth(run: Run, columns: NDArray[np.intp]) -> tuple[NDArray[np.intp], float, float] | None:
+    """Over the first quarter of the run: the matrices that have gradients, the root mean square of those of their first third
+    over that of the last third, and how straight its logarithm goes with depth (a correlation)."""
+    grads = values_of(run, "grad_norm")
+    if grads is None:
+        return None
     sizes = np.array([np.sqrt(np.prod(run.facts.tensors[int(c)].shape)) for c in columns])
-    each, moved = down(grads[early, columns]) / sizes, down(ratio[early, columns])
+    each = down(grads[: max(1, len(run) // 4), columns]) / sizes
     known = np.isfinite(each) & (each > 0)
     if known.sum() < 4:
-        return
-    places, logs = np.flatnonzero(known), np.log10(each[known])
-    third = max(1, len(places) // 3)
-    low, high = float(np.median(logs[:third])), float(np.median(logs[-third:]))
+        return None
+    logs = np.log10(each[known])
+    third = max(1, len(logs) // 3)
     order = float(np.corrcoef(np.arange(len(logs)), logs)[0, 1])
-    lost = 10.0 ** (low - high)
-    still = columns[places[moved[known] < STILL]]
-    if lost > LOST or order < 0.8 or not len(still):
+    return columns[known], float(10.0 ** (np.median(logs[:third]) - np.median(logs[-third:]))), order
+
+
+def growing(run: Run) -> Iterator[Sign]:
+    found = _by_depth(run, matrix_columns(run))
+    if found is None or not found[1] >= GROWN or not found[2] <= -STRAIGHT or next(exploding(run), None) is not None:
+        return
+    columns, times, _ = found
+    names = names_of(run, columns)
+    yield Sign(
+        "Gradients explode on their way to the first layers",
+        sure(times, GROWN, 100 * GROWN, 0.7, 0.95),
+        f"From the start gradients grow from layer to layer towards the input: those of {listed(names[: len(names) // 3])} are "
+        f"{number(times)} times as large as those of the last layers.",
+        (series(run, "grad_norm", columns), series(run, "update_ratio", columns)),
+        "Start with smaller weights (Glorot's or He's), or normalise between the layers; clip, or use a rule that "
+        "scales each layer.",
+        "torch.nn.init.xavier_normal_(layer.weight)",
+        0,
+    )
+
+
+def vanishing(run: Run) -> Iterator[Sign]:
+    ratio, found = values_of(run, "update_ratio"), _by_depth(run, matrix_columns(run))
+    if ratio is None or found is None:
+        return
+    columns, lost, order = found
+    still = columns[down(ratio[: max(1, len(run) // 4), columns]) < STILL]
+    if not lost <= LOST or not order >= STRAIGHT or not len(still):
         return
     yield Sign(
         "Gradients vanish on their way to the first layers",
@@ -244,6 +272,14 @@ RULES = (
         exploding,
     ),
     Rule(
+        "exploding_gradients",
+        f"In the first quarter of the run the gradients (root mean square) of the first third of the matrices are {GROWN:g} times "
+        f"those of the last third or more, growing towards the input (correlation {STRAIGHT:g}).",
+        "Glorot and Bengio 2010; Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063; own thresholds",
+        (("grad_norm",),),
+        growing,
+    ),
+    Rule(
         "dead_units",
         f"A parameter's gradient is exactly 0 in {ALWAYS:.0%} of the records while others learn; or {MOSTLY:.0%} of a bias' "
         f"gradients are 0 in the median record of the run's second half ({FEW} units at least).",
@@ -276,7 +312,7 @@ RULES = (
     Rule(
         "vanishing_gradients",
         f"In the first quarter of the run the gradients (root mean square) of the first third of the matrices are below {LOST:g} "
-        f"of those of the last third, falling with depth (correlation 0.8), and a matrix moves by less than {STILL:g} of "
+        f"of those of the last third, falling with depth (correlation {STRAIGHT:g}), and a matrix moves by less than {STILL:g} of "
         "its length.",
         "Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010; Amazon SageMaker Debugger, VanishingGradient; own thresholds",
         (("grad_norm", "update_ratio"),),

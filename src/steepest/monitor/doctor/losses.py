@@ -13,7 +13,7 @@ from steepest.monitor.spikes import FACTOR, Losses
 
 __all__ = ["RULES"]
 
-BACK, UNDONE = 0.25, 0.25
+BACK, NOTED, UNDONE = 0.25, 0.1, 0.25
 FOREWARNED, AHEAD = 2.3, 10
 JUMP = 4.0
 PROGRESS = 0.98
@@ -44,7 +44,7 @@ def _spikes(run: Run) -> list[tuple[int, int, float, float]]:
 
 def _undone(run: Run, peak: float, before: float) -> float:
     """How much of what had been learned a loss takes back: 1 where it is as large as at the start."""
-    start = float(np.nanmedian(run.losses[:5]))
+    start = float(run.losses[np.isfinite(run.losses)][0])
     return (peak - before) / (start - before) if start > before else 0.0
 
 
@@ -92,6 +92,8 @@ def single_batch(run: Run) -> Iterator[Sign]:
     if said:
         return
     undone = _undone(run, worst[2], worst[3])
+    if undone < NOTED:
+        return
     calls = listed([str(int(run.loss_calls[s[0]])) for s in short])
     yield Sign(
         f"Batch {calls} is not like the others: wrong labels or broken data",
@@ -151,7 +153,7 @@ RULES = (
         "bad_batch",
         f"A loss lies {FACTOR:g} times as far above the median as the worst of the last hundred, is back within {BACK:g} of that "
         "two batches later, and neither gradients nor their second moment announced it; at most one in a thousand, or three. An "
-        f"alarm where it takes back {UNDONE:.0%} of what had been learned.",
+        f"alarm where it takes back {UNDONE:.0%} of what had been learned, nothing below {NOTED:.0%}.",
         "Karpathy 2019, A Recipe for Training Neural Networks: look at the data of the largest losses; Chowdhery et al. 2022, "
         "arXiv:2204.02311, on batches skipped; own rule for what a spike is",
         ((),),
