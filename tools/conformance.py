@@ -185,15 +185,11 @@ def page(found: dict[str, Measured]) -> str:
             if row.convention:
                 lines += [f"**{PACKAGES[row.library]}**: {row.convention}", ""]
             if row.same:
-                code = "\n".join(
-                    filter(
-                        None,
-                        ["import steepest\n", row.prelude.strip() + "\n" if row.prelude else "", f"chain = {row.same}"],
-                    )
-                )
+                parts = ["import steepest", *([row.prelude.strip()] if row.prelude else []), f"chain = {row.same}"]
+                code = ("\n\n\n" if row.prelude else "\n\n").join(parts)
                 lines += [
                     "```python",
-                    code.strip(),
+                    code,
                     "```",
                     "",
                     f"Difference from `{row.theirs}`: {_number(found[row.key].same)}.",
