@@ -16,7 +16,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-CORE = {"checks", "language", "rules", "schedules", "plan", "engines", "collect", "readings", "stepping", "saving", "values"}
+CORE = {
+    "checks",
+    "language",
+    "rules",
+    "schedules",
+    "plan",
+    "engines",
+    "collect",
+    "readings",
+    "stepping",
+    "saving",
+    "values",
+}
 MAY_IMPORT = {
     "checks": set(),
     "language": {"checks"},
