@@ -549,8 +549,8 @@ def source_section(recipe: Recipe) -> Iterator[str]:
         module = inspect.getmodule(recipe.function)
         doc = parsed(module) if module else None
         yield markdown(doc.source) if doc and doc.source else _sources(module)
-    home = Path(inspect.getsourcefile(recipe.function) or "").relative_to(ROOT)
-    yield f"The rule itself: `{home}`."
+    home = Path(inspect.getsourcefile(recipe.function) or "").relative_to(Path(steepest.__file__).parents[1])
+    yield f"The rule itself: `src/{home}`."
 
 
 def _sources(module: Any) -> str:
