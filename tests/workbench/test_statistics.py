@@ -284,6 +284,19 @@ def test_a_clear_best_is_recommended_with_what_it_costs() -> None:
     assert (verdict.behind, verdict.untuned) == (("lion", "sgd"), ("beta1", "beta2", "eps"))
 
 
+def test_a_best_that_few_seeds_show_is_called_likely_better() -> None:
+    five = {
+        name: {seed: value for seed, value in spread(at).items() if seed < 5}
+        for name, at in (("adam", 0.2), ("sgd", 0.4))
+    }
+    verdict = recommend(compared(LOSS, five)).verdicts[0]
+    assert (
+        verdict.answer
+        == "Use adam (its defaults) for digits-mlp: median loss 0.1975, likely better than every other optimizer here."
+    )
+    assert verdict.sure[1].startswith("Likely behind")
+
+
 def test_no_difference_is_said_where_none_was_shown_and_the_cheaper_one_is_named() -> None:
     alike = {seed: value + 0.0001 * (-1) ** seed for seed, value in spread(0.2).items()}
     result = compared(LOSS, {"adam": spread(0.2), "sgd": alike})

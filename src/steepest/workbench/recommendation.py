@@ -283,7 +283,8 @@ def _answer(
         few = f"Too few seeds to tell optimizers apart on {facts.name}"
         return f"{few}. The best median is that of {name}: {where}; it may be chance."
     if not equals:
-        return f"Use {name} for {facts.name}: {where}, better than every other optimizer here."
+        better = "better" if all(a.shown == "clear" for a in against) else "likely better"
+        return f"Use {name} for {facts.name}: {where}, {better} than every other optimizer here."
     if not behind:
         return f"No difference shown on {facts.name}: choose by cost. The best median is that of {name}: {where}."
     return f"Use {name} for {facts.name}: {where}. No difference shown to {listed(equals)}: any of them will do."
