@@ -1,5 +1,6 @@
 """How the site is built: `make docs`. Nothing is fetched, nothing is written by hand that the code can say itself."""
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,10 @@ nitpicky = False
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
+# The cache knows a page by its cells alone: what they import is part of its place, or stale pictures would stay.
+_imported = sorted([*HERE.rglob("*.py"), *(HERE.parent / "src").rglob("*.py")])
+_state = hashlib.sha256(b"".join(path.read_bytes() for path in _imported)).hexdigest()[:16]
+nb_execution_cache_path = str(HERE.parent / "build" / "executed" / _state)
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
