@@ -143,7 +143,9 @@ def measured(label: str, rounds: int) -> None:
             bar = BARS.get((label, said))
             judged = "" if bar is None else f"   bar {bar:.2f}: {'met' if ratio <= bar else 'MISSED'}"
             best = min(spent) / min(plain)
-            print(f"  {said:44}{min(spent) * 1e3:9.3f}{statistics.median(spent) * 1e3:11.3f}{best:17.3f}{ratio:8.3f}{judged}")
+            print(
+                f"  {said:44}{min(spent) * 1e3:9.3f}{statistics.median(spent) * 1e3:11.3f}{best:17.3f}{ratio:8.3f}{judged}"
+            )
     calls = [1e6 * c for c in everybody["watched"].calls]
     judged = "" if label != "25x1M" else f"   bar 50: {'met' if statistics.median(calls) <= 50 else 'MISSED'}"
     said = f"best {min(calls):.1f} µs, median {statistics.median(calls):.1f} µs{judged}"

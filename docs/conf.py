@@ -12,6 +12,7 @@ sys.path.insert(0, str(HERE / "_extensions"))
 # What the pages' code imports (shown.py), in the processes that run it.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))
 os.environ.setdefault("STEEPEST_NUM_THREADS", "2")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small products: more threads only wait for each other
 
 project = "steepest"
 author = "the authors of steepest"
