@@ -239,6 +239,26 @@ def test_numpy_is_monitored_like_torch() -> None:
     assert kept.run.facts.framework == "numpy"
 
 
+def test_what_a_ready_chain_is_set_to_is_known_on_numpy_too() -> None:
+    chain = s.chain(s.clip_by_global_norm(2.0), s.sgd(s.schedules.linear(0.1, 0.0, steps=4)))
+    optimizer, kept = opt.Optimizer([np.ones(3)], chain), Kept()
+    with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
+        optimizer.step([np.ones(3)])
+        monitor(1.0)
+    assert kept.run.facts.groups[0]["max_norm"] == 2.0
+    assert kept.run.facts.groups[0]["lr"] == "linear(0.1, final=0.0, steps=4)"
+
+
+def test_a_scheduled_rate_is_recorded_as_the_step_used_it() -> None:
+    optimizer, kept = opt.SGD([np.ones(3)], lr=s.schedules.linear(0.1, 0.0, steps=4)), Kept()
+    with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
+        for _ in range(3):
+            optimizer.step([np.ones(3)])
+            monitor(1.0)
+    np.testing.assert_allclose(kept.run.scalars["lr"], [0.1, 0.075, 0.05])
+    np.testing.assert_allclose(kept.run.tensors["effective_lr"][:, 0], [0.1, 0.075, 0.05], rtol=1e-6)
+
+
 def test_the_folder_is_the_first_outputs() -> None:
     from steepest.monitor.monitor import _folder
 

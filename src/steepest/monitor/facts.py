@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from steepest.language.rule import Chain
 from steepest.monitor.records import Facts, TensorFacts
+from steepest.plan.planner import plan
 
 __all__ = ["facts_of", "names_of", "params_of", "process_of", "unwrapped"]
 
@@ -61,7 +63,10 @@ def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -
         framework=type(optimizer).__module__.split(".")[1],
         optimizer=type(optimizer).__name__,
         chains=tuple(str(chain) for chain in optimizer.stepper.chains),
-        groups=tuple(_plain_values(group) for group in groups),
+        groups=tuple(
+            (_of_chain(chain) if "chain" in group else {}) | _plain_values(group)
+            for chain, group in zip(optimizer.stepper.chains, groups, strict=True)
+        ),
         tensors=tensors,
         states=_states(optimizer),
         every=every,
@@ -80,11 +85,17 @@ def _dtype(array: Any) -> str:
 def _states(optimizer: Any) -> dict[str, str]:
     """Each state's element type. States are in the type that their parameter is computed in, float32 below 32 bits."""
     found: dict[str, str] = {}
-    for tensor, plan in zip(optimizer.stepper.tensors, optimizer.stepper.own_plans, strict=True):
-        for name, (start, _) in plan.trace.starts.items():
+    for tensor, own in zip(optimizer.stepper.tensors, optimizer.stepper.own_plans, strict=True):
+        for name, (start, _) in own.trace.starts.items():
             kind = "float64" if start.on_host or "64" in str(tensor.param.dtype) else "float32"
             found[name] = str(tensor.buffers[name].dtype) if name in tensor.buffers else kind
     return found
+
+
+def _of_chain(chain: Chain) -> dict[str, Any]:
+    """A ready chain's hyperparameters, under the names that its plan gives them."""
+    inputs = plan(chain).trace.inputs
+    return {symbol: _plain(dict(chain.links[at].values)[name]) for symbol, (at, name) in inputs.items()}
 
 
 def _plain_values(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Monitor:
         for number, group in enumerate(optimizer.param_groups):
             if "lr" in group:
                 lr = group["lr"]
-                scalars[f"lr[{number}]" if number else "lr"] = float(lr(step) if callable(lr) else lr)
+                scalars[f"lr[{number}]" if number else "lr"] = float(lr(step - 1) if callable(lr) else lr)
         if "grad_norm" in tensors:
             scalars["grad_norm"] = math.hypot(*stepper.readings.values("grad_norm"))
         scalars["step_seconds"] = (now - self._then) / taken

@@ -19,7 +19,7 @@ from steepest.monitor.records import DERIVED, MEASUREMENTS
 __all__ = ["ALL", "STANDARD", "available", "check_names", "watched"]
 
 STANDARD = (
-    "grad_norm", "update_norm", "weight_norm", "update_ratio", "effective_lr", "clipped", "clipped_norm", "trust_ratio",
+    "grad_norm", "update_norm", "weight_norm", "update_ratio", "effective_lr", "clipped", "clipped_norm", "trust_ratio", "spike",
 )  # fmt: skip
 """What a `Monitor` measures unless told otherwise."""
 ALL = tuple(name for name in MEASUREMENTS if name != "distance")
@@ -57,7 +57,7 @@ def _cosine(param: Any, param_before: Any, grad: Any) -> Any:
 
 
 def _spike(second: str) -> Callable[..., Any]:
-    return lambda grad, state: sqrt(mean(wide(grad) ** 2 / maximum(getattr(state, second), 1e-16), per="tensor"))
+    return lambda grad, state: sqrt(mean(grad**2 / maximum(getattr(state, second), 1e-16), per="tensor"))
 
 
 def _denominator(second: str) -> Callable[..., Any]:
