@@ -42,9 +42,10 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bits(
     assert guard.rewinds == 1 and len(guard.events) == 2 + 3 + 1 + 1
     folder, result, chance = tmp_path / "snapshots", tmp_path / "result.npz", random.Random(1)
     command = [sys.executable, "-m", "tests.monitor.guarded", kind, str(folder), str(result)]
+    alike = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # on which a product's last bits depend
     resumed: list[int] = []
     for number in range(kills + 1):
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=alike)
         assert run.stdout is not None
         resumed.append(int(run.stdout.readline() or "-1"))
         if number < kills:

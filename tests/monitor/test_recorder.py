@@ -222,6 +222,7 @@ def test_another_program_that_locks_the_file_for_a_while_costs_nothing(tmp_path:
     recorder.close()
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, if another test of this process has loaded it
 def test_a_process_that_was_forked_while_recording_neither_writes_nor_finishes_the_run(tmp_path: Path) -> None:
     recorder = recorded(tmp_path, range(10, 21, 10), close=False)
     code = os.fork() if sys.version_info < (3, 12) else None
@@ -584,7 +585,7 @@ def test_the_documented_lines_read_a_run_without_steepest(tmp_path: Path) -> Non
     text = (ROOT / "docs" / "run-format.md").read_text(encoding="utf-8")
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "sqlite3" in block]
     assert "steepest." not in code.replace("steepest-0", "")
-    assert len(code.strip().splitlines()) <= 12
+    assert len(code.strip().splitlines()) <= 14
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["40", "50", "60"]

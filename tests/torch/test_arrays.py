@@ -59,12 +59,12 @@ def assert_close(ours: Stepper, theirs: Stepper, within: float) -> None:
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=within, atol=within, err_msg=name, strict=True)
-    assert ours.measured.keys() == theirs.measured.keys()
-    for name, value in ours.measured.items():
+    assert ours.readings.named().keys() == theirs.readings.named().keys()
+    for name, value in ours.readings.named().items():
         if isinstance(value, dict):
-            assert value == pytest.approx(theirs.measured[name], rel=within, nan_ok=True)
+            assert value == pytest.approx(theirs.readings.named()[name], rel=within, nan_ok=True)
         else:
-            np.testing.assert_allclose(value, theirs.measured[name], rtol=within)
+            np.testing.assert_allclose(value, theirs.readings.named()[name], rtol=within)
 
 
 def both(
@@ -298,7 +298,7 @@ def test_a_norm_over_meta_tensors_is_that_of_nothing() -> None:
     )
     meta, real = torch.zeros(3, device="meta"), torch.zeros(2)
     taken = after([meta, real], [[torch.zeros_like(meta), torch.tensor([-3.0, -4.0])]], made)
-    assert taken.measured == {"total": 5.0, "largest": -3.0, "each": {"0": 0.0, "1": 5.0}}
+    assert taken.readings.named() == {"total": 5.0, "largest": -3.0, "each": {"0": 0.0, "1": 5.0}}
     torch.testing.assert_close(real, torch.tensor([0.3, 0.4]))
 
 
@@ -363,7 +363,7 @@ def test_all_sums_over_the_model_are_read_back_at_once(monkeypatch: pytest.Monke
     taken = stepper(groups)
     taken.step([torch.ones(3), torch.ones(2), torch.ones(4, dtype=torch.float64)])
     assert reads == [2, 2]
-    assert taken.measured == {"largest": 1.0}
+    assert taken.readings.named() == {"largest": 1.0}
 
 
 def test_states_may_take_each_others_values() -> None:
