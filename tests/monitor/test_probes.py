@@ -328,7 +328,7 @@ def test_the_sharpness_of_a_network_is_scipys() -> None:
     assert probe.measure(30)["sharpness"] == pytest.approx(expected, rel=1e-8)
     rough = Sharpness(loss)
     rough.start(subject(optimizer, model))
-    assert rough.measure(30)["sharpness"] == pytest.approx(expected, rel=1e-4)
+    assert rough.measure(30)["sharpness"] == pytest.approx(expected, rel=1e-3)
 
 
 PRECONDITIONED = {
@@ -404,8 +404,8 @@ def test_groups_of_different_rates_are_judged_together() -> None:
     probe = Sharpness(lambda: a.square().sum() / 2 + 5 * b.square().sum())
     probe.start(subject(torch_opt.SGD(groups, lr=0.1)))
     values = probe.measure(1)
-    assert values["sharpness"] == pytest.approx(10.0, rel=1e-4)
-    assert values["sharpness_edge"] == pytest.approx(0.25, rel=1e-4)
+    assert values["sharpness"] == pytest.approx(10.0, rel=1e-3)
+    assert values["sharpness_edge"] == pytest.approx(0.25, rel=1e-3)
     assert "sharpness_preconditioned" not in values
 
 

