@@ -46,6 +46,7 @@ bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/torch_steps.py $(ARGS)
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/telemetry.py
+	$(BIN)/python benchmarks/probes.py
 	$(BIN)/python benchmarks/workbench.py
 
 check: $(VENV)/.test-stamp
