@@ -181,8 +181,13 @@ def test_resume_without_snapshots_starts_anew_and_comes_first(tmp_path: Path) ->
 
 def _replica(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    place = Path(folder)
-    torch.distributed.init_process_group("gloo", f"file://{place / 'meeting'}", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    _train_together(rank, Path(folder))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _train_together(rank: int, place: Path) -> None:
     model = torch.nn.Linear(3, 1)
     torch.nn.init.ones_(model.weight)
     torch.nn.init.zeros_(model.bias)
@@ -221,7 +226,6 @@ def _replica(rank: int, folder: str) -> None:
     assert numbers.item() == 2 * guard.calls
     train(guard, 14, {(0, 4), (1, 9), (1, 10)})
     assert torch.equal(model.weight, after)
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.long  # once in three runs of all tests one of its processes waited for ever

@@ -223,6 +223,12 @@ def test_the_same_lengths_by_hooks_by_batches_of_its_own_and_by_hand() -> None:
 def _replica(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    _compare_with_one_process(rank)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _compare_with_one_process(rank: int) -> None:
     model = network().double()
     ddp = nn.parallel.DistributedDataParallel(model)
     optimizer = torch_opt.SGD(model.parameters(), lr=0.0)
@@ -252,7 +258,6 @@ def _replica(rank: int, folder: str) -> None:
         found,
         expected,
     )
-    torch.distributed.destroy_process_group()
 
 
 def test_replicas_and_accumulation_together_see_what_one_process_sees(tmp_path: Path) -> None:
