@@ -228,6 +228,5 @@ def _train_together(rank: int, place: Path) -> None:
     assert torch.equal(model.weight, after)
 
 
-@pytest.mark.long  # once in three runs of all tests one of its processes waited for ever
 def test_processes_that_train_together_leave_out_and_resume_together(tmp_path: Path) -> None:
     mp.spawn(_replica, (str(tmp_path),), 2)
