@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import steepest
-from steepest.monitor.spikes import FACTOR, WARMUP, WINDOW, beyond_the_worst
+from steepest.monitor.guard.spikes import FACTOR, WARMUP, WINDOW, beyond_the_worst
 from steepest.workbench.training import optimizer_for
 from steepest.workbench.workload import find
 

@@ -57,9 +57,9 @@ HOMES = {
     "jax": ["jax.py"],
     "optax": ["jax.py"],
     "scipy": ["workbench/*"],
-    "bokeh": ["pages/*", "monitor/report*.py", "workbench/*"],
-    "jinja2": ["pages/*", "monitor/report*.py", "workbench/*"],
-    "rich": ["monitor/terminal*.py", "workbench/*"],
+    "bokeh": ["pages/*", "monitor/report/*", "workbench/*"],
+    "jinja2": ["pages/*", "monitor/report/*", "workbench/*"],
+    "rich": ["monitor/terminal/*", "workbench/*"],
     "tensorboard": ["monitor/tensorboard.py"],
     "lightning": ["monitor/callbacks/lightning.py"],
     "transformers": ["monitor/callbacks/transformers.py"],
@@ -137,3 +137,36 @@ def test_no_committed_text_names_a_folder_of_somebodys_machine() -> None:
             continue
         found += [f"{name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if absolute.search(line)]
     assert found == []
+
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_architecture_page_has_every_room_below_those_that_it_imports() -> None:
+    table = PAGE.partition("## Rooms")[2].partition("\n\n`tests")[0]
+    rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", table, re.MULTILINE)
+    assert set(rooms) == {room(module) for module in MODULES} - {"__init__"}
+    for position, name in enumerate(rooms):
+        above = {*rooms[:position], "__init__", "jax"}
+        assert above >= MAY_IMPORT[name], f"{name} stands above {MAY_IMPORT[name] - above}"
+
+
+def test_the_architecture_page_names_every_module_and_nothing_else() -> None:
+    named = {one for one in re.findall(r"`([\w/*]+(?:\.py|/))`", PAGE) if not one.startswith("tests/")}
+    paths = [*MODULES, *{f"{parent}/" for module in MODULES for parent in Path(module).parents}]
+
+    def names(pattern: str, path: str) -> bool:
+        return fnmatch(path, pattern) or fnmatch(path, f"*/{pattern}")
+
+    assert [one for one in named if not any(names(one, path) for path in paths)] == []
+    families = (
+        "rules/",
+        "schedules/",
+        "workloads/",
+        "reproduce/",
+        "callbacks/",
+        "probes/",
+        "doctor/",
+    )  # a file per member
+    alone = [one for one in MODULES if not one.endswith("__init__.py") and not any(f in one for f in families)]
+    assert [one for one in alone if not any(names(pattern, one) for pattern in named)] == []

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steepest.monitor.reader import Follow, read
 from steepest.monitor.recorder import Recorder
+from steepest.monitor.recorder.reader import Follow, read
+from steepest.monitor.recorder.run_file import SCHEMA
 from steepest.monitor.records import Event, Record, TensorFacts
-from steepest.monitor.run_file import SCHEMA
 from tests.monitor.made import curve, facts, record, recorded
 
 # ---- sessions

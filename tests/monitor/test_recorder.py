@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from steepest.monitor import recorder as module
-from steepest.monitor.reader import read
 from steepest.monitor.recorder import Recorder
+from steepest.monitor.recorder.reader import read
+from steepest.monitor.recorder.thinning import thinned
 from steepest.monitor.records import Event, Record
-from steepest.monitor.thinning import thinned
 from tests.monitor.made import MEASURED, curve, facts, record, recorded
 
 ROOT = Path(__file__).parents[2]

@@ -19,10 +19,11 @@ from steepest.monitor import report as module
 from steepest.monitor.doctor.finding import Finding, Series
 from steepest.monitor.monitor import Monitor
 from steepest.monitor.records import Event, Record, Run
-from steepest.monitor.report import Report, page_of
-from steepest.monitor.report_axis import Axis, bounds_of
-from steepest.monitor.report_heat import LEVELS, heat_of
-from steepest.monitor.report_memory import Memory, extremes
+from steepest.monitor.report import Report
+from steepest.monitor.report.axis import Axis, bounds_of
+from steepest.monitor.report.heat import LEVELS, heat_of
+from steepest.monitor.report.memory import Memory, extremes
+from steepest.monitor.report.page import page_of
 from steepest.workbench.cli import main
 from tests.browser import browse, text_of
 from tests.monitor.made_runs import MEASURED, made_facts, made_records, made_run
@@ -310,7 +311,7 @@ def test_a_loss_that_is_not_finite_is_a_cross_and_spikes_stay_on_a_thinned_curve
 
 
 def module_pictures(run: Run) -> dict[str, Any]:
-    from steepest.monitor.report_pictures import model_pictures
+    from steepest.monitor.report.pictures import model_pictures
 
     return {one.title: one.plot for one in model_pictures(run, Axis(run))}
 

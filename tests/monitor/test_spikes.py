@@ -13,9 +13,9 @@ import torch
 
 import steepest as s
 import steepest.numpy as opt
-from steepest.monitor.packing import packed, unpacked
-from steepest.monitor.snapshots import Snapshots
-from steepest.monitor.spikes import WARMUP, WINDOW, Losses, beyond_the_worst
+from steepest.monitor.guard.packing import packed, unpacked
+from steepest.monitor.guard.snapshots import Snapshots
+from steepest.monitor.guard.spikes import WARMUP, WINDOW, Losses, beyond_the_worst
 
 
 def alarms(losses: Any, rule: Any = 3.0) -> list[int]:

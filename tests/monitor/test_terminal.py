@@ -21,14 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steepest.monitor import terminal as module
+from steepest.monitor.marks import ASCII, UNICODE, Glyphs, gauge, glyphs, printable, shortened, sparkline
 from steepest.monitor.records import Event, Record, Run
+from steepest.monitor.signs import levels
 from steepest.monitor.terminal import SHARE, Terminal
-from steepest.monitor.terminal_course import Course, Curve
-from steepest.monitor.terminal_marks import ASCII, UNICODE, Glyphs, gauge, glyphs, printable, shortened, sparkline
-from steepest.monitor.terminal_others import encodable, is_capable
-from steepest.monitor.terminal_screen import Screen
-from steepest.monitor.terminal_signs import levels
-from steepest.monitor.terminal_view import plain, view
+from steepest.monitor.terminal.course import Course, Curve
+from steepest.monitor.terminal.others import encodable, is_capable
+from steepest.monitor.terminal.screen import Screen
+from steepest.monitor.terminal.view import plain, view
 from tests.monitor.screens import NAMES, Tty, facts, record, shown
 
 EVENTS = (

@@ -21,7 +21,7 @@ _HOMES = {
     "TransformersCallback": "callbacks.transformers",
     "WeightsAndBiases": "adapters",
     "Recorder": "recorder",
-    "read": "reader",
+    "read": "recorder.reader",
 }
 
 __all__ = [*_HOMES]

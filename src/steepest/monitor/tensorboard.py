@@ -10,8 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from steepest.monitor.recorder.run_file import begin_of
 from steepest.monitor.records import Event, Facts, Record
-from steepest.monitor.run_file import begin_of
 from steepest.monitor.tags import losses_by_step, tagged
 
 __all__ = ["TensorBoard"]

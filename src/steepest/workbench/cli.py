@@ -274,13 +274,13 @@ def _shown(result: Any, folder: Path, given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from steepest.monitor.run_file import files_of
+    from steepest.monitor.recorder.run_file import files_of
 
     folder = Path(given.folder)
     if (folder / "results.json").is_file():
         report = _comparison_again(folder / "results.json")
     elif files_of(folder):
-        from steepest.monitor.reader import read
+        from steepest.monitor.recorder.reader import read
         from steepest.monitor.report import write
 
         report = write(read(folder), folder / "report.html")

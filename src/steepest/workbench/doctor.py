@@ -14,7 +14,7 @@ from pathlib import Path
 
 from steepest.monitor.doctor import ALARM, RULES, Finding, diagnose, unjudged
 from steepest.monitor.plain import to_json
-from steepest.monitor.reader import read
+from steepest.monitor.recorder.reader import read
 from steepest.monitor.records import Run
 from steepest.workbench.watch import newest
 

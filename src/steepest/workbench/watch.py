@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from steepest.monitor.marks import duration
 from steepest.monitor.plain import to_json
-from steepest.monitor.reader import Follow
+from steepest.monitor.recorder.reader import Follow
 from steepest.monitor.records import Run
-from steepest.monitor.terminal_course import Course
-from steepest.monitor.terminal_marks import duration
-from steepest.monitor.terminal_others import encodable, glyphs_for, is_capable, is_terminal
-from steepest.monitor.terminal_view import news, view
+from steepest.monitor.terminal.course import Course
+from steepest.monitor.terminal.others import encodable, glyphs_for, is_capable, is_terminal
+from steepest.monitor.terminal.view import news, view
 
 __all__ = ["newest", "summary", "watch"]
 
@@ -182,7 +182,7 @@ def _show(watched: _Watched) -> None:
     """The present state as ordinary output."""
     from rich.console import Console
 
-    from steepest.monitor.terminal_screen import rendered
+    from steepest.monitor.terminal.screen import rendered
 
     capable = is_capable(sys.stdout)
     console = Console(width=None if capable else 140, highlight=False, force_terminal=capable)
@@ -206,7 +206,7 @@ def _lines(watched: _Watched, refresh: float) -> None:
 
 
 def _live(watched: _Watched, refresh: float) -> None:
-    from steepest.monitor.terminal_screen import console_for, rendered
+    from steepest.monitor.terminal.screen import console_for, rendered
 
     console, drawn = console_for(sys.stdout), glyphs_for(sys.stdout)
     skip, by_suspicion = 0, True

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from steepest.monitor.doctor.finding import Series
 from steepest.monitor.records import Run
-from steepest.monitor.terminal_signs import matrices, median
+from steepest.monitor.signs import matrices, median
 
 __all__ = [
     "Values", "across", "at_records", "began", "down", "highest", "listed", "matrix_columns", "middle", "names_of", "number",

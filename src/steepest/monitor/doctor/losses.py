@@ -8,8 +8,8 @@ import numpy as np
 
 from steepest.monitor.doctor.finding import Rule, Series, Sign, sure
 from steepest.monitor.doctor.look import Values, listed, names_of, number, series, span, values_of
+from steepest.monitor.guard.spikes import FACTOR, Losses
 from steepest.monitor.records import Run
-from steepest.monitor.spikes import FACTOR, Losses
 
 __all__ = ["RULES"]
 

@@ -1,6 +1,6 @@
 """A monitored run as one HTML page: what it came to, what is wrong with it, pictures, every layer, what it was set to.
 
-It needs no network and stays below 2 MB: the heat map takes the room that is left. The words are in ``report.html``.
+It needs no network and stays below 2 MB: the heat map takes the room that is left. The words are in ``page.html``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Template
 from markupsafe import Markup
 
 from steepest.monitor.doctor import ALARM, Finding, unjudged
+from steepest.monitor.marks import duration, number, whole
 from steepest.monitor.records import Event, Facts, Run
-from steepest.monitor.report_axis import Axis
-from steepest.monitor.report_heat import ROOM, heat_of
-from steepest.monitor.report_layers import LINES, layer_pictures
-from steepest.monitor.report_pictures import model_pictures, optimizer_share, other_pictures
-from steepest.monitor.report_table import table_of
-from steepest.monitor.terminal_marks import duration, number, whole
-from steepest.monitor.terminal_signs import matrices, median
+from steepest.monitor.report.axis import Axis
+from steepest.monitor.report.heat import ROOM, heat_of
+from steepest.monitor.report.layers import LINES, layer_pictures
+from steepest.monitor.report.pictures import model_pictures, optimizer_share, other_pictures
+from steepest.monitor.report.table import table_of
+from steepest.monitor.signs import matrices, median
 from steepest.pages.figures import Picture
 from steepest.pages.sheet import LIMIT, embedded, environment, library
 
@@ -55,7 +56,7 @@ def page_of(run: Run, findings: Sequence[Finding] = ()) -> str:
         "plan": run.facts.plan[:PLAN] + " …" * (len(run.facts.plan) > PLAN),
         "library": library(), "whole": whole, "scripts": [],
     }  # fmt: skip
-    room = LIMIT - len(environment("steepest.monitor").get_template("report.html").render(context).encode()) - PICTURES
+    room = LIMIT - len(_template().render(context).encode()) - PICTURES
     while True:
         made = _rendered(run, axis, context, first, others, table.worst, min(room, ROOM))
         beyond = len(made.encode()) - LIMIT
@@ -80,13 +81,17 @@ def _rendered(
         "scripts": [script], "pictures": shown[len(maps) : len(maps) + len(first)], "others": shown[len(maps) + len(first) :],
     }  # fmt: skip
     if heat is not None:
-        code = Path(__file__).with_name("report_heat.js").read_text(encoding="utf-8")
+        code = Path(__file__).with_name("heat.js").read_text(encoding="utf-8")
         title = Markup('<span class="heat-title">{}</span> of <span id="heat-layer">{}</span>')  # what a click changes
         shown[1]["title"] = title.format(
             heat.about["measurements"][heat.about["measurement"]]["title"], heat.about["names"][layer]
         )
         extra |= {"heat": {"about": heat.about, "map": shown[0], "course": shown[1], "code": Markup(code)}}
-    return environment("steepest.monitor").get_template("report.html").render(context | extra)
+    return _template().render(context | extra)
+
+
+def _template() -> Template:
+    return environment("steepest.monitor.report").get_template("page.html")
 
 
 # ---- what it came to

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 
 from steepest.checks import Positive, Range, check_value
 from steepest.monitor.facts import unwrapped
-from steepest.monitor.packing import packed, unpacked
-from steepest.monitor.processes import newest_of_all, rank_and_size, worst
+from steepest.monitor.guard.packing import packed, unpacked
+from steepest.monitor.guard.processes import newest_of_all, rank_and_size, worst
+from steepest.monitor.guard.snapshots import KEPT, Snapshots
+from steepest.monitor.guard.spikes import FACTOR, Limit, Losses
+from steepest.monitor.guard.training import Training
 from steepest.monitor.records import Event
-from steepest.monitor.snapshots import KEPT, Snapshots
-from steepest.monitor.spikes import FACTOR, Limit, Losses
-from steepest.monitor.training import Training
 
 __all__ = ["Guard"]
 
@@ -50,7 +50,7 @@ class Guard:
     optimizer : one of steepest.torch or steepest.numpy, also inside a wrapper.
     model : the torch module, if there is one: its buffers (running statistics) and weights that the optimizer does not step.
     spike : how many times as far above the median as the worst of the last hundred good losses a spike lies, > 0; 3.0, see
-        `steepest.monitor.spikes`, also for what was rejected. Or a function of the last good losses that gives the limit
+        `steepest.monitor.guard.spikes`, also for what was rejected. Or a function of the last good losses that gives the limit
         (Lightning's rule: ``lambda past: 3 * sum(past[-10:]) / 10``). None: only losses that are not finite are bad.
     skip : bad batches in a row that are left out before training is rewound, >= 0; 5.
     rewind : a snapshot is taken every so many good steps, >= 1; None: no snapshots. PaLM (Chowdhery et al., 2022, section 5.1)

@@ -17,7 +17,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-from steepest.monitor.packing import Packed, copied
+from steepest.monitor.guard.packing import Packed, copied
 
 __all__ = ["KEPT", "Snapshots"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.terminal_course import Course
-from steepest.monitor.terminal_marks import Glyphs, gauge, number, printable, shortened
-from steepest.monitor.terminal_signs import BAND, is_matrix
+from steepest.monitor.marks import Glyphs, gauge, number, printable, shortened
+from steepest.monitor.signs import BAND, is_matrix
+from steepest.monitor.terminal.course import Course
 
 __all__ = ["COLUMNS", "Line", "table"]
 

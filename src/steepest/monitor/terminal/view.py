@@ -1,7 +1,7 @@
 """The picture of a `Course`: lines of styled text, made to fit a width and a height.
 
 From top to bottom: what is trained and how fast, three curves, the layers with the suspicious ones on top, the alarms. Knows
-nothing of terminals and streams: `terminal_screen` and `steepest watch` put the lines where they belong.
+nothing of terminals and streams: `screen` and `steepest watch` put the lines where they belong.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from steepest.monitor.terminal_course import OF_EVERY_RECORD, SERIOUS, Alarm, Course
-from steepest.monitor.terminal_marks import (
+from steepest.monitor.marks import (
     UNICODE,
     Glyphs,
     duration,
@@ -22,7 +21,8 @@ from steepest.monitor.terminal_marks import (
     sparkline,
     whole,
 )
-from steepest.monitor.terminal_table import SHORTEST_NAME, Line, table
+from steepest.monitor.terminal.course import OF_EVERY_RECORD, SERIOUS, Alarm, Course
+from steepest.monitor.terminal.table import SHORTEST_NAME, Line, table
 
 __all__ = ["news", "plain", "view"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steepest.monitor.marks import number
 from steepest.monitor.records import MEASUREMENTS, Run
-from steepest.monitor.report_axis import measured_rows
-from steepest.monitor.terminal_marks import number
-from steepest.monitor.terminal_signs import levels
+from steepest.monitor.report.axis import measured_rows
+from steepest.monitor.signs import levels
 
 __all__ = ["Row", "Table", "table_of"]
 

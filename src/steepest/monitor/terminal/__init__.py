@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from steepest.checks import Range, check_number
 from steepest.monitor.records import Event, Facts, Record, Run
-from steepest.monitor.terminal_course import Course
-from steepest.monitor.terminal_others import glyphs_for, is_capable, is_terminal, other_displays, say
-from steepest.monitor.terminal_view import news, view
+from steepest.monitor.terminal.course import Course
+from steepest.monitor.terminal.others import glyphs_for, is_capable, is_terminal, other_displays, say
+from steepest.monitor.terminal.view import news, view
 
 if TYPE_CHECKING:
-    from steepest.monitor.terminal_screen import Screen
+    from steepest.monitor.terminal.screen import Screen
 
 __all__ = ["Terminal"]
 
@@ -163,7 +163,7 @@ class Terminal:
             return None
         if self._screen is None:
             try:
-                from steepest.monitor.terminal_screen import Screen
+                from steepest.monitor.terminal.screen import Screen
             except ModuleNotFoundError:
                 if self._live:
                     raise

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from bokeh.models import ColumnDataSource, Scatter, VArea, VSpan
 from bokeh.models.annotations import Span
 
+from steepest.monitor.marks import number
 from steepest.monitor.records import Event, Facts, Run
-from steepest.monitor.report_axis import POINTS, Axis, Bounds, bounds_of, dots, inside, on, plot_over
-from steepest.monitor.report_memory import extremes
-from steepest.monitor.terminal_marks import number
+from steepest.monitor.report.axis import POINTS, Axis, Bounds, bounds_of, dots, inside, on, plot_over
+from steepest.monitor.report.memory import extremes
 from steepest.pages.figures import COLOURS, GREY, Look, Picture, brief, hover, legend, looks_of
 
 __all__ = ["clip_thresholds", "model_pictures", "optimizer_share", "other_pictures", "smoothed"]

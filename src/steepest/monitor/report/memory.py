@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.recorder.thinning import thinned
 from steepest.monitor.records import Event, Facts, Record, Run
-from steepest.monitor.thinning import thinned
 
 __all__ = ["Memory", "extremes"]
 

@@ -1,7 +1,7 @@
 """The heat map of all layers over the steps, for every measurement, one shown at a time; and one layer's course below it.
 
 A cell is a byte: 0 for not known, 1 to `LEVELS` along the measurement's scale, one more for infinite. So a page has room for
-hundreds of layers, and the colour, the scale and the course of a layer speak the same language. ``report_heat.js`` changes
+hundreds of layers, and the colour, the scale and the course of a layer speak the same language. ``heat.js`` changes
 what is shown; here are the first state and all the data.
 """
 
@@ -27,9 +27,9 @@ from bokeh.models import (
 from bokeh.models.annotations import ColorBar
 from bokeh.palettes import viridis
 
+from steepest.monitor.marks import number, shortened
 from steepest.monitor.records import MEASUREMENTS, Run
-from steepest.monitor.report_axis import Axis, plot_over
-from steepest.monitor.terminal_marks import number, shortened
+from steepest.monitor.report.axis import Axis, plot_over
 from steepest.pages.figures import COLOURS, GREY, Look, Picture
 
 __all__ = ["Heat", "heat_of"]

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from steepest.checks import Range, check_value
-from steepest.monitor.merging import averaged, columns, cut, joined
+from steepest.monitor.recorder.merging import averaged, columns, cut, joined
+from steepest.monitor.recorder.run_file import Session, check_format, code_of, event_of, facts_of, files_of, plainly
 from steepest.monitor.records import Event, Run
-from steepest.monitor.run_file import Session, check_format, code_of, event_of, facts_of, files_of, plainly
 
 __all__ = ["Follow", "read"]
 

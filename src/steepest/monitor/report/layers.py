@@ -1,7 +1,7 @@
 """The pictures that have a line for each layer, as Bokeh models.
 
 A few layers get a line each; of many the bands that hold the middle half and nine tenths of them are drawn, and the three that
-end highest and lowest by name. The heat map, which has all layers, is in `steepest.monitor.report_heat`.
+end highest and lowest by name. The heat map, which has all layers, is in `steepest.monitor.report.heat`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from bokeh.models import ColumnDataSource, VArea
 from bokeh.models.annotations import BoxAnnotation, Span
 
+from steepest.monitor.marks import shortened
 from steepest.monitor.records import Run
-from steepest.monitor.report_axis import Axis, bounds_of, dots, on, plot_over
-from steepest.monitor.terminal_marks import shortened
-from steepest.monitor.terminal_signs import BAND, matrices
+from steepest.monitor.report.axis import Axis, bounds_of, dots, on, plot_over
+from steepest.monitor.signs import BAND, matrices
 from steepest.pages.figures import COLOURS, GREY, Look, Picture, brief, hover, legend, looks_of
 
 __all__ = ["LINES", "layer_pictures"]

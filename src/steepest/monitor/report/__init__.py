@@ -1,22 +1,17 @@
-"""`Report`: a run as one HTML page, written while training goes on and at its end. The page is `steepest.monitor.report_page`'s."""
+"""`Report`: a run as one HTML page, written while training goes on and at its end. What is on it: `page`."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from steepest.checks import Range, check_number
 from steepest.monitor.records import Event, Facts, Record, Run
-from steepest.monitor.report_memory import Memory
+from steepest.monitor.report.memory import Memory
 
-if TYPE_CHECKING:
-    from steepest.monitor.doctor.finding import Finding
-
-__all__ = ["Report", "page_of", "write"]
+__all__ = ["Report", "write"]
 
 SHARE = 0.02
 """The most of its time that training waits for pages."""
@@ -104,20 +99,8 @@ class Report:
 def write(run: Run, path: Path) -> Path:
     """Write a run's page with the doctor's findings; whoever opens the file meanwhile sees the page before."""
     from steepest.monitor.doctor import diagnose
+    from steepest.monitor.report.page import page_of
 
     part = path.with_name(f"{path.name}.part")
     part.write_text(page_of(run, diagnose(run)), encoding="utf-8")
     return part.replace(path)
-
-
-def page_of(run: Run, findings: Sequence[Finding] = ()) -> str:
-    """A run's page as text, however far it has come.
-
-    Parameters
-    ----------
-    run : what was recorded: of `steepest.monitor.read`, or a part of it.
-    findings : the doctor's, most important first.
-    """
-    from steepest.monitor import report_page
-
-    return report_page.page_of(run, findings)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.marks import number
 from steepest.monitor.records import Facts, Run
-from steepest.monitor.terminal_marks import number
-from steepest.monitor.terminal_signs import Levels, Sign, levels, matrices, median
+from steepest.monitor.signs import Levels, Sign, levels, matrices, median
 
 __all__ = ["Alarm", "Course", "Curve"]
 

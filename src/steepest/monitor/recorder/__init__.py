@@ -2,8 +2,8 @@
 
 `Recorder` is an output like others. Each record is a transaction in SQLite's write-ahead log: others read meanwhile, and
 a process that is killed has lost nothing that `record` returned from. A file system that several machines share (or one
-that has no such log) gets a rollback journal and at most one transaction per second. What is in the file:
-`steepest.monitor.run_file`; who reads it: `steepest.monitor.reader`; how it stays small: `steepest.monitor.thinning`.
+that has no such log) gets a rollback journal and at most one transaction per second. What is in
+the file: `run_file`; who reads it: `reader`, `merging`; how it stays small: `thinning`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 
 from steepest.checks import Range, check_number
 from steepest.monitor.plain import to_json
+from steepest.monitor.recorder.run_file import SCHEMA, begin_of, check_format, code_of, file_of, plainly
+from steepest.monitor.recorder.thinning import LEAST, thin_events, thin_records
 from steepest.monitor.records import Event, Facts, Record
-from steepest.monitor.run_file import SCHEMA, begin_of, check_format, code_of, file_of, plainly
-from steepest.monitor.thinning import LEAST, thin_events, thin_records
 
 __all__ = ["Recorder"]
 

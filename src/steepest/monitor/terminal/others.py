@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
-from steepest.monitor.terminal_marks import Glyphs, glyphs
+from steepest.monitor.marks import Glyphs, glyphs
 
 __all__ = ["encodable", "glyphs_for", "is_capable", "is_terminal", "other_displays", "say"]
 

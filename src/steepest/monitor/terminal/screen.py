@@ -23,8 +23,8 @@ from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.style import Style
 
-from steepest.monitor.terminal_others import encodable, glyphs_for, is_terminal
-from steepest.monitor.terminal_table import Line
+from steepest.monitor.terminal.others import encodable, glyphs_for, is_terminal
+from steepest.monitor.terminal.table import Line
 
 __all__ = ["Screen", "console_for", "rendered"]
 
