@@ -20,6 +20,7 @@ from steepest.engines.source import source, storage_of
 from steepest.engines.tensors import Tensor
 from steepest.plan.planner import plan
 from steepest.stepping import Stepper
+from steepest.torch.arrays import ForeachEngine
 from tests.strategies import Array, values
 
 KINDS = ["bfloat16", "float16"]
@@ -193,6 +194,41 @@ def test_a_later_pass_reads_what_an_earlier_one_has_rounded(kind: str) -> None:
     new = rounded(np.float32(0.9) * widened(rounded(momentum, kind), kind) + grad, kind)
     np.testing.assert_array_equal(t.buffers["momentum_buffer"], new)
     np.testing.assert_array_equal(t.param, param - widened(new, kind))
+
+
+LEFT = steepest.measure(
+    left=lambda param: steepest.sum(steepest.as_stored(param), per="tensor"),
+    unmoved=lambda param, param_before: steepest.mean(
+        steepest.where(steepest.as_stored(param) == param_before, 1.0, 0.0), per="tensor"
+    ),
+    update=lambda update: steepest.sum(steepest.as_stored(steepest.wide(update)), per="tensor"),
+)
+
+
+def in_torch(bits: Array, kind: str) -> torch.Tensor:
+    bits = bits.copy()
+    return torch.from_numpy(bits) if kind == "float32" else torch.from_numpy(bits.view(np.int16)).view(TORCH[kind])
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("arrays", "float32"), *((e, k) for e in ("cpu", "foreach") for k in (*KINDS, "float32"))]
+)
+def test_as_stored_is_what_the_parameter_is_after_the_step(engine: str, kind: str) -> None:
+    made = chain(steepest.scale_by_learning_rate(1e-3), steepest.descend(1.0), LEFT)
+    before, grad = (rounded(values(i, (37,), np.float32), kind) for i in range(2))
+    param: Any = in_torch(before, kind) if engine == "foreach" else before.copy()
+    tensor = Tensor("w", 0, {"param": param}, {"step": 0.0})
+    stepper = Stepper(
+        [[tensor]], [made], "cpu" if engine == "cpu" else "arrays", ForeachEngine() if engine == "foreach" else None
+    )
+    stepper.step([in_torch(grad, kind) if engine == "foreach" else grad])
+    read = {name: float(value[0]) for name, value in stepper.measured_tensors().items()}
+    after = param.float().numpy() if engine == "foreach" else widened(param, kind)
+    np.testing.assert_allclose(read["left"], after.astype(float).sum(), rtol=1e-12)
+    assert read["unmoved"] == np.mean(after == widened(before, kind))
+    assert read["unmoved"] > 0.2 or kind == "float32"
+    small = widened(rounded(np.float32(1e-3) * widened(grad, kind), kind), kind)
+    np.testing.assert_allclose(read["update"], small.astype(float).sum(), rtol=1e-12)
 
 
 def test_every_buffer_has_its_own_type_and_any_name() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from steepest.checks import Axis, Count, Decay, Fraction, NonNegative, Order, Positive, Real
 from steepest.language.functions import (
     abs,
+    as_stored,
     cos,
     count,
     exp,
@@ -61,7 +62,7 @@ _MONITORING = (
 
 __all__ = [
     "Axis", "Chain", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Real",
-    "abs", "chain", "copy_of_param", "cos", "count", "exclude", "exp", "floor", "full", "isfinite", "log", "max",
+    "abs", "as_stored", "chain", "copy_of_param", "cos", "count", "exclude", "exp", "floor", "full", "isfinite", "log", "max",
     "maximum", "mean", "measure", "minimum", "norm", "numpy", "only", "recipe", "require", "rms", "rule", "scalar",
     "schedules", "sign", "sqrt", "sum", "torch", "where", "wide", "zeros", *_catalogue, *_MONITORING,
 ]  # fmt: skip

@@ -64,6 +64,8 @@ class _BoundArrays:
                 values[i] = tensor.buffers[node.value]
             elif is_reduction(node):
                 values[i] = reduced[i]
+            elif node.op == "as_stored":
+                values[i] = np.asarray(values[node.args[0].index], dtype=dtype)
             else:
                 row = OPERATIONS[node.op]
                 values[i] = row.array(np, *(_argument(a, node, values, dtype) for a in node.args))

@@ -81,7 +81,7 @@ class _BoundCpu:
     def __init__(self, program: Program, tensors: list[Tensor], rows: list[int], team: Team) -> None:
         self.program, self.tensors, self.team = program, tensors, team
         first = tensors[0]
-        storage = {name: storage_of(first.buffers.get(name, first.param).dtype) for name in program.buffers}
+        storage = {n: storage_of(first.buffers.get(n, first.param).dtype) for n in (*program.buffers, "param")}
         self.kernel = compiled(program, "float64" if first.param.dtype == np.float64 else "float32", storage)
         self.table = np.zeros((len(tensors), max(1, len(program.buffers))), dtype=np.int64)
         for column, name in enumerate(program.buffers):

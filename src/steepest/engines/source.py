@@ -81,7 +81,7 @@ class _Names:
 
     def __init__(self, program: Program, dtype: str, storage: Mapping[str, str]) -> None:
         self.program, self.dtype = program, dtype
-        self.storage = {name: storage.get(name, dtype) for name in program.buffers}
+        self.storage = {name: storage.get(name, dtype) for name in (*program.buffers, "param")}
         self.tensor_slots = _slots(program, Rate.MODEL, Rate.TENSOR)
         self.unit_slots = _slots(program, Rate.UNIT)
         inputs = [str(n.value) for n in program.graph.nodes if n.op == "input"]
@@ -91,14 +91,16 @@ class _Names:
     def buffer(self, name: str) -> str:
         return self.buffers[name]
 
-    def load(self, name: str) -> str:
-        element = f"{self.buffers[name]}[i]"
+    def widened(self, name: str, element: str) -> str:
+        """What is in a buffer, in the type of computation."""
         kind = self.storage[name]
         return element if kind == self.dtype else f"from_{kind}({element})"
 
-    def store(self, name: str, value: str) -> str:
+    def narrowed(self, name: str, said: str, value: Expr) -> str:
+        """A value as a buffer holds it."""
+        said = f"float32({said})" if value.kind == "wide" and self.dtype == "float32" else said
         kind = self.storage[name]
-        return f"{self.buffers[name]}[i] = {value if kind == self.dtype else f'to_{kind}({value})'}"
+        return said if kind == self.dtype else f"to_{kind}({said})"
 
     def array(self, name: str, start: str) -> str:
         """The piece of a buffer from an element on."""
@@ -185,7 +187,7 @@ def _loop(program: Program, number: int, names: _Names) -> str:
     local = {
         program.stores[n].index: f"{names.buffer(n)}_i" for n in one.loads if program.stored_at.get(n, number) < number
     }
-    inside = [f"{names.buffer(name)}_i = {names.load(name)}" for name in one.loads]
+    inside = [f"{n}_i = {names.widened(name, f'{n}[i]')}" for name in one.loads for n in [names.buffer(name)]]
 
     def text(arg: Expr, double: bool) -> str:
         if arg.op == "const":
@@ -209,6 +211,12 @@ def _loop(program: Program, number: int, names: _Names) -> str:
             continue
         if i in products:
             continue
+        if node.op == "as_stored":
+            local[i] = f"v{i}"
+            inside.append(
+                f"v{i} = {names.widened('param', names.narrowed('param', text(node.args[0], False), node.args[0]))}"
+            )
+            continue
         double = _is_double(node)
         local[i] = f"v{i}"
         inside.append(f"v{i} = {_bare(OPERATIONS[node.op].loop.format(*(text(a, double) for a in node.args)))}")
@@ -225,10 +233,7 @@ def _loop(program: Program, number: int, names: _Names) -> str:
             inside.append(f"r{i} = r{i} if (r{i} > {value}) | (r{i} != r{i}) else {value}")
     for name in one.stores:
         stored = program.stores[name]
-        said = text(stored, False)
-        inside.append(
-            names.store(name, f"float32({said})" if stored.kind == "wide" and names.dtype == "float32" else said)
-        )
+        inside.append(f"{names.buffer(name)}[i] = {names.narrowed(name, text(stored, False), stored)}")
     start = [f"{name} = {said}" for said, name in before.items()]
     start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in one.reductions]
     lines = ["@njit(**OPTIONS)", f"def pass_{number + 1}({', '.join(['n', *arrays, *(names.slow(i) for i in slow)])}):"]

@@ -278,7 +278,7 @@ class Graph:
         kind = "float"
         if row.boolean:
             kind = "bool"
-        elif rate == Rate.ELEMENT and (op == "wide" or any(a.kind == "wide" for a in lifted)):
+        elif rate == Rate.ELEMENT and op != "as_stored" and (op == "wide" or any(a.kind == "wide" for a in lifted)):
             kind = "wide"
         return self._once((op, *(a.index for a in lifted)), op, lifted, None, rate, kind)
 

@@ -16,7 +16,7 @@ from steepest.language.expression import Expr, Rate
 from steepest.language.operations import OPERATIONS
 
 __all__ = [
-    "abs", "cos", "count", "exp", "floor", "isfinite", "log", "max", "maximum", "mean", "minimum", "norm", "rms",
+    "abs", "as_stored", "cos", "count", "exp", "floor", "isfinite", "log", "max", "maximum", "mean", "minimum", "norm", "rms",
     "sign", "sqrt", "sum", "where", "wide",
 ]  # fmt: skip
 
@@ -87,6 +87,14 @@ def maximum(a: Any, b: Any) -> Any:
 def wide(x: Any) -> Any:
     """x in float64, whatever the tensor's own type."""
     return _apply("wide", x)
+
+
+def as_stored(x: Any) -> Any:
+    """An element value as the parameter's memory holds it: rounded, where the parameter has 16 bits and is computed with in 32.
+
+    So a measurement sees what a step leaves: ``norm(as_stored(param) - param_before, per="tensor")``.
+    """
+    return _apply("as_stored", x)
 
 
 def sign(x: Any) -> Any:

@@ -4,7 +4,8 @@ What engines could disagree on (NaN in minimum and maximum, a zero denominator, 
 in these rows; every engine takes its text or its function from here. A new operation is one new row.
 
 Values slower than an element are float64 everywhere. Element values have the tensor's own type, except behind ``wide``,
-which lifts them to float64 (a sum of squares of float32 numbers overflows float32 long before the norm does).
+which lifts them to float64 (a sum of squares of float32 numbers overflows float32 long before the norm does), and behind
+``as_stored``, which rounds them as the parameter's memory does.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def _maximum(a: float, b: float) -> float:
     return a if a > b or a != a else b
 
 
-def _wide(a: float) -> float:
+def _same(a: float) -> float:
     return a
 
 
@@ -212,8 +213,9 @@ _ROWS = (
         latex=r"\max({}, {})",
     ),
     Operation(
-        "wide", "float64({})", _wide, lambda xp, a: a.astype(xp.float64) if hasattr(a, "astype") else a, latex="{}"
+        "wide", "float64({})", _same, lambda xp, a: a.astype(xp.float64) if hasattr(a, "astype") else a, latex="{}"
     ),
+    Operation("as_stored", "{}", _same, lambda xp, a: a, latex="{}"),  # engines know in what type a parameter is kept
 )
 
 OPERATIONS = {row.name: row for row in _ROWS}

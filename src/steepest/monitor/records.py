@@ -33,7 +33,7 @@ MEASUREMENTS = {
     "denominator": "mean over the elements of the root of the second moment after the step, without its correction",
     "zero_grads": "share of the gradient's elements that are exactly 0",
     "nonfinite_grads": "number of the gradient's elements that are nan or infinite",
-    "unmoved": "share of the elements that the step left exactly as they were, before they are rounded to 16 bits",
+    "unmoved": "share of the elements that the step left exactly as they were: the change was 0, or rounding took it",
     "distance": "length of the way from the first weights to these",
     "average_gap": "length of the difference between the averaged weights and these",
 }

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from steepest.checks import unknown_name
-from steepest.language.functions import isfinite, maximum, mean, norm, sqrt, sum, where, wide
+from steepest.language.functions import as_stored, isfinite, maximum, mean, norm, sqrt, sum, where, wide
 from steepest.language.rule import Chain, Link, copy_of_param, measure, rule
 from steepest.monitor.records import DERIVED, MEASUREMENTS
 
@@ -48,7 +48,7 @@ def _gain(update: Any, update_before: Any) -> Any:
 
 
 def _unmoved(param: Any, param_before: Any) -> Any:
-    return mean(where(param == param_before, 1.0, 0.0), per="tensor")
+    return mean(where(as_stored(param) == param_before, 1.0, 0.0), per="tensor")
 
 
 def _cosine(param: Any, param_before: Any, grad: Any) -> Any:

@@ -281,7 +281,7 @@ class _Writer:
             return ("g_t", ATOM) if node.value == "grad" else (self._state(str(node.value)).at("t-1"), 8)
         if node.op == "input":
             return self._input(str(node.value)), ATOM
-        if node.op == "wide":
+        if node.op in ("wide", "as_stored"):
             return texts[node.args[0].index]
         if is_reduction(node):
             sign = r"\sum" if node.op == "sum" else r"\max"

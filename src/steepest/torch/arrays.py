@@ -244,6 +244,8 @@ class _Values:
             return OPERATIONS[node.op].array(_XP, *args)
         if node.op == "wide":
             return _converted(self.of(node.args[0]), one.wide)
+        if node.op == "as_stored":
+            return _converted(_converted(self.of(node.args[0]), one.tensors[0].param.dtype), one.dtype)
         if node.op in _FOREACH:
             return self._foreach(node, dtype)
         columns = [self.listed(a, dtype) for a in node.args]

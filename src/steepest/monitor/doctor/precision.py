@@ -131,7 +131,7 @@ def narrow_state(run: Run) -> Iterator[Sign]:
 
 
 def rounded_away(run: Run) -> Iterator[Sign]:
-    ratio, unmoved, zero = (values_of(run, name) for name in ("update_ratio", "unmoved", "zero_grads"))
+    ratio, unmoved, zero, moves = (values_of(run, n) for n in ("update_ratio", "unmoved", "zero_grads", "update_norm"))
     narrow = [i for i in matrix_columns(run) if run.facts.tensors[int(i)].dtype in RESOLUTION]
     if not narrow or len(run) < 3:
         return
@@ -156,7 +156,11 @@ def rounded_away(run: Run) -> Iterator[Sign]:
             return
     if unmoved is not None:
         idle = down(unmoved[:, columns] - (0 if zero is None else np.nan_to_num(zero[:, columns])))
-        guilty = columns[(idle >= STUCK) & (down(unmoved[:, columns]) < 1)]
+        steps = (
+            down(unmoved[:, columns]) < 1
+        )  # a layer without any is frozen, unless its steps are seen before rounding
+        steps |= False if moves is None else down(moves[:, columns]) > 0
+        guilty = columns[(idle >= STUCK) & steps]
         if len(guilty) > len(columns) / 2:
             yield Sign(
                 f"Steps round to nothing in {kind}",
