@@ -18,9 +18,10 @@ import numpy as np
 from shown import COLOURS, plt
 
 from steepest.workbench import Result, recommend
-from steepest.workbench.recommendation import shown, shown_interval
+from steepest.workbench.outcomes import against_best, from_best, judged
 from steepest.workbench.results import Entry, WorkloadFacts
-from steepest.workbench.statistics import against_best, from_best, interquartile_mean, judged
+from steepest.workbench.statistics import interquartile_mean
+from steepest.workbench.words import shown, shown_interval
 
 ROW = 0.27
 """The height of a row in inches."""

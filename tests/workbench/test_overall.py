@@ -11,9 +11,10 @@ from scipy import stats
 
 from steepest.workbench import overall
 from steepest.workbench.overall import SpeedUp
-from steepest.workbench.recommendation import shown_factor, speed_ups
+from steepest.workbench.recommendation import speed_ups
 from steepest.workbench.results import Result
 from steepest.workbench.statistics import Interval
+from steepest.workbench.words import shown_factor
 from tests.workbench.made_results import made_entry, made_result, made_run, made_workload
 
 INF = math.inf

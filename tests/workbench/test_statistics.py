@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from steepest.workbench import statistics
-from steepest.workbench.recommendation import listed, recommend, shown_interval
+from steepest.workbench import outcomes, statistics
+from steepest.workbench.outcomes import Against
+from steepest.workbench.recommendation import recommend
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
-from steepest.workbench.statistics import Against, Interval
+from steepest.workbench.statistics import Interval
+from steepest.workbench.words import listed, shown_interval
 from tests.workbench.made_results import made_entry, made_result, made_run, made_workload
 
 INF = math.inf
@@ -38,9 +40,9 @@ def test_a_judged_cost_is_the_test_measure_turned_and_infinite_for_a_failed_run(
     failed = made_run(ACCURACY, "adam", 4, math.nan)
     hopeless = replace(run, seed=5, test={"accuracy": 0.1})  # worse than what the workload calls failed
     entry = replace(made_entry(ACCURACY, "adam", "default", {}), runs=(run, failed, hopeless))
-    assert statistics.judged(entry, ACCURACY) == {3: -0.8, 4: INF, 5: INF}
+    assert outcomes.judged(entry, ACCURACY) == {3: -0.8, 4: INF, 5: INF}
     without_test = replace(run, test={})
-    assert statistics.judged(replace(entry, runs=(without_test,)), ACCURACY) == {3: -0.9}
+    assert outcomes.judged(replace(entry, runs=(without_test,)), ACCURACY) == {3: -0.9}
 
 
 @pytest.mark.parametrize(
@@ -157,41 +159,41 @@ def test_the_steps_to_a_target_count_a_miss_as_infinite_and_a_later_failure_as_a
         for seed, curve in enumerate(curves)
     ]
     entry = replace(made_entry(facts, "adam", "default", {}), runs=tuple(runs))
-    found = statistics.to_target(entry, facts)
+    found = outcomes.to_target(entry, facts)
     assert found is not None
     assert (found.steps, found.seconds, found.reached.value) == (200, pytest.approx(2.0), pytest.approx(2 / 3))
     failed = replace(entry, runs=(replace(runs[0], failed="step 299: nan"), *runs[1:]))
-    assert statistics.to_target(failed, facts).steps == INF  # type: ignore[union-attr]  # there is a target
-    assert statistics.to_target(entry, LOSS) is None
+    assert outcomes.to_target(failed, facts).steps == INF  # type: ignore[union-attr]  # there is a target
+    assert outcomes.to_target(entry, LOSS) is None
     accurate = replace(ACCURACY, target=0.5)
     first = replace(runs[0], curve=((100, 0.4), (200, 0.6)))
-    assert statistics.to_target(replace(entry, runs=(first,)), accurate).steps == 200  # type: ignore[union-attr]
+    assert outcomes.to_target(replace(entry, runs=(first,)), accurate).steps == 200  # type: ignore[union-attr]
 
 
 def test_good_learning_rates_are_those_around_the_best_within_five_percent() -> None:
     rates, costs = [1e-4, 1e-3, 1e-2, 1e-1, 1.0], [1.03, 1.04, 1.0, 1.2, INF]
-    found = statistics.rate_sensitivity([trial(c, r) for c, r in zip(costs, rates, strict=True)], LOSS)
+    found = outcomes.rate_sensitivity([trial(c, r) for c, r in zip(costs, rates, strict=True)], LOSS)
     assert found is not None
     assert (found.best, found.low, found.high, found.open_low, found.open_high) == (1e-2, 1e-4, 1e-2, True, False)
     assert found.decades == pytest.approx(2.0)
     points = [trial(c, r) for c, r in zip([-0.97, -0.985, -0.99, -0.975], rates, strict=False)]
-    accurate = statistics.rate_sensitivity(points, ACCURACY)  # within a point: 0.985 and 0.99
+    accurate = outcomes.rate_sensitivity(points, ACCURACY)  # within a point: 0.985 and 0.99
     assert accurate is not None and (accurate.low, accurate.high) == (1e-3, 1e-2)
 
 
 def test_the_area_of_a_sensitivity_is_that_of_the_trapezoids_above_the_best() -> None:
     rates, costs = [1e-4, 1e-3, 1e-2, 1.0], [1.4, 1.2, 1.0, INF]
-    found = statistics.rate_sensitivity([trial(c, r) for c, r in zip(costs, rates, strict=True)], LOSS)
+    found = outcomes.rate_sensitivity([trial(c, r) for c, r in zip(costs, rates, strict=True)], LOSS)
     # by hand: 0.3 and 0.1 in a decade each, then two decades up to the loss 2.4 that the workload calls failed
     assert found is not None and found.area == pytest.approx(0.3 + 0.1 + 2 * 1.4 / 2) and found.tried_decades == 4
     excess = [0.4, 0.2, 0.0, 1.4]
     assert found.area == pytest.approx(integrate.trapezoid(excess, np.log10(rates)))
-    endless = statistics.rate_sensitivity([trial(1.0, 0.1), trial(INF, 1.0)], replace(LOSS, failed=INF))
+    endless = outcomes.rate_sensitivity([trial(1.0, 0.1), trial(INF, 1.0)], replace(LOSS, failed=INF))
     assert endless is not None and endless.area == INF
     points = [trial(c, r) for c, r in zip([-0.9, -0.98, INF], [0.01, 0.1, 1.0], strict=True)]
-    accurate = statistics.rate_sensitivity(points, ACCURACY)  # 0.08 / 2, and a failure is an accuracy of 0.2
+    accurate = outcomes.rate_sensitivity(points, ACCURACY)  # 0.08 / 2, and a failure is an accuracy of 0.2
     assert accurate is not None and accurate.area == pytest.approx(0.04 + 0.78 / 2)
-    alone = statistics.rate_sensitivity([trial(1.0, 0.1)], LOSS)
+    alone = outcomes.rate_sensitivity([trial(1.0, 0.1)], LOSS)
     assert alone is not None and (alone.area, alone.tried_decades) == (0.0, 0.0)
 
 
@@ -209,27 +211,27 @@ def test_the_best_moment_is_told_beside_the_end_and_decides_nothing() -> None:
         for seed, (curve, end) in enumerate(zip(curves, ends, strict=True))
     )
     entry = replace(made_entry(LOSS, "adam", "default", {}), runs=runs)
-    found = statistics.best_moment(entry, LOSS)
+    found = outcomes.best_moment(entry, LOSS)
     assert (found.cost, found.step, found.end) == (0.25, 100, 0.9)
     hopeless = replace(entry, runs=(replace(runs[2], curve=((100, 2.5),)),))  # beyond what is called failed
-    assert statistics.best_moment(hopeless, LOSS) == statistics.BestMoment(INF, INF, INF)
+    assert outcomes.best_moment(hopeless, LOSS) == outcomes.BestMoment(INF, INF, INF)
     accurate = replace(entry, runs=(replace(runs[0], curve=((100, 0.7), (200, 0.6)), cost=-0.6),))
-    assert statistics.best_moment(accurate, ACCURACY) == statistics.BestMoment(-0.7, 100, -0.6)
+    assert outcomes.best_moment(accurate, ACCURACY) == outcomes.BestMoment(-0.7, 100, -0.6)
 
 
 def test_a_run_takes_the_median_of_those_that_did_not_fail() -> None:
     runs = tuple(replace(made_run(LOSS, "adam", i, 0.5), seconds=float(i)) for i in range(1, 6))
     failed = replace(made_run(LOSS, "adam", 7, math.nan), seconds=0.01)
     entry = replace(made_entry(LOSS, "adam", "default", {}), runs=(*runs, failed))
-    assert statistics.run_seconds([entry]) == 3.0
-    assert statistics.run_seconds([]) == INF
+    assert outcomes.run_seconds([entry]) == 3.0
+    assert outcomes.run_seconds([]) == INF
 
 
 def test_there_is_no_sensitivity_where_no_rate_worked_or_was_tried() -> None:
-    assert statistics.rate_sensitivity([trial(INF)], LOSS) is None
-    assert statistics.rate_sensitivity([Trial({"beta1": 0.9}, (1.0,))], LOSS) is None
+    assert outcomes.rate_sensitivity([trial(INF)], LOSS) is None
+    assert outcomes.rate_sensitivity([Trial({"beta1": 0.9}, (1.0,))], LOSS) is None
     two_seeds = [Trial({"lr": 0.1}, (1.0, INF)), Trial({"lr": 0.2}, (1.0, 1.2))]
-    found = statistics.rate_sensitivity(two_seeds, LOSS)
+    found = outcomes.rate_sensitivity(two_seeds, LOSS)
     assert found is not None and found.best == 0.2
 
 
@@ -240,30 +242,30 @@ def test_the_best_of_k_trials_is_that_of_an_order_of_chance() -> None:
     assert (np.diff(rows, axis=0) <= 0).all() and (rows[:, 1] <= rows[:, 2]).all()
     assert statistics.best_of([1.0, INF, INF, INF])[0, 0] == INF
     # one of four: the chance to have it among k is 1 - 0.75^k, above a half for k = 3
-    assert statistics.trials_needed([1.0, INF, INF, INF], LOSS) == 3
-    assert statistics.trials_needed([1.0, 1.04], LOSS) == 1
-    assert statistics.trials_needed([INF], LOSS) is None and statistics.trials_needed([], LOSS) is None
+    assert outcomes.trials_needed([1.0, INF, INF, INF], LOSS) == 3
+    assert outcomes.trials_needed([1.0, 1.04], LOSS) == 1
+    assert outcomes.trials_needed([INF], LOSS) is None and outcomes.trials_needed([], LOSS) is None
 
 
 def test_a_learning_curve_keeps_runs_that_failed_on_the_way() -> None:
     curves = [((1, 1.0), (2, 0.5)), ((1, 2.0), (2, 0.7)), ((1, 3.0),)]
     runs = tuple(replace(made_run(LOSS, "adam", i, 0.5), curve=curve) for i, curve in enumerate(curves))
-    rows = statistics.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), LOSS)
+    rows = outcomes.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), LOSS)
     assert rows.tolist() == [[1, 2.0, 1.0, 3.0], [2, 0.7, 0.5, INF]]
-    accurate = statistics.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), ACCURACY)
+    accurate = outcomes.learning_curve(replace(made_entry(LOSS, "adam", "default", {}), runs=runs), ACCURACY)
     assert accurate[1].tolist() == [2, 0.5, -INF, 0.7]
 
 
 def test_the_order_is_by_medians_and_failures_come_last() -> None:
     half = {seed: (math.nan if seed < 5 else 0.1) for seed in range(10)}
     entries = [made_entry(LOSS, n, "default", v) for n, v in {"half": half, "b": spread(0.3), "a": spread(0.2)}.items()]
-    assert [e.optimizer for e in statistics.from_best(entries, LOSS)] == ["a", "b", "half"]
-    against = {a.optimizer: a for a in statistics.against_best(entries, LOSS)}
+    assert [e.optimizer for e in outcomes.from_best(entries, LOSS)] == ["a", "b", "half"]
+    against = {a.optimizer: a for a in outcomes.against_best(entries, LOSS)}
     assert against["b"].difference.value == pytest.approx(0.1) and against["b"].wins.value == 1.0
     assert against["b"].p == pytest.approx(2**-9) and against["b"].p_holm == pytest.approx(2**-8)
     assert against["b"].shown == "clear"
     assert math.isinf(against["half"].difference.high) and against["half"].wins.value == 0.5
-    assert statistics.against_best(entries[:1], LOSS) == []
+    assert outcomes.against_best(entries[:1], LOSS) == []
 
 
 def test_a_clear_best_is_recommended_with_what_it_costs() -> None:
@@ -407,7 +409,7 @@ def test_who_failed_on_every_seed_is_not_likely_behind_but_failed() -> None:
 def test_a_run_that_only_compiled_says_nothing_about_the_time_of_a_step() -> None:
     entry = made_entry(LOSS, "adam", "default", spread(0.2, 3))
     runs = tuple(replace(run, step_microseconds=time) for run, time in zip(entry.runs, (0.0, 30.0, 40.0), strict=True))
-    found = statistics.summary(replace(entry, runs=runs), LOSS)
+    found = outcomes.summary(replace(entry, runs=runs), LOSS)
     assert found is not None and found.step_microseconds == 35.0
     none = recommend(compared(LOSS, {"adam": spread(0.2, 3)}))
     silent = replace(entry, runs=tuple(replace(run, step_microseconds=0.0) for run in entry.runs))
@@ -435,7 +437,7 @@ def test_one_optimizer_is_compared_with_its_own_defaults(default: float, seeds: 
     assert verdict.unsearched == ""
     counts = "5 trials of lr (3 fell behind and were stopped early), of which 4 typically suffice"
     assert verdict.costs[2].startswith(counts)
-    found = statistics.summary(entries[1], LOSS)
+    found = outcomes.summary(entries[1], LOSS)
     assert found is not None and (found.trials, found.stopped_trials, found.failed_trials) == (5, 3, 0)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import steepest
 from steepest.workbench import Budget, Result, page, tables, tune
-from steepest.workbench.statistics import summary
+from steepest.workbench.outcomes import summary
 
 BUDGET = Budget(steps=20, seeds=(0, 1))
 

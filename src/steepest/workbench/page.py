@@ -16,20 +16,12 @@ from markupsafe import Markup
 
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, looks_of
 from steepest.pages.sheet import LIMIT, duration, embedded, environment, library
-from steepest.workbench import pictures, statistics
-from steepest.workbench.recommendation import (
-    TRACK_NAMES,
-    listed,
-    measure,
-    recommend,
-    shown,
-    shown_factor,
-    shown_interval,
-    speed_ups,
-    verdict_track,
-)
+from steepest.workbench import outcomes, pictures
+from steepest.workbench.outcomes import Summary
+from steepest.workbench.recommendation import recommend, speed_ups, verdict_track
 from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
-from steepest.workbench.statistics import Interval, Summary
+from steepest.workbench.statistics import Interval
+from steepest.workbench.words import TRACK_NAMES, listed, measure, shown, shown_factor, shown_interval
 
 __all__ = ["LIMIT", "page", "write"]
 
@@ -123,7 +115,7 @@ def _pictures(slot: str, part: dict[str, Any], looks: dict[str, Look]) -> list[P
 def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
     """What the page shows of a workload, without its pictures."""
     mine = [entry for entry in result.entries if entry.workload == facts.name]
-    tracks = {track: statistics.from_best([e for e in mine if e.track == track], facts) for track in TRACKS}
+    tracks = {track: outcomes.from_best([e for e in mine if e.track == track], facts) for track in TRACKS}
     drawn = [e for e in tracks[verdict_track(result, facts.name)] if e.runs][
         : FIRST_SHOWN if len(result.workloads) > MANY else 10
     ]
@@ -165,10 +157,10 @@ def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
 
 def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> dict[str, list[tuple[str, list[str]]]]:
     """For each table the name and the cells of every optimizer of a track."""
-    against = {a.optimizer: a for a in statistics.against_best(entries, facts)}
+    against = {a.optimizer: a for a in outcomes.against_best(entries, facts)}
     rows: dict[str, list[tuple[str, list[str]]]] = {title: [] for title in COLUMNS}
     for entry in entries:
-        s = statistics.summary(entry, facts)
+        s = outcomes.summary(entry, facts)
         if s is None:
             for title, columns in COLUMNS.items():
                 rows[title].append((entry.optimizer, ["no runs", *[""] * (len(columns) - 1)]))
@@ -199,7 +191,7 @@ def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> dict[str, list[tupl
 
 def _works(result: Result) -> list[tuple[str, list[str]]]:
     """For each workload what must be the same where the same is to come out, and what a run costs."""
-    taken = [statistics.run_seconds([e for e in result.entries if e.workload == f.name]) for f in result.workloads]
+    taken = [outcomes.run_seconds([e for e in result.entries if e.workload == f.name]) for f in result.workloads]
     least = min(taken, default=math.inf)
     rows = []
     for facts, seconds in zip(result.workloads, taken, strict=True):

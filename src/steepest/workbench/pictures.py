@@ -1,6 +1,6 @@
 """The pictures of a comparison's page, as Bokeh models: curves, learning rates, what tuning buys, profiles, trials.
 
-An optimizer looks the same in all of them, by colour, dash and marker. Numbers come from `steepest.workbench.statistics`.
+An optimizer looks the same in all of them, by colour, dash and marker. Numbers come from `steepest.workbench.outcomes`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from bokeh.models import ColumnDataSource, FixedTicker, Range1d, Scatter, VArea
 from bokeh.models.renderers import GlyphRenderer
 
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, brief, hover, legend, new_plot
-from steepest.workbench import statistics
-from steepest.workbench.recommendation import TRACK_NAMES, measure, profiles
+from steepest.workbench import outcomes, statistics
+from steepest.workbench.recommendation import profiles
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
+from steepest.workbench.words import TRACK_NAMES, measure
 
 __all__ = ["best_of", "curves", "profile", "rates", "thinned", "trials"]
 
@@ -29,7 +30,7 @@ POINTS = 600
 
 def curves(entries: Sequence[Entry], facts: WorkloadFacts, looks: dict[str, Look]) -> list[Picture]:
     """The validation metric over the steps, of entries of one track from the best to the worst."""
-    drawn = [(e.optimizer, statistics.learning_curve(e, facts)) for e in entries]
+    drawn = [(e.optimizer, outcomes.learning_curve(e, facts)) for e in entries]
     drawn = [(name, curve) for name, curve in drawn if np.isfinite(curve[:, 1:]).any()]
     if not drawn:
         return []
@@ -58,7 +59,7 @@ def rates(
     entries: Sequence[Entry], order: Sequence[str], facts: WorkloadFacts, looks: dict[str, Look]
 ) -> list[Picture]:
     """The cost over the learning rate, of the track that searched it."""
-    by_name = {e.optimizer: s for e in entries if (s := statistics.rate_sensitivity(e.trials, facts))}
+    by_name = {e.optimizer: s for e in entries if (s := outcomes.rate_sensitivity(e.trials, facts))}
     found = {name: by_name[name] for name in order if name in by_name}
     if not found:
         return []

@@ -2,7 +2,7 @@
 
 Optimizers are compared on one track, the one with the most tuning that was run, so that each had the same budget. The best is
 the one with the lowest median cost on the test part; another one is called worse only where the paired difference shows it
-(`statistics.Against`), otherwise «no difference shown» is said. Over fewer than four workloads nothing is ranked.
+(`outcomes.Against`), otherwise «no difference shown» is said. Over fewer than four workloads nothing is ranked.
 """
 
 from __future__ import annotations
@@ -11,28 +11,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steepest.workbench import overall, statistics
+from steepest.workbench import outcomes, overall, statistics
+from steepest.workbench.outcomes import Against, Sensitivity, Summary
 from steepest.workbench.overall import FEWEST_WORKLOADS, Profiles, SpeedUp
 from steepest.workbench.results import TRACKS, Entry, Result, Track, WorkloadFacts
-from steepest.workbench.statistics import Against, Interval, Sensitivity, Summary
+from steepest.workbench.statistics import Interval
+from steepest.workbench.words import (
+    TRACK_NAMES,
+    TRACK_WORDS,
+    counted,
+    listed,
+    measure,
+    shown,
+    shown_interval,
+)  # fmt: skip
 
-__all__ = [
-    "Recommendation",
-    "Verdict",
-    "counted",
-    "listed",
-    "measure",
-    "profiles",
-    "recommend",
-    "shown",
-    "shown_factor",
-    "shown_interval",
-    "speed_ups",
-    "verdict_track",
-]
-
-TRACK_NAMES = {"default": "its defaults", "rate": "learning rate searched", "tuned": "tuned"}
-TRACK_WORDS = {"rate": "with its learning rate searched", "tuned": "tuned"}
+__all__ = ["Recommendation", "Verdict", "profiles", "recommend", "speed_ups", "verdict_track"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,45 +96,6 @@ def verdict_track(result: Result, workload: str) -> Track:
     return next((track for track in reversed(TRACKS) if track in held), "default")
 
 
-def measure(facts: WorkloadFacts) -> str:
-    """The measure that decides, as pages call it."""
-    return facts.metric.replace("_", " ")
-
-
-def shown(cost: float, facts: WorkloadFacts) -> str:
-    """A cost as the metric's value."""
-    if not math.isfinite(cost):
-        return "failed"
-    return f"{-cost + 0.0 if facts.higher_is_better else cost:.4g}"
-
-
-def shown_interval(interval: Interval, facts: WorkloadFacts) -> str:
-    """A cost's interval as that of the metric, the lower number first; empty where both ends are failures."""
-    if not (math.isfinite(interval.low) or math.isfinite(interval.high)):
-        return ""
-    ends = [interval.low, interval.high]
-    low, high = reversed(ends) if facts.higher_is_better else ends
-    return f"{shown(low, facts)} to {shown(high, facts)}"
-
-
-def counted(number: int, what: str) -> str:
-    """How many of something, in the singular or the plural."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
-def shown_factor(found: SpeedUp) -> str:
-    """A speed-up with its interval, and on which side of it the true one lies."""
-    said = f"{found.ratio.value:.3g} ({found.ratio.low:.3g} to {found.ratio.high:.3g})"
-    return f"{found.bound} {said}".lstrip()
-
-
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """Names as a sentence has them; of many the first, and how many more."""
-    if len(names) > most:
-        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
 def profiles(result: Result) -> tuple[str, Profiles | None]:
     """What the profiles are of (steps to the target where every workload has one, else the final loss or error), and they.
 
@@ -151,8 +106,8 @@ def profiles(result: Result) -> tuple[str, Profiles | None]:
     for facts in result.workloads:
         track = verdict_track(result, facts.name)
         for entry in (e for e in result.entries if e.workload == facts.name and e.track == track and e.runs):
-            reach = statistics.to_target(entry, facts) if by_targets else None
-            cost = statistics.median(list(statistics.judged(entry, facts).values()))
+            reach = outcomes.to_target(entry, facts) if by_targets else None
+            cost = statistics.median(list(outcomes.judged(entry, facts).values()))
             final = 1 + cost if facts.higher_is_better else cost
             measures.setdefault(entry.optimizer, []).append(reach.steps if reach else final)
     complete = {name: values for name, values in measures.items() if len(values) == len(result.workloads)}
@@ -171,7 +126,7 @@ def speed_ups(result: Result) -> tuple[str, tuple[SpeedUp, ...]]:
     for facts, target in aimed:
         track = verdict_track(result, facts.name)
         for entry in (e for e in result.entries if e.workload == facts.name and e.track == track and e.runs):
-            steps.setdefault(entry.optimizer, []).append(statistics.steps_to_target(entry, facts, target))
+            steps.setdefault(entry.optimizer, []).append(outcomes.steps_to_target(entry, facts, target))
     complete = {name: by_workload for name, by_workload in steps.items() if len(by_workload) == len(aimed)}
     return overall.speed_ups(complete, [facts.steps for facts, _ in aimed])
 
@@ -197,8 +152,8 @@ def _overall(result: Result) -> str:
 def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:
     track = verdict_track(result, facts.name)
     mine = [e for e in result.entries if e.workload == facts.name and e.runs]
-    entries = statistics.from_best([e for e in mine if e.track == track], facts)
-    summaries = {e.optimizer: s for e in entries if (s := statistics.summary(e, facts))}
+    entries = outcomes.from_best([e for e in mine if e.track == track], facts)
+    summaries = {e.optimizer: s for e in entries if (s := outcomes.summary(e, facts))}
     if not entries or math.isinf(summaries[entries[0].optimizer].median):
         said = _failures(entries) if entries else "No optimizer has been judged yet."
         failed = tuple(e.optimizer for e in entries)
@@ -208,7 +163,7 @@ def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:
         )  # fmt: skip
     best = entries[0]
     usual = next((e for e in mine if e.optimizer == best.optimizer and e.track == "default" != track), None)
-    against = tuple(statistics.against_best(entries, facts))
+    against = tuple(outcomes.against_best(entries, facts))
     hopeless = {name: s.n for name, s in summaries.items() if s.succeeded.value == 0}
     equals = tuple(a.optimizer for a in against if a.shown == "no" and a.optimizer not in hopeless)
     behind = tuple(a.optimizer for a in against if a.optimizer not in equals)
@@ -245,7 +200,7 @@ def _failures(entries: Sequence[Entry]) -> str:
 
 def _gained(facts: WorkloadFacts, usual: Entry, best: Entry) -> str:
     """What searching has brought an optimizer that is compared with its own defaults alone."""
-    before, after = (shown(statistics.median(list(statistics.judged(e, facts).values())), facts) for e in (usual, best))
+    before, after = (shown(statistics.median(list(outcomes.judged(e, facts).values())), facts) for e in (usual, best))
     name = f"{best.optimizer} on {facts.name}"
     said = f"{name}: median {measure(facts)} {before} with its defaults -> {after} {TRACK_WORDS[best.track]}."
     n, gap = _gap(usual, best, facts)
@@ -259,7 +214,7 @@ def _gained(facts: WorkloadFacts, usual: Entry, best: Entry) -> str:
 
 def _gap(usual: Entry, best: Entry, facts: WorkloadFacts) -> tuple[int, Interval | None]:
     """On how many seeds both ran, and by how much the defaults cost more on them."""
-    paired = statistics.differences(statistics.judged(usual, facts), statistics.judged(best, facts))
+    paired = statistics.differences(outcomes.judged(usual, facts), outcomes.judged(best, facts))
     return len(paired), statistics.median_difference(paired) if len(paired) else None
 
 
@@ -350,7 +305,7 @@ def _tuning(best: Entry, usual: Entry | None, own: Summary, mine: Sequence[Entry
     early = f" ({own.stopped_trials} fell behind and were stopped early)" if own.stopped_trials else ""
     searched = f"{counted(len(best.trials), 'trial')} of {', '.join(best.space) or 'nothing'}{early}{needed}"
     rate = next((e for e in mine if e.optimizer == best.optimizer and e.track == "rate"), None)
-    width = statistics.rate_sensitivity(rate.trials, facts) if rate else None
+    width = outcomes.rate_sensitivity(rate.trials, facts) if rate else None
     forgiving = f"; {_width(width)}" if width else ""
     return f"{searched}{gained}{forgiving}"
 
@@ -379,10 +334,10 @@ def _cheaper(own: Summary, alike: Sequence[Summary]) -> list[str]:
 
 def _unsearched(track: Track, mine: Sequence[Entry], facts: WorkloadFacts) -> str:
     """The best of the default track, where another one decided."""
-    plain = statistics.from_best([e for e in mine if e.track == "default"], facts)
+    plain = outcomes.from_best([e for e in mine if e.track == "default"], facts)
     if track == "default" or not plain:
         return ""
-    value = shown(statistics.median(list(statistics.judged(plain[0], facts).values())), facts)
+    value = shown(statistics.median(list(outcomes.judged(plain[0], facts).values())), facts)
     if value == "failed":
         return ""
     return f"Without any search: {plain[0].optimizer} with its defaults, median {measure(facts)} {value}."

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from steepest.workbench.recommendation import counted, shown, shown_factor, shown_interval, speed_ups
+from steepest.workbench.outcomes import from_best, summary
+from steepest.workbench.recommendation import speed_ups
 from steepest.workbench.results import Entry, Result, WorkloadFacts
-from steepest.workbench.statistics import from_best, summary
+from steepest.workbench.words import counted, shown, shown_factor, shown_interval
 
 __all__ = ["table"]
 
