@@ -23,9 +23,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from steepest.workbench import journal, storage, store, workers
 from steepest.workbench.adaptive import Search, sobol
+from steepest.workbench.attempts import Finished
 from steepest.workbench.processes import lives, started, this_process
 from steepest.workbench.storage import open_storage
-from steepest.workbench.store import Finished, Queue
+from steepest.workbench.store import Queue
 from steepest.workbench.workers import Function, run, work
 from tests.workbench.jobs import average, bowl, deadly, held, mistaken, ran
 

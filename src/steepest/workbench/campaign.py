@@ -26,13 +26,14 @@ import steepest
 from steepest.checks import Count, check_value, unknown_name
 from steepest.plan.planner import checked_plan
 from steepest.workbench.adaptive import sobol
+from steepest.workbench.attempts import Finished
 from steepest.workbench.parse import is_file, split_list
 from steepest.workbench.processes import THREADS
 from steepest.workbench.protocol import Budget, Contender, Job, contend, failed_run, perform
 from steepest.workbench.results import TRACKS, Entry, Facts, Result, Track, WorkloadFacts
 from steepest.workbench.spaces import Choice, Configuration, Dimension, centre, reading, searched, space_of, told
 from steepest.workbench.storage import open_storage
-from steepest.workbench.store import Finished, Queue
+from steepest.workbench.store import Queue
 from steepest.workbench.training import Run
 from steepest.workbench.users import telling
 from steepest.workbench.workers import Report, run

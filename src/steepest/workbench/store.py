@@ -1,9 +1,8 @@
 """A queue of jobs that several processes and machines work on at once, kept as an Optuna study.
 
-A job is a dict of parameters; what it computes is nobody's business here. Each attempt at a job is a trial of the study, and
-all is derived from their order, which is the same for every reader:
+A job is a dict of parameters; what it computes is nobody's business here. Each attempt at a job is a trial of the study; where
+the job stands after them, `steepest.workbench.attempts` reads.
 
-- a job is done by its first complete trial, else it is in the hands of its first trial that has not failed;
 - a trial is claimed, and given up, by whoever changes its state first: the storage lets one win;
 - a trial whose process is gone fails, and another one of the same job begins to wait. Should two processes add it, the
   second is never claimed.
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steepest.workbench.adaptive import SPREAD, Search, pruner, sobol, stops, suggest
+from steepest.workbench.attempts import Finished, by_job, finished_of, is_owned, params_of, status_of
 from steepest.workbench.processes import Process, lives, this_machine
 from steepest.workbench.storage import Storage
 
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["DEATHS", "FORMAT", "Finished", "Job", "Queue", "holds_results"]
+__all__ = ["FORMAT", "Job", "Queue", "holds_results"]
 
 FORMAT = 1
 """The version of the stored form; another one is refused."""
-DEATHS = 3
-"""How often a job may take its process with it before it counts as failed."""
 LOST = 120.0
 """Seconds without a sign of life from a process of another machine after which its job is given to another."""
 UNSIGNED = 15.0
@@ -46,23 +44,6 @@ class Job:
 
     trial: int
     params: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A job that is done.
-
-    ``cost`` is infinite where the job failed; then ``error`` says why if it was not the function that said so, and there is
-    no result. ``stopped`` says that the pruner ended it: its cost is that of a part.
-    """
-
-    study: str
-    number: int
-    params: dict[str, Any]
-    cost: float
-    result: Any
-    stopped: bool = False
-    error: str = ""
 
 
 _ABSENT = "absent"
@@ -98,7 +79,7 @@ class Queue:
             self.put(sobol(self.search.space, min(self.search.trials, SPREAD), self.search.seed))
             with self.storage.plainly():
                 for key, attempts in self._jobs().items():
-                    if _status(attempts)[0] == "error":
+                    if status_of(attempts)[0] == "error":
                         self._add(TrialState.WAITING, {"job": key}, attempts[-1].params)
 
     def put(self, jobs: Iterable[Mapping[str, Any]]) -> None:
@@ -111,7 +92,7 @@ class Queue:
             known = self._jobs()
         space = self.search.space if self.search else {}
         for key, job in zip(keys, jobs, strict=True):
-            if key not in known or _status(known[key])[0] == "error":
+            if key not in known or status_of(known[key])[0] == "error":
                 known.setdefault(key, [])
                 point = job if job.keys() == space.keys() else {}
                 with self.storage.plainly():
@@ -123,7 +104,7 @@ class Queue:
 
         with self.storage.plainly():
             for attempts in self._rescued().values():
-                status, trial = _status(attempts)
+                status, trial = status_of(attempts)
                 mine = status == "waiting" and self._change(trial._trial_id, TrialState.RUNNING)
                 if mine and self._sign(trial._trial_id, "owner", owner):
                     return self._job(trial)
@@ -148,7 +129,7 @@ class Queue:
     def died(self, pid: int, started: int, text: str) -> bool:
         """End what a process of this machine was doing, which is gone; whether it was doing anything."""
         with self.storage.plainly():
-            owned = [trial for trial in self._running() if _owned(trial, pid, started)]
+            owned = [trial for trial in self._running() if is_owned(trial, pid, started)]
             ended = [self._fail(trial._trial_id, "died" if text else "back", text) for trial in owned]
             self._requeued(self._jobs())
         return any(ended)
@@ -177,13 +158,13 @@ class Queue:
         with self.storage.plainly():
             jobs = self._jobs()
         seen = frozenset(seen)
-        found = (_finished(self.name, attempts) for attempts in jobs.values() if attempts[0].number not in seen)
+        found = (finished_of(self.name, attempts) for attempts in jobs.values() if attempts[0].number not in seen)
         return [one for one in found if one]
 
     def errors(self) -> list[str]:
         """What failed with an error and was not put again."""
         with self.storage.plainly():
-            ends = [_status(attempts) for attempts in self._jobs().values()]
+            ends = [status_of(attempts) for attempts in self._jobs().values()]
         return [trial.user_attrs.get("error", "") for status, trial in ends if status == "error"]
 
     def remaining(self) -> int:
@@ -191,7 +172,7 @@ class Queue:
         with self.storage.plainly():
             jobs = self._jobs()
         unborn = max(0, self.search.trials - len(jobs)) if self.search else 0
-        return unborn + sum(_status(attempts)[0] in ("waiting", "running", "lost") for attempts in jobs.values())
+        return unborn + sum(status_of(attempts)[0] in ("waiting", "running", "lost") for attempts in jobs.values())
 
     def running(self) -> int:
         """How many jobs are being worked on."""
@@ -248,17 +229,8 @@ class Queue:
         return [trial for trial in self._trials() if trial.state.name == "RUNNING"]
 
     def _jobs(self, trials: list[FrozenTrial] | None = None) -> dict[str, list[FrozenTrial]]:
-        """The attempts at every job, in the order of their numbers."""
-        jobs: dict[str, list[FrozenTrial]] = {}
         size = len(self.search.space) if self.search else 0
-        for trial in self._trials() if trials is None else trials:
-            key = trial.user_attrs.get("job") or f"#{trial.number}"
-            if trial.state.name == "FAIL":
-                surplus = trial.user_attrs.get("reason") == "surplus"
-                if surplus or (key[0] == "#" and len(trial.params) < size):
-                    continue  # invented, and given up before it was a job
-            jobs.setdefault(key, []).append(trial)
-        return jobs
+        return by_job(self._trials() if trials is None else trials, size)
 
     def _add(self, state: Any, attributes: Mapping[str, Any], params: Mapping[str, Any]) -> int:
         from optuna.trial import create_trial
@@ -270,7 +242,7 @@ class Queue:
 
     def _job(self, trial: FrozenTrial) -> Job:
         fixed = self.search.fixed if self.search else {}
-        return Job(trial._trial_id, {**fixed, **_params(trial)})
+        return Job(trial._trial_id, {**fixed, **params_of(trial)})
 
     def _change(self, trial: int, state: Any, values: list[float] | None = None) -> bool:
         """Whether this process was the one that changed the state."""
@@ -307,7 +279,7 @@ class Queue:
     def _requeued(self, jobs: dict[str, list[FrozenTrial]]) -> dict[str, list[FrozenTrial]]:
         from optuna.trial import TrialState
 
-        lost = [(key, attempts[-1]) for key, attempts in jobs.items() if _status(attempts)[0] == "lost"]
+        lost = [(key, attempts[-1]) for key, attempts in jobs.items() if status_of(attempts)[0] == "lost"]
         for key, trial in lost:
             self._add(TrialState.WAITING, {"job": key}, trial.params)
         return self._jobs() if lost else jobs
@@ -349,45 +321,6 @@ def holds_results(storage: Storage) -> bool:
         studies = storage.backend.get_all_studies()
         trials = (t for one in studies for t in storage.backend.get_all_trials(one._study_id, deepcopy=False))
         return any(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials)
-
-
-def _status(attempts: list[FrozenTrial]) -> tuple[str, FrozenTrial]:
-    """Where a job stands, and the trial that says so."""
-    live: FrozenTrial | None = None
-    for trial in attempts:
-        state = trial.state.name
-        if state in ("COMPLETE", "PRUNED"):
-            return "done", trial
-        if state != "FAIL" and live is None:
-            live = trial
-    if live is not None:
-        return live.state.name.lower(), live
-    reasons = [trial.user_attrs.get("reason") for trial in attempts]
-    if reasons[-1] == "error":
-        return "error", attempts[-1]
-    return ("dead" if reasons.count("died") >= DEATHS else "lost"), attempts[-1]
-
-
-def _params(trial: FrozenTrial) -> dict[str, Any]:
-    key = trial.user_attrs.get("job", "#")
-    return dict(trial.params) if key.startswith("#") else dict(json.loads(key))
-
-
-def _finished(study: str, attempts: list[FrozenTrial]) -> Finished | None:
-    status, trial = _status(attempts)
-    number = attempts[0].number
-    if status == "dead":
-        died = f"its process died {DEATHS} times, the last time {trial.user_attrs.get('error', '')}".strip()
-        return Finished(study, number, _params(trial), math.inf, None, error=died)
-    if status != "done" or trial.value is None:
-        return None
-    result = json.loads(trial.user_attrs["result"])
-    return Finished(study, number, _params(trial), trial.value, result, trial.state.name == "PRUNED")
-
-
-def _owned(trial: FrozenTrial, pid: int, started: int) -> bool:
-    owner = trial.user_attrs.get("owner")
-    return owner is not None and (owner["machine"], owner["pid"], owner["started"]) == (this_machine(), pid, started)
 
 
 def _text(what: str, value: Any) -> str:

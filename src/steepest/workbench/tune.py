@@ -16,6 +16,7 @@ from typing import Any
 
 from steepest.checks import Count, check_value
 from steepest.workbench.adaptive import Search
+from steepest.workbench.attempts import Finished
 from steepest.workbench.campaign import (
     Progress,
     check_optimizers,
@@ -38,7 +39,7 @@ from steepest.workbench.protocol import Budget, Job, entry_of
 from steepest.workbench.results import Facts, Result, Trial
 from steepest.workbench.spaces import Configuration, Dimension, edges_of, narrowed, searched, space_of, values_of
 from steepest.workbench.storage import open_storage
-from steepest.workbench.store import Finished, Queue
+from steepest.workbench.store import Queue
 from steepest.workbench.training import Run
 from steepest.workbench.workers import Report, run
 from steepest.workbench.workload import Workload

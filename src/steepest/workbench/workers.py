@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
 from steepest.checks import Count, check_value
+from steepest.workbench.attempts import Finished
 from steepest.workbench.processes import (
     Process,
     interrupts_blocked,
@@ -30,7 +31,7 @@ from steepest.workbench.processes import (
     this_process,
 )
 from steepest.workbench.storage import open_storage
-from steepest.workbench.store import Finished, Job, Queue
+from steepest.workbench.store import Job, Queue
 
 __all__ = ["Function", "Report", "run", "work"]
 
