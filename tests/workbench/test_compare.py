@@ -14,8 +14,9 @@ import pytest
 
 import steepest
 from steepest.workbench import Budget, Result, compare
-from steepest.workbench.campaign import code_of, run_job, versions
+from steepest.workbench.campaign import run_job
 from steepest.workbench.protocol import Job
+from steepest.workbench.provenance import code_of, versions
 from steepest.workbench.storage import open_storage
 from steepest.workbench.store import Queue
 

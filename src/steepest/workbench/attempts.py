@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEATHS", "Finished", "by_job", "finished_of", "is_owned", "params_of", "status_of"]
 
-
 DEATHS = 3
 """How often a job may take its process with it before it counts as failed."""
 

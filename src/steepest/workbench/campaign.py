@@ -6,33 +6,22 @@ is not run again, and the outcome is the same, whatever stopped it and however m
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-import shlex
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-import steepest
 from steepest.checks import Count, check_value, unknown_name
 from steepest.plan.planner import checked_plan
 from steepest.workbench.adaptive import sobol
 from steepest.workbench.attempts import Finished
-from steepest.workbench.parse import is_file, split_list
-from steepest.workbench.processes import THREADS
+from steepest.workbench.processes import THREADS, cores
 from steepest.workbench.protocol import Budget, Contender, Job, contend, failed_run, perform
+from steepest.workbench.provenance import code_of, command, machine, versions
 from steepest.workbench.results import TRACKS, Entry, Facts, Result, Track, WorkloadFacts
 from steepest.workbench.spaces import Choice, Configuration, Dimension, centre, reading, searched, space_of, told
-from steepest.workbench.storage import open_storage
+from steepest.workbench.storage import open_storage, temporary
 from steepest.workbench.store import Queue
 from steepest.workbench.training import Run
 from steepest.workbench.users import telling
@@ -40,9 +29,8 @@ from steepest.workbench.workers import Report, run
 from steepest.workbench.workload import Workload, find
 
 __all__ = [
-    "DEFAULT", "EVERYTHING", "Progress", "check_optimizers", "check_spaces", "check_tracks", "code_of", "command", "compare",
-    "cores", "distributions", "explained", "facts_of", "find_all", "job_of", "machine", "run_job", "run_of", "temporary",
-    "versions",
+    "DEFAULT", "EVERYTHING", "Progress", "check_optimizers", "check_spaces", "check_tracks", "compare", "distributions",
+    "explained", "facts_of", "find_all", "job_of", "run_job", "run_of",
 ]  # fmt: skip
 
 DEFAULT = (
@@ -200,9 +188,6 @@ def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
     }
 
 
-# ---- driving
-
-
 @dataclass(slots=True)
 class _Open:
     """A contender that waits for runs: which, and those that are there."""
@@ -299,55 +284,3 @@ def explained(job: Job, pruned: Report | None = None) -> Run:
     """`perform`; an error in a user's workload or rule becomes one line that says where in their file."""
     with telling(job.workload):
         return perform(job, pruned)
-
-
-@contextmanager
-def temporary(storage: str | None) -> Iterator[str]:
-    """The storage's URL, or that of a file that is gone at the end."""
-    if storage is not None:
-        yield storage
-        return
-    folder = tempfile.mkdtemp(prefix="steepest-")
-    try:
-        yield f"journal:{Path(folder) / 'study.log'}"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def code_of(workload: str, optimizer: str) -> str:
-    """A hash of the user's files that a run depends on; empty where there are none. Changed code is run anew."""
-    files = [part.rpartition(":")[0] for part in split_list(optimizer, "|") if is_file(part)]
-    module, colon, _ = workload.rpartition(":")
-    if colon:
-        found = sys.modules.get(module)
-        files.append(module if module.endswith(".py") else getattr(found, "__file__", "") or "")
-    texts = [Path(name).read_bytes() for name in files if name]
-    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16] if texts else ""
-
-
-def command(name: str) -> str:
-    """The command line that runs, to be given again; in a program of the user's, the function's name."""
-    ours = Path(sys.argv[0]).stem == "steepest" or Path(sys.argv[0]) == Path(__file__).with_name("cli.py")
-    return shlex.join(["steepest", *sys.argv[1:]]) if ours else f"{name}(…)"
-
-
-def versions() -> dict[str, str]:
-    found = {"steepest": steepest.__version__, "python": platform.python_version()}
-    for package in ("numpy", "numba", "torch", "optuna"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> str:
-    info = Path("/proc/cpuinfo")
-    names = []
-    if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {cores()} cores, {platform.system()}"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

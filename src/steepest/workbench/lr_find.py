@@ -9,39 +9,24 @@ Nothing is left changed: the model and its optimizer, of this library or of torc
 
 from __future__ import annotations
 
-import itertools
-import math
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import steepest
 from steepest.checks import Range, check_number
-from steepest.workbench.campaign import Progress, cores
+from steepest.workbench.campaign import Progress
+from steepest.workbench.lr_chains import SEED, STEPS, ChainOf, chains_of, driven
+from steepest.workbench.lr_grid import grid_test, widened
 from steepest.workbench.lr_live import Groups, Live
 from steepest.workbench.lr_page import page, summary
-from steepest.workbench.lr_results import (
-    GRID_WEAKNESS,
-    TRAINING_COST,
-    Found,
-    GridTest,
-    RangeTest,
-    near_best,
-)
+from steepest.workbench.lr_results import GRID_WEAKNESS, TRAINING_COST, Found, GridTest, RangeTest, near_best
 from steepest.workbench.lr_sweep import watch_over
-from steepest.workbench.processes import one_thread
-from steepest.workbench.protocol import GRID, WIDEST
-from steepest.workbench.results import Trial
-from steepest.workbench.spaces import centre, reading, space_of
-from steepest.workbench.training import optimizer_for, train
+from steepest.workbench.processes import cores, one_thread
+from steepest.workbench.protocol import GRID
+from steepest.workbench.training import optimizer_for
 from steepest.workbench.untouched import untouched
 from steepest.workbench.users import telling
 from steepest.workbench.workload import Workload, find
@@ -51,12 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "GridTest", "RangeTest", "grid_test", "lr_find", "page", "range_test", "run", "summary"]
 
-ChainOf: TypeAlias = Callable[[float], steepest.Chain]
-"""A chain for a learning rate."""
-STEPS = 200
 START, END = 1e-6, 100.0
-SEED = 1_000
-"""The first seed of the runs: those that choose are none of those that a comparison judges by."""
 
 
 def range_test(
@@ -89,10 +69,10 @@ def range_test(
     are those of fastai's learning rate finder.
     """
     watch = watch_over("range_test", steps, start, end)
-    made, middle, said = _made("range_test", workload, optimizer, steps)
+    made, middle, said = chains_of("range_test", workload, optimizer, steps)
     task = workload.task(seed)
     now = [start]
-    stepper = optimizer_for(task, _with_rate(made, middle, lambda: now[0]))
+    stepper = optimizer_for(task, driven(made, middle, lambda: now[0]))
     on_arrays = all(isinstance(p, np.ndarray) for p in task.params.values())
     with np.errstate(all="ignore"):
         for step in range(steps):
@@ -108,65 +88,6 @@ def range_test(
             if progress:
                 progress(step + 1, steps, "range test")
     return watch.result(workload.name, said, steps)
-
-
-def grid_test(
-    workload: Workload,
-    optimizer: str | ChainOf,
-    *,
-    steps: int = STEPS,
-    seeds: int = 3,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> GridTest:
-    """Train anew for every rate of a grid of factors of sqrt(10), which widens while its edge wins.
-
-    Parameters
-    ----------
-    workload : what to train; the cost is its metric on the validation part after the last step.
-    optimizer : a chain's text, or a function of the rate that returns a chain.
-    steps : the length of each run, >= 10.
-    seeds : runs for each rate, >= 1.
-    jobs : processes; more than one for a workload and a chain that are found by their texts.
-    progress : called after every run.
-
-    Raises
-    ------
-    ValueError : for values out of range, for a chain that has no learning rate or says its own.
-    """
-    what = "grid_test"
-    for name, value, least in (("steps", steps, 10), ("seeds", seeds, 1), ("jobs", jobs, 1)):
-        check_number(what, name, value, Range(least, whole=True, structure=True))
-    made, middle, said = _made(what, workload, optimizer, steps)
-    numbers = tuple(range(SEED, SEED + seeds))
-    if jobs > 1 and not (isinstance(optimizer, str) and _is_found(workload)):
-        raise ValueError(
-            f"{what}: jobs is {jobs}, allowed is 1 for a chain or a workload that other processes can't find by its text."
-        )
-    text = optimizer if isinstance(optimizer, str) else ""
-    done = asked = 0
-
-    def costs(rates: Sequence[float], numbers: Sequence[int]) -> list[float]:
-        nonlocal done, asked
-        asked += len(rates)
-        found = []
-        for cost in each(one, rates, numbers):
-            found.append(cost)
-            done += 1
-            if progress:
-                progress(done, asked, "grid of rates")
-        return found
-
-    with _workers(jobs) as each:
-        one: Callable[[float, int], float] = partial(_cost, workload.with_steps(steps), made)
-        if jobs > 1:
-            one = partial(_named_cost, workload.name, text, steps)
-        trials, at_edge = _widened(middle, numbers, costs)
-    sign = "minus " if workload.higher_is_better else ""
-    return GridTest(
-        workload.name, said, steps, f"{sign}{workload.metric} on validation", numbers, trials, *near_best(trials), at_edge,
-        GRID_WEAKNESS.format(steps=steps),
-    )  # fmt: skip
 
 
 def lr_find(
@@ -234,7 +155,7 @@ def lr_find(
                     for rate, seed in zip(rates, seeds, strict=True)
                 ]
 
-            trials, at_edge = _widened(groups.rate, numbers, costs)
+            trials, at_edge = widened(groups.rate, numbers, costs)
             grid = GridTest(
                 *names, steps, "training loss of the last tenth", numbers, trials, *near_best(trials), at_edge,
                 GRID_WEAKNESS.format(steps=steps) + TRAINING_COST,
@@ -285,110 +206,3 @@ def run(
         (folder / "lr-find.html").write_text(page(found), encoding="utf-8")
         (folder / "lr-find.json").write_text(found.to_json(), encoding="utf-8")
     return found
-
-
-# ---- chains of a rate
-
-
-def _made(what: str, workload: Workload, optimizer: str | ChainOf, steps: int) -> tuple[ChainOf, float, str]:
-    """A chain for a rate, the rate from which a search starts, and what the optimizer is called."""
-    if isinstance(optimizer, str):
-        made: ChainOf = partial(_read, optimizer, steps)
-        middle, said = centre(optimizer, workload.rates), optimizer
-    else:
-        made, middle, said = optimizer, 1e-3, getattr(optimizer, "__name__", "chain")
-    chain = made(middle)
-    if all(name != "lr" for link in chain for name, _ in link.values):
-        raise ValueError(f"{what}: {said} has no learning rate (lr), so there is none to find.")
-    open_to_search = not isinstance(optimizer, str) or "lr" in space_of(optimizer, schedule=False)
-    if not open_to_search or not any(_follows(made, middle)):
-        raise ValueError(f"{what}: {said} says its own learning rate. Leave it out, or write lr in its place.")
-    return made, middle, said if isinstance(optimizer, str) else str(chain)
-
-
-def _follows(made: ChainOf, middle: float) -> list[bool]:
-    """Which links' learning rates follow the one that a chain is made for; others, such as descend(1.0), say their own."""
-    rates = [[dict(link.values).get("lr") for link in made(lr)] for lr in (middle, 2 * middle)]
-    return [one != other for one, other in zip(*rates, strict=True)]
-
-
-def _with_rate(made: ChainOf, middle: float, rate: Callable[[], float]) -> steepest.Chain:
-    """The chain, with a rate that a function says in place of a schedule, or in proportion where a link has a multiple of it."""
-
-    def given(value: Any) -> Callable[[int], float]:
-        scale = 1.0 if callable(value) else float(value) / middle
-        return lambda _: scale * rate()
-
-    return steepest.Chain(
-        tuple(
-            replace(link, values=tuple((n, given(v) if n == "lr" and follows else v) for n, v in link.values))
-            for link, follows in zip(made(middle), _follows(made, middle), strict=True)
-        )
-    )
-
-
-def _read(text: str, steps: int, rate: float) -> steepest.Chain:
-    return reading(text, {"lr": rate}, steps).chain
-
-
-# ---- the grid test
-
-Costs: TypeAlias = Callable[[Sequence[float], Sequence[int]], list[float]]
-"""The costs of runs, each with a rate and a seed."""
-
-
-def _widened(middle: float, seeds: tuple[int, ...], costs: Costs) -> tuple[tuple[Trial, ...], bool]:
-    """Every rate tried, and whether the best one is still at an edge. Where all fail, the grid widens downwards."""
-    tried: dict[int, Trial] = {}
-    wanted = list(GRID)
-    while True:
-        pairs = [(middle * 10 ** (i / 2), seed) for i in wanted for seed in seeds]
-        found = iter(costs([rate for rate, _ in pairs], [seed for _, seed in pairs]))
-        for i in wanted:
-            tried[i] = Trial({"lr": middle * 10 ** (i / 2)}, tuple(itertools.islice(found, len(seeds))))
-        best = min(tried, key=lambda i: (tried[i].cost, abs(i)))
-        low, high = min(tried), max(tried)
-        if math.isinf(tried[best].cost):
-            best = low
-        beyond = low - 1 if best == low else high + 1
-        if best not in (low, high) or abs(beyond) > WIDEST:
-            return tuple(tried[i] for i in sorted(tried)), best in (low, high)
-        wanted = [beyond]
-
-
-def _is_found(workload: Workload) -> bool:
-    try:
-        return find(workload.name) == workload
-    except (ValueError, TypeError, ImportError):
-        return False
-
-
-def _cost(workload: Workload, made: ChainOf, rate: float, seed: int) -> float:
-    try:
-        chain = made(rate)
-    except ValueError:  # a rate that the recipe refuses, such as a schedule's peak below its start
-        return math.inf
-    return train(workload, chain, seed).cost
-
-
-def _named_cost(workload: str, text: str, steps: int, rate: float, seed: int) -> float:
-    with telling(workload):
-        return _cost(find(workload).with_steps(steps), partial(_read, text, steps), rate, seed)
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[Callable[..., Iterator[float]]]:
-    """A ``map`` that is served by so many processes, each of one thread; an interrupt ends them."""
-    with ExitStack() as stack:
-        if jobs == 1:
-            yield map
-            return
-        stack.enter_context(one_thread())
-        spawn = multiprocessing.get_context("spawn")
-        pool = stack.enter_context(ProcessPoolExecutor(jobs, spawn, _leave_interrupts_to_the_parent))
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        yield pool.map
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -37,7 +37,6 @@ __all__ = [
     "trials_needed",
 ]  # fmt: skip
 
-
 Shown: TypeAlias = Literal["clear", "likely", "no"]
 """A difference is ``"likely"`` where its interval excludes 0 and it exceeds the seeds' noise, ``"clear"`` where Holm's p is
 below 0.05 besides."""

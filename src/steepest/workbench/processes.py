@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 __all__ = [
-    "THREADS", "Process", "interrupts_blocked", "interrupts_held", "lives", "one_thread", "this_machine", "this_process"
+    "THREADS", "Process", "cores", "interrupts_blocked", "interrupts_held", "leave_interrupts_to_the_parent", "lives",
+    "one_thread", "this_machine", "this_process"
 ]  # fmt: skip
 
 THREADS = 1
@@ -120,3 +121,13 @@ def interrupts_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if came:
             before(*came[0])
+
+
+def cores() -> int:
+    """How many processes can work at once here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def leave_interrupts_to_the_parent() -> None:
+    """In a process of a pool: an interrupt ends the parent's work, and the parent the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,18 +8,21 @@ at the start or hours later, is one line of ValueError.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-__all__ = ["PATIENCE", "Storage", "open_storage"]
+__all__ = ["PATIENCE", "Storage", "open_storage", "temporary"]
 
 PATIENCE = 30.0
 """How many seconds to wait for a lock that others hold, or for a server."""
@@ -144,3 +147,16 @@ def _shown(url: str) -> str:
     before, at, after = url.rpartition("@")
     scheme, slashes, user = before.partition("://")
     return f"{scheme}{slashes}{user.partition(':')[0]}{at}{after}" if at and slashes else url
+
+
+@contextmanager
+def temporary(storage: str | None) -> Iterator[str]:
+    """The storage's URL, or that of a file that is gone at the end."""
+    if storage is not None:
+        yield storage
+        return
+    folder = tempfile.mkdtemp(prefix="steepest-")
+    try:
+        yield f"journal:{Path(folder) / 'study.log'}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -20,25 +20,20 @@ from steepest.workbench.attempts import Finished
 from steepest.workbench.campaign import (
     Progress,
     check_optimizers,
-    code_of,
-    command,
-    cores,
     distributions,
     explained,
     facts_of,
     find_all,
     job_of,
-    machine,
     run_job,
     run_of,
-    temporary,
-    versions,
-)
-from steepest.workbench.processes import THREADS
+)  # fmt: skip
+from steepest.workbench.processes import THREADS, cores
 from steepest.workbench.protocol import Budget, Job, entry_of
+from steepest.workbench.provenance import code_of, command, machine, versions
 from steepest.workbench.results import Facts, Result, Trial
 from steepest.workbench.spaces import Configuration, Dimension, edges_of, narrowed, searched, space_of, values_of
-from steepest.workbench.storage import open_storage
+from steepest.workbench.storage import open_storage, temporary
 from steepest.workbench.store import Queue
 from steepest.workbench.training import Run
 from steepest.workbench.workers import Report, run

@@ -11,10 +11,7 @@ from steepest.workbench.statistics import Interval
 
 __all__ = ["TRACK_NAMES", "TRACK_WORDS", "counted", "listed", "measure", "shown", "shown_factor", "shown_interval"]
 
-
 TRACK_NAMES = {"default": "its defaults", "rate": "learning rate searched", "tuned": "tuned"}
-
-
 TRACK_WORDS = {"rate": "with its learning rate searched", "tuned": "tuned"}
 
 

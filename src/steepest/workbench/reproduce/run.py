@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
 from steepest.checks import Count, check_value
-from steepest.workbench.processes import interrupts_blocked, one_thread
+from steepest.workbench.processes import cores, interrupts_blocked, leave_interrupts_to_the_parent, one_thread
 from steepest.workbench.reproduce.catalogue import CLAIMS, QUICK, find
 from steepest.workbench.reproduce.claim import Claim, Outcome
 
@@ -52,7 +50,7 @@ def run_claims(
 
     longest_first = [claim.name for claim in sorted(claims, key=lambda claim: -claim.seconds)]
     with one_thread():
-        if (jobs := jobs or _cores()) == 1 or len(claims) == 1:
+        if (jobs := jobs or cores()) == 1 or len(claims) == 1:
             for name in longest_first:
                 done(name, _outcome(name))
         else:
@@ -63,7 +61,7 @@ def run_claims(
 def _in_processes(names: Sequence[str], jobs: int, done: Callable[[str, Outcome], None]) -> None:
     others = multiprocessing.active_children()
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(names)), spawn, _leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(min(jobs, len(names)), spawn, leave_interrupts_to_the_parent) as pool:
         with interrupts_blocked():  # from the first moment of the children, which inherit it
             futures: dict[Future[Outcome], str] = {pool.submit(_outcome, name): name for name in names}
         try:
@@ -75,14 +73,6 @@ def _in_processes(names: Sequence[str], jobs: int, done: Callable[[str, Outcome]
                 if child not in others:
                     child.terminate()
             raise
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _outcome(name: str) -> Outcome:
