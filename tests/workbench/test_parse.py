@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import steepest
 from steepest import schedules
@@ -18,7 +20,8 @@ from steepest.workbench.users import module_of
 NO_RULE = " is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
 NOT_ALLOWED = " is not allowed here. Allowed are numbers, texts, tuples and schedules."
 ARGUMENTS = " is a schedule without its arguments. Write them, as in "
-LINK = " Write one there, or leave the | out."
+RULE = " Write one there, or leave the | out"
+UNNAMED = " has no name, and stands after one that has. Name it, put it first, or write ( ) around values that belong together"
 SCHEDULE = "cosine is a schedule. Give it to a hyperparameter, as in 'adam(lr=cosine(…))'."
 
 
@@ -74,11 +77,17 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
     ("text", "message"),
     [
         ("", "the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'."),
-        ("adam(", "'adam(' is no chain: '(' was never closed at character 5."),
-        ("  adam(  ", "'adam(' is no chain: '(' was never closed at character 5."),
+        ("  adam(  ", "'adam(' is no chain: the ( at character 5 is never closed."),
         ("adam\0", "'adam\\x00' is no chain: it contains a null character."),
         ("adam | 3", "'3' at character 8 of 'adam | 3'" + NO_RULE),
-        ("steepest.adam()", "'steepest.adam()' at character 1 of 'steepest.adam()'" + NO_RULE),
+        ("adam, sgd", "'adam, sgd' at character 1 of 'adam, sgd'" + NO_RULE),
+        ("steepest.adam()",
+         "'steepest.adam()' at character 1 of 'steepest.adam()' is no rule or recipe. Leave 'steepest.' out: adam()."),
+        ("adam | 'sgd'", "\"'sgd'\" at character 8 of \"adam | 'sgd'\" is no rule or recipe. Rules are written without quotes."),
+        ("adam(lr=1, lr=2)", "character 12 of 'adam(lr=1, lr=2)': lr is given twice. Leave one out."),
+        ("adam(lr==1)",
+         "'lr==1' at character 6 of 'adam(lr==1)' is a comparison. An argument is given by one =, as in adam(lr=1e-3)."),
+        ("only('*.bias')", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
         ("cosine(1, 5)", "'cosine(1, 5)' at character 1 of 'cosine(1, 5)': " + SCHEDULE),
         ("adam(**{})", "'{}' at character 8 of 'adam(**{})': ** is not allowed here. Write the arguments out."),
         ("adam(*(1, 2))", "'*(1, 2)' at character 6 of 'adam(*(1, 2))'" + NOT_ALLOWED),
@@ -93,16 +102,96 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
         ("only()", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
         ("no_such.py:f", "no_such.py:f: there is no file no_such.py."),
         ("adam(cosine)", "'cosine' at character 6 of 'adam(cosine)'" + ARGUMENTS + "cosine(1e-3, steps=1000)."),
-        ("clip_by_norm(1) | ", "'clip_by_norm(1) |' is no chain: a link is missing after the | at character 17." + LINK),
-        ("| adam", "'| adam' is no chain: a link is missing before the | at character 1." + LINK),
-        ("sgd || ema", "'sgd || ema' is no chain: a link is missing after the | at character 5." + LINK),
-        ("no_such.py:f |", "'no_such.py:f |' is no chain: a link is missing after the | at character 14." + LINK),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         parse(text)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clip_by_norm(1) | ", "a rule is missing after the | at character 17." + RULE),
+        ("| adam", "a rule is missing before the | at character 1." + RULE),
+        ("sgd || ema", "a rule is missing after the | at character 5." + RULE),
+        ("no_such.py:f |", "a rule is missing after the | at character 14." + RULE),
+        ("lookahead(adam |)", "a rule is missing after the | at character 16." + RULE),
+        ("lookahead(| adam, 5)", "a rule is missing before the | at character 11." + RULE),
+        ("lookahead(adam || sgd)", "a rule is missing after the | at character 16." + RULE),
+        ("only(adam |, '*.bias')", "a rule is missing after the | at character 11." + RULE),
+        ("adam(lr=)", "a value is missing after the = at character 8"),
+        ("sgd(cosine(1e-3, steps=), 0.9)", "a value is missing after the = at character 23"),
+        ("adam(=1)", "before the = at character 6 the name of an argument is missing, as in adam(lr=1e-3)"),
+        ("adam(2=1)", "before the = at character 7 the name of an argument is missing, as in adam(lr=1e-3)"),
+        ("adam = 1", "the = at character 6 stands outside of parentheses. Arguments stand in them: adam(lr=1e-3)"),
+        ("adam(,)", "an argument is missing before the , at character 6"),
+        ("adam(1e-3,,0.9)", "an argument is missing before the , at character 11"),
+        ("adam(lr=1e-3 eps=1e-8)", "a comma is missing before 'eps' at character 14"),
+        ("adam(betas=[0.9 0.999])", "a comma is missing before '0.999' at character 17"),
+        ("adam(betas=0.9, 0.999)", "the argument '0.999' at character 17" + UNNAMED),
+        ("adam(1 +)", "a number is missing after the + at character 8"),
+        ("adam(lr=1e-3))", "the ) at character 14 closes nothing. Leave it out, or open it before"),
+        ("adam(betas=(0.9, 0.99]", "the ] at character 22 can't close the ( at character 12"),
+        ("lookahead(adam(lr=1, k=5)", "the ( at character 10 is never closed"),
+        ("only(adam, '*.bias)", "the quote at character 12 is never closed"),
+        ("only(adam, *.bias)", "the * at character 12 begins no value. A pattern stands in quotes: '*.bias'"),
+        ("adam sgd", "'sgd' at character 6 is not joined to what is before it. A | stands between rules, ( ) around arguments"),
+        ("adam\nsgd", "'sgd' at character 6 is not joined to what is before it. A | stands between rules, ( ) around arguments"),
+        ("adam; sgd", "the ; at character 5 has no meaning in a chain. Rules are joined by |"),
+        ("adam # | sgd", "the # at character 6 has no meaning in a chain. Rules are joined by |"),
+        ("adam $", "the $ at character 6 has no meaning in a chain"),
+        ("adam{lr=1}", "the { at character 5 has no meaning in a chain. Arguments stand in ( )"),
+        ("adam(lr: 1)",
+         "the : at character 8 has no meaning in a chain. An argument is given by =, and a recipe in a file is my_rules.py:name"),
+        ("adam(lr=1e-3f)", "'1e-3f' at character 9 is no number"),
+        ("adam(lr=007)", "'007' at character 9 is no number"),
+        ("adam(if=1)", "'if' at character 6 is no rule, no value and no argument's name"),
+        ("adam(1e\N{MINUS SIGN}3)", "the \N{MINUS SIGN} at character 8 (U+2212) only looks like -. Type -"),
+        ("adam \uff5c sgd", "the \uff5c at character 6 (U+FF5C) only looks like |. Type |"),
+        ("adam(\u201cskip\u201d)", 'the \u201c at character 6 (U+201C) only looks like ". Type "'),
+        ("adam\N{NO-BREAK SPACE}| sgd", "there is an invisible character (U+00A0) at character 5. Type a space, or nothing"),
+        ("adam \N{RIGHTWARDS ARROW} sgd", "the \N{RIGHTWARDS ARROW} at character 6 (U+2192) has no meaning in a chain"),
+    ],
+)  # fmt: skip
+def test_what_is_no_chain_is_pointed_at_by_its_first_character(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match="is no chain") as caught:
+        parse(text)
+    assert str(caught.value) == f"{text.strip().replace(chr(10), ' ')!r} is no chain: {said}."
+
+
+def test_of_a_long_chain_a_message_shows_the_neighbourhood() -> None:
+    for text in ("sgd | " * 500, "adam(lr=" + "1" * 5000 + ")", "a" * 5000, "adam(" + "cosine(1, 2), " * 500 + "=1)"):
+        with pytest.raises(ValueError, match="…") as caught:
+            parse(text)
+        assert len(str(caught.value)) < 450
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.sampled_from(" |(),=[]{}'\"*+-.:#1e\n\u2212\u00a0") | st.characters(), max_size=30), st.integers(0, 3)
+)
+def test_any_text_is_a_chain_or_refused_in_one_line(text: str, names: int) -> None:
+    for name in ("adam", "lookahead(sgd", "lr=0.1")[:names]:
+        text = text[: len(text) // 2] + name + text[len(text) // 2 :]
+    try:
+        parse(text)
+    except (ValueError, TypeError) as error:
+        assert "\n" not in str(error) and "invalid" not in str(error)
+
+
+def test_a_chain_may_stand_on_several_lines() -> None:
+    assert parse("adam(\n  1e-3,\n)\n  | ema(0.9)") == parse("adam(1e-3) | ema(0.9)")
+    assert parse("only(adam, '#*')") == steepest.only(steepest.adam(), "#*")
+
+
+def test_a_letter_of_another_alphabet_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown rule") as caught:
+        parse("sgd | \N{CYRILLIC SMALL LETTER A}dam")
+    assert str(caught.value).endswith(
+        "Its letter 1 is CYRILLIC SMALL LETTER A (U+0430), which is no letter of the library's names."
+    )
 
 
 def test_every_schedule_has_an_example_that_can_be_read() -> None:

@@ -13,7 +13,7 @@ import inspect
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import steepest
 from steepest import schedules
 from steepest.checks import unknown_name
+from steepest.workbench.misread import brief, foreign_letter, misread, rule_missing
 from steepest.workbench.users import line_in, load_recipe, said_of
 
 __all__ = ["Reading", "is_file", "parse", "read", "split_list"]
@@ -44,6 +45,9 @@ _EXAMPLES = {
 """The arguments of a schedule, as somebody may write them who has left them out."""
 _WRAPPERS = {"lookahead", "ema"}
 _RESTRICTIONS = {"only": steepest.only, "exclude": steepest.exclude}
+
+
+_TOO_DEEP = "{!r} is nested too deeply for a chain. Join rules by | instead."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,9 @@ def read(
     >>> read("lookahead(adam, k=6)", {"lr": 0.01}, {"adam": {"eps": 1e-6}}).python
     'steepest.adam(lr=0.01, eps=1e-06) | steepest.lookahead(k=6)'
     """
-    text = text.strip()
+    text = re.sub(
+        r"\s", lambda space: " " if space.group().isascii() else space.group(), text.strip()
+    )  # a chain has no lines
     if not text:
         raise ValueError("the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'.")
     if is_file(text):
@@ -84,14 +90,21 @@ def read(
     _no_link_is_missing(text)
     if any(map(is_file, links := split_list(text, "|"))):
         return _joined([read(link, variables, values) for link in links])
+    if "#" in re.sub(
+        r"'[^']*'|\"[^\"]*\"", "", text
+    ):  # to Python the beginning of a comment, and the rest of the chain were lost
+        raise ValueError(f"{brief(text)!r} is no chain: {misread(text)}.")
     if "\0" in text:
         raise ValueError(f"{text!r} is no chain: it contains a null character.")
     try:
         return _chain(ast.parse(text, mode="eval").body, _Context(text, variables or {}, values or {}))
     except SyntaxError as error:
-        raise ValueError(f"{text!r} is no chain: {error.msg} at character {error.offset or len(text)}.") from None
+        if "too many nested" in error.msg:
+            raise ValueError(_TOO_DEEP.format(brief(text))) from None
+        at = error.offset or len(text)
+        raise ValueError(f"{brief(text, at)!r} is no chain: {misread(text, at)}.") from None
     except (RecursionError, MemoryError):
-        raise ValueError(f"{text[:40]!r}… is nested too deeply for a chain. Join rules by | instead.") from None
+        raise ValueError(_TOO_DEEP.format(brief(text))) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +152,7 @@ def _no_link_is_missing(text: str) -> None:
     empty = next((i for i, piece in enumerate(pieces) if not piece.strip()), None)
     if empty is not None:
         side, bar = ("after", sum(len(piece) + 1 for piece in pieces[:empty])) if empty else ("before", 1)
-        raise ValueError(
-            f"{text!r} is no chain: a link is missing {side} the | at character {bar}. Write one there, or leave the | out."
-        )
+        raise ValueError(f"{brief(text, bar)!r} is no chain: {rule_missing(side, bar)}.")
 
 
 def is_file(text: str) -> bool:
@@ -193,10 +204,10 @@ def _link(node: ast.expr, context: _Context) -> Reading:
     text, variables = context.text, context.variables
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
-        raise ValueError(f"{_place(node, text)} is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'.")
+        raise ValueError(f"{_place(node, text)} is no rule or recipe. {_cure(node, text)}")
     name = call.func.id
     if name in _RESTRICTIONS or (name in _WRAPPERS and call.args and _is_chain(call.args[0], variables)):
-        if not call.args:
+        if not call.args or isinstance(call.args[0], ast.Constant):
             raise ValueError(f"{name} needs a rule first: {name}(add_decayed_weights(0.01), '*.bias').")
         inner = _chain(call.args[0], context)
         rest = [_value(a, text, variables) for a in call.args[1:]]
@@ -211,7 +222,7 @@ def _link(node: ast.expr, context: _Context) -> Reading:
                 f"{_place(node, text)}: {name} is a schedule. Give it to a hyperparameter, as in 'adam(lr={name}(…))'."
             )
         known = [*steepest.RECIPES, *_RESTRICTIONS]
-        raise ValueError(unknown_name(_where(node, text), "rule or recipe", name, known))
+        raise ValueError(_unknown(node, text, "rule or recipe", name, known))
     arguments = [_value(a, text, variables) for a in call.args]
     return _recipe(name, arguments, _named(call, text, variables), context)
 
@@ -230,9 +241,11 @@ def _recipe(name: str, arguments: Sequence[Any], named: dict[str, Any], context:
 
 
 def _named(call: ast.Call, text: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-    for keyword in call.keywords:
+    for position, keyword in enumerate(call.keywords):
         if keyword.arg is None:
             raise ValueError(f"{_place(keyword.value, text)}: ** is not allowed here. Write the arguments out.")
+        if keyword.arg in (other.arg for other in call.keywords[:position]):
+            raise ValueError(f"{_where(keyword, text)}: {keyword.arg} is given twice. Leave one out.")
     return {str(k.arg): _value(k.value, text, variables) for k in call.keywords}
 
 
@@ -262,7 +275,7 @@ def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:
             raise ValueError(
                 f"{_place(node, text)} is a schedule without its arguments. Write them, as in {node.id}({_EXAMPLES[node.id]})."
             )
-        raise ValueError(unknown_name(_where(node, text), "value", node.id, [*variables, "inf", *_SCHEDULES]))
+        raise ValueError(_unknown(node, text, "value", node.id, [*variables, "inf", *_SCHEDULES]))
     if isinstance(node, ast.BinOp) and type(node.op) in _NUMBERS:
         left, right = _value(node.left, text, variables), _value(node.right, text, variables)
         if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
@@ -273,18 +286,33 @@ def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:
             raise ValueError(f"{_place(node, text)}: {error}.") from None
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id not in _SCHEDULES:
-            raise ValueError(unknown_name(_where(node, text), "schedule", node.func.id, _SCHEDULES))
+            raise ValueError(_unknown(node, text, "schedule", node.func.id, _SCHEDULES))
         arguments = [_value(a, text, variables) for a in node.args]
         return _SCHEDULES[node.func.id](*arguments, **_named(node, text, variables))
+    if isinstance(node, ast.Compare):
+        raise ValueError(f"{_place(node, text)} is a comparison. An argument is given by one =, as in adam(lr=1e-3).")
     raise ValueError(f"{_place(node, text)} is not allowed here. Allowed are numbers, texts, tuples and schedules.")
+
+
+def _cure(node: ast.expr, text: str) -> str:
+    """What to write where something stands in the place of a rule."""
+    said = ast.get_source_segment(text, node) or ""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return "Rules are written without quotes."
+    if said.startswith("steepest."):
+        return f"Leave 'steepest.' out: {brief(said.removeprefix('steepest.'))}."
+    return "Join them by |, as in 'adam(1e-3) | ema(0.99)'."
+
+
+def _unknown(node: ast.expr, text: str, kind: str, name: str, known: Iterable[str]) -> str:
+    return unknown_name(_where(node, text), kind, brief(name), known) + foreign_letter(name)
 
 
 def _place(node: ast.expr, text: str) -> str:
     part = ast.get_source_segment(text, node) or "this"
-    return f"{part!r} at {_where(node, text)}"
+    return f"{brief(part)!r} at {_where(node, text)}"
 
 
-def _where(node: ast.expr, text: str) -> str:
-    before = text.encode().splitlines()[: node.lineno]  # ast counts bytes, a person characters
-    character = sum(len(line.decode()) + 1 for line in before[:-1]) + len(before[-1][: node.col_offset].decode())
-    return f"character {character + 1} of {text!r}"
+def _where(node: ast.expr | ast.keyword, text: str) -> str:
+    character = len(text.encode()[: node.col_offset].decode())  # ast counts bytes, a person characters
+    return f"character {character + 1} of {brief(text, character)!r}"
