@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import steepest as s
+from steepest.language.chain import Chain, Start
 from steepest.language.expression import Expr, Graph, Rate
 from steepest.language.operations import OPERATIONS, Operation
-from steepest.language.rule import Chain, Start
 from steepest.language.trace import Trace, check_order, structure_of, trace
 
 # Values and their graph

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from steepest.checks import Axis, Count, Decay, Fraction, NonNegative, Order, Positive, Real
+from steepest.language.chain import Chain, chain, copy_of_param, exclude, full, measure, only, scalar, zeros
 from steepest.language.functions import (
     abs,
     as_stored,
@@ -31,19 +32,7 @@ from steepest.language.functions import (
     where,
     wide,
 )
-from steepest.language.rule import (
-    Chain,
-    chain,
-    copy_of_param,
-    exclude,
-    full,
-    measure,
-    only,
-    recipe,
-    rule,
-    scalar,
-    zeros,
-)
+from steepest.language.rule import recipe, rule
 from steepest.language.trace import require
 from steepest.rules import *  # noqa: F403  # the catalogue names itself in rules.__all__
 from steepest.rules import __all__ as _catalogue

@@ -21,8 +21,8 @@ from steepest.engines.arrays import ArrayEngine
 from steepest.engines.execute import Job, Share, Skipped, execute
 from steepest.engines.source import source
 from steepest.engines.tensors import Bound, Engine, Tensor
+from steepest.language.chain import Chain
 from steepest.language.expression import Rate
-from steepest.language.rule import Chain
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan

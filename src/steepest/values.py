@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from steepest.checks import unknown_name
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.schedules import ReduceOnPlateau, Schedule, from_json
 
 __all__ = [

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 import steepest
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.plan.planner import plan
 
 pytest.importorskip("matplotlib")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from steepest.language.chain import MEASURABLE, Chain, Link, Start
 from steepest.language.expression import Expr, Graph, Rate
-from steepest.language.rule import MEASURABLE, Chain, Link, Start
 
 __all__ = ["Guard", "Measure", "Trace", "check_order", "require", "structure_of", "trace"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.monitor.records import Facts, TensorFacts
 from steepest.plan.planner import plan
 

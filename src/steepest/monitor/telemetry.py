@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any
 
 from steepest.checks import unknown_name
+from steepest.language.chain import Chain, Link, copy_of_param, measure
 from steepest.language.functions import as_stored, isfinite, maximum, mean, norm, sqrt, sum, where, wide
-from steepest.language.rule import Chain, Link, copy_of_param, measure, rule
+from steepest.language.rule import rule
 from steepest.monitor.records import DERIVED, MEASUREMENTS
 
 __all__ = ["ALL", "STANDARD", "available", "check_names", "watched"]

@@ -16,8 +16,9 @@ from steepest import rules
 from steepest.checks import Range
 from steepest.collect import Arrays, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
+from steepest.language.chain import Chain, chain, measure, zeros
 from steepest.language.functions import norm
-from steepest.language.rule import Chain, chain, measure, rule, zeros
+from steepest.language.rule import rule
 from steepest.numpy.optimizer import Gradients
 from steepest.stepping import Stepper
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from steepest import rules
-from steepest.language.rule import Chain, chain
+from steepest.language.chain import Chain, chain
 from steepest.numpy.optimizer import Optimizer, Params
 from steepest.stepping import Stepper
 

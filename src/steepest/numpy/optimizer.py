@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from steepest.checks import unknown_name
 from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.plan.planner import plan
 from steepest.saving import load_file, save_file
 from steepest.schedules import ReduceOnPlateau

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from steepest.language.chain import Start
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
-from steepest.language.rule import Start
 from steepest.plan.plan import Pass, Plan, Program
 
 __all__ = ["equations", "explain", "expressions"]

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from steepest.language.chain import Chain
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
-from steepest.language.rule import Chain
 from steepest.language.trace import trace
 from steepest.plan.forms import (
     ATOM,

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from steepest.language.chain import Chain
 from steepest.language.expression import Expr, Graph, Rate, is_reduction
-from steepest.language.rule import Chain
 from steepest.language.trace import Guard, Measure, Trace, check_order, structure_of, trace
 from steepest.plan.plan import Pass, Plan, Program
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from steepest.language.chain import Chain
 from steepest.language.expression import Expr, Graph, is_reduction
-from steepest.language.rule import Chain
 from steepest.language.trace import Trace
 
 __all__ = ["Simple", "is_number", "names_in", "simplified", "value_of"]

@@ -8,8 +8,9 @@ corrected second moment, as in the paper's Algorithm 1 and PyTorch (not Keras' "
 from __future__ import annotations
 
 from steepest.checks import Decay, NonNegative
+from steepest.language.chain import Chain, chain, scalar, zeros
 from steepest.language.functions import abs, maximum, sign, sqrt, where
-from steepest.language.rule import Chain, chain, recipe, rule, scalar, zeros
+from steepest.language.rule import recipe, rule
 from steepest.rules.descent import before, decay, descend, negate
 
 __all__ = [

@@ -7,8 +7,9 @@ Epsilon stands outside the root in AdaGrad and RMSProp, inside in Adadelta, as i
 from __future__ import annotations
 
 from steepest.checks import Decay, Fraction, NonNegative
+from steepest.language.chain import Chain, chain, full, zeros
 from steepest.language.functions import sqrt
-from steepest.language.rule import Chain, chain, full, recipe, rule, zeros
+from steepest.language.rule import recipe, rule
 from steepest.rules.descent import before, descend, momentum_if
 
 __all__ = [

@@ -7,8 +7,9 @@ Sources: Zhang et al. (2019); Polyak & Juditsky (1992) for averaging, in the exp
 from __future__ import annotations
 
 from steepest.checks import Count, Decay, Fraction
+from steepest.language.chain import Chain, copy_of_param
 from steepest.language.functions import floor, where
-from steepest.language.rule import Chain, copy_of_param, recipe, rule
+from steepest.language.rule import recipe, rule
 
 __all__ = ["ema", "lookahead"]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 from steepest.checks import Axis, Order, Positive, Real
+from steepest.language.chain import Chain
 from steepest.language.functions import isfinite, maximum, minimum, norm, rms
-from steepest.language.rule import Chain, recipe, rule
+from steepest.language.rule import recipe, rule
 from steepest.language.trace import require
 
 __all__ = ["adaptive_grad_clip", "clip_by_block_rms", "clip_by_global_norm", "clip_by_norm", "clip_by_value"]

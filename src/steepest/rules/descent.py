@@ -7,8 +7,9 @@ after Loshchilov & Hutter (2019).
 from __future__ import annotations
 
 from steepest.checks import NonNegative, Real
+from steepest.language.chain import Chain, chain, zeros
 from steepest.language.functions import where
-from steepest.language.rule import Chain, chain, recipe, rule, zeros
+from steepest.language.rule import recipe, rule
 
 __all__ = ["accumulate_momentum", "add_decayed_weights", "descend", "negate", "scale_by_learning_rate", "sgd"]
 

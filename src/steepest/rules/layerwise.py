@@ -7,8 +7,9 @@ Sources: You et al. (2017), LARS; You et al. (2020), LAMB. Both leave biases and
 from __future__ import annotations
 
 from steepest.checks import Decay, NonNegative, Positive
+from steepest.language.chain import Chain, chain
 from steepest.language.functions import maximum, minimum, norm, where
-from steepest.language.rule import Chain, chain, recipe, rule
+from steepest.language.rule import recipe, rule
 from steepest.rules.adam import scale_by_adam
 from steepest.rules.descent import before, decay, descend, momentum_if, negate, scale_by_learning_rate
 

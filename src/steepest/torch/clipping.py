@@ -17,7 +17,7 @@ from torch.autograd.graph import increment_version
 from steepest import rules
 from steepest.checks import Range, check_number
 from steepest.engines.tensors import Tensor
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.numpy.clipping import check_axis, with_total, written_back
 from steepest.stepping import Stepper
 from steepest.torch.arrays import ForeachEngine

@@ -19,7 +19,7 @@ import torch
 
 from steepest import rules
 from steepest.checks import check_arguments
-from steepest.language.rule import Chain, chain
+from steepest.language.chain import Chain, chain
 from steepest.language.trace import trace
 from steepest.values import frozen
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from steepest import rules
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.torch.groups import SWITCHES, Recipe, wrapped
 from steepest.torch.optimizer import Optimizer
 

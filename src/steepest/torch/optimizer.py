@@ -19,7 +19,7 @@ from torch.autograd.graph import increment_version
 
 from steepest.checks import unknown_name
 from steepest.engines.tensors import Engine
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 from steepest.language.trace import check_order
 from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states

@@ -18,8 +18,8 @@ import torch
 from torch.autograd.graph import increment_version
 
 from steepest.checks import Range, check_number
+from steepest.language.chain import Chain
 from steepest.language.expression import Rate
-from steepest.language.rule import Chain
 from steepest.language.trace import trace
 from steepest.stepping import Stepper
 from steepest.torch.gradients import looked_at, sparse_rows

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from steepest.language.rule import Chain
+from steepest.language.chain import Chain
 
 __all__ = ["Stability", "flat", "stability_of"]
 

@@ -1,0 +1,245 @@
+"""Chains as plain data: which functions, in which order, with which values, on which parameters.
+
+A rule, called with its hyperparameters, gives a `Chain` of one `Link`; ``chain`` joins chains, ``measure`` adds a value to be
+read, ``only`` and ``exclude`` restrict a chain to some parameters. Nothing is traced or computed here: a chain can be
+compared, copied, pickled and printed, and a plan's key is made of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from steepest.checks import Count, Range, Value, check_number, check_value
+
+__all__ = [
+    "MEASURABLE", "READABLE", "Chain", "Link", "Selector", "Start", "chain", "copy_of_param", "exclude", "full", "measure",
+    "only", "scalar", "zeros",
+]  # fmt: skip
+
+READABLE = ("update", "param", "grad", "state", "step")
+MEASURABLE = (*READABLE, "update_before", "param_before")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a state holds before its first step: a number, a hyperparameter's value, or a copy of the parameter.
+
+    ``on_host`` states are one float64 number per tensor, known once per step (NAdam's product of momenta).
+    """
+
+    value: float | str = 0.0
+    copy: bool = False
+    on_host: bool = False
+
+
+zeros = Start()
+copy_of_param = Start(copy=True)
+
+
+def full(value: float | str) -> Start:
+    """A state that starts filled with a number, or with the value of the hyperparameter of that name."""
+    return Start(value)
+
+
+def scalar(value: float) -> Start:
+    """A state of one float64 number per tensor, kept on the host and known once per step."""
+    return Start(float(value), on_host=True)
+
+
+Predicate: TypeAlias = Callable[[str, tuple[int, ...]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which parameters a link applies to: any criterion met, or (``inverted``) none met."""
+
+    patterns: tuple[str, ...] = ()
+    where: Predicate | None = None
+    max_ndim: int | None = None
+    inverted: bool = False
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> bool:
+        met = (
+            any(fnmatchcase(name, pattern) for pattern in self.patterns)
+            or (self.where is not None and bool(self.where(name, shape)))
+            or (self.max_ndim is not None and len(shape) <= self.max_ndim)
+        )
+        return met != self.inverted
+
+    def __str__(self) -> str:
+        said = [repr(p) for p in self.patterns]
+        said += [f"where={getattr(self.where, '__name__', 'predicate')}"] if self.where else []
+        said += [f"max_ndim={self.max_ndim}"] if self.max_ndim is not None else []
+        return f"{'exclude' if self.inverted else 'only'} {', '.join(said)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One rule of a chain with its hyperparameters' values.
+
+    ``values`` are numbers and schedules, symbols to the planner; ``structure`` holds what decides which operations there
+    are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is
+    what it returns anew. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a
+    parameter.
+    """
+
+    name: str
+    function: Callable[..., Any] | None
+    reads: tuple[str, ...] = ()
+    state: tuple[tuple[str, Start], ...] = ()
+    values: tuple[tuple[str, Value], ...] = ()
+    structure: tuple[tuple[str, Any], ...] = ()
+    selectors: tuple[Selector, ...] = ()
+    measures: tuple[tuple[str, Callable[..., Any]], ...] = ()
+
+    @property
+    def changes(self) -> str:
+        """``"update"`` or ``"param"``; empty for a link that only measures."""
+        return self.reads[0] if self.function else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with the name of its rule, since under its own name the function's module holds the rule."""
+        rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures)
+        if self.function is None:
+            return Link, (self.name, None, *rest)
+        place = (self.function.__module__, self.function.__qualname__)
+        if _function_at(*place) is not self.function:
+            raise pickle.PicklingError(
+                f"{self.name}: the rule can't be pickled, since it is no attribute of its module. Define it at the top of a "
+                f"module, or save the optimizer's state_dict() instead."
+            )
+        return _link_at, (self.name, *place, *rest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Link:
+        """Only a value can change (a plateau's state): functions are shared, also those that can't be pickled."""
+        return replace(self, values=copy.deepcopy(self.values, memo))
+
+    def applies_to(self, name: str, shape: tuple[int, ...]) -> bool:
+        return all(selector(name, shape) for selector in self.selectors)
+
+    def __str__(self) -> str:
+        if not self.function:
+            return f"measure({', '.join(name for name, _ in self.measures)})"
+        return self.name + "".join(f" [{selector}]" for selector in self.selectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Rules in the order in which they are applied. Made by rules, recipes and `chain`; joined by `chain` or ``|``."""
+
+    links: tuple[Link, ...] = field(default=())
+
+    def __or__(self, other: Chain) -> Chain:
+        return chain(self, other)
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(self.links)
+
+    def __len__(self) -> int:
+        return len(self.links)
+
+    def __str__(self) -> str:
+        return " > ".join(map(str, self.links)) or "(empty)"
+
+    def for_parameter(self, name: str, shape: tuple[int, ...]) -> Chain:
+        """The chain that one parameter sees: without the links that exclude it."""
+        if all(not link.selectors for link in self.links):
+            return self
+        return Chain(tuple(replace(link, selectors=()) for link in self.links if link.applies_to(name, shape)))
+
+
+def chain(*chains: Chain) -> Chain:
+    """Rules and recipes one after another, as one chain.
+
+    >>> import steepest
+    >>> print(steepest.chain(steepest.clip_by_value(-1, 1), steepest.sgd(0.1)))
+    clip_by_value > descend
+    """
+    for position, one in enumerate(chains):
+        if not isinstance(one, Chain):
+            called = getattr(one, "__name__", None) or getattr(one, "name", None)  # a recipe's, or a rule's
+            hint = f" Call it: {called}(…)." if callable(one) and called else ""
+            raise TypeError(
+                f"chain: argument {position + 1} is {one!r}, allowed is what a rule or recipe returns.{hint}"
+            )
+    return Chain(tuple(link for one in chains for link in one.links))
+
+
+def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
+    """Values to be read after each step from ``optimizer.measured``: functions of update, param, grad, state, step.
+
+    Each reads the values as they are at this place of the chain and returns one that is known once per step, model or
+    tensor (``norm(update, per="model")``). ``state`` holds the states of all rules before it, under the plan's names;
+    ``update_before`` is the update as the rule in front found it, ``param_before`` the parameter as the step found it. A
+    measurement joins a pass that reads the value anyway, or the plan shows what it adds. With ``every=k`` it is left out of
+    the program on all but every k-th step.
+
+    >>> import steepest
+    >>> moved = steepest.measure(moved=lambda param, param_before: steepest.norm(param - param_before, per="tensor"))
+    >>> print(steepest.chain(steepest.sgd(0.1), moved))
+    descend > measure(moved)
+    """
+    check_value("measure", "every", every, Count)
+    if not measures:
+        raise ValueError(
+            "measure: no measurement was given. Name one: measure(grad_norm=lambda update: norm(update, per='model'))."
+        )
+    for name, function in measures.items():
+        if not callable(function):
+            raise TypeError(f"measure: {name} is {function!r}, allowed is a function of {', '.join(MEASURABLE)}.")
+        unknown = [n for n in inspect.signature(function).parameters if n not in MEASURABLE]
+        if unknown:
+            raise TypeError(f"measure: {name} asks for {unknown[0]!r}, allowed are {', '.join(MEASURABLE)}.")
+    # A number is structure, so that measurements of one rhythm share one condition, and two programs serve them all.
+    values, structure = ((("every", every),), ()) if callable(every) else ((), (("every", int(every)),))
+    return Chain((Link("measure", None, values=values, structure=structure, measures=tuple(measures.items())),))
+
+
+def only(what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None) -> Chain:
+    """Restrict rules to parameters whose name matches a pattern, or that satisfy ``where(name, shape)``, or have at most
+    ``max_ndim`` dimensions."""
+    return _restrict("only", what, Selector(patterns, where, max_ndim, inverted=False))
+
+
+def exclude(what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None) -> Chain:
+    """Apply rules to all parameters but those whose name matches a pattern, or that satisfy ``where(name, shape)``, or
+    have at most ``max_ndim`` dimensions.
+
+    >>> import steepest
+    >>> print(steepest.exclude(steepest.add_decayed_weights(0.01), max_ndim=1))
+    add_decayed_weights [exclude max_ndim=1]
+    """
+    return _restrict("exclude", what, Selector(patterns, where, max_ndim, inverted=True))
+
+
+def _restrict(name: str, what: Chain, selector: Selector) -> Chain:
+    if not isinstance(what, Chain):
+        raise TypeError(f"{name}: the first argument is {what!r}, allowed is what a rule or recipe returns.")
+    if not selector.patterns and selector.where is None and selector.max_ndim is None:
+        raise ValueError(f"{name}: no criterion was given. Name a pattern ('*.bias'), where=…, or max_ndim=….")
+    for pattern in selector.patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"{name}: pattern is {pattern!r}, allowed is a text like '*.bias'.")
+    if selector.where is not None and not callable(selector.where):
+        raise TypeError(f"{name}: where is {selector.where!r}, allowed is a function of name and shape.")
+    if selector.max_ndim is not None:
+        check_number(name, "max_ndim", selector.max_ndim, Range(0, whole=True, structure=True))
+    return Chain(tuple(replace(link, selectors=(*link.selectors, selector)) for link in what.links))
+
+
+def _function_at(module: str, name: str) -> Any:
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)  # type: ignore[assignment]  # from the module to what it holds
+    return getattr(found, "function", None)
+
+
+def _link_at(name: str, module: str, rule_name: str, *rest: Any) -> Link:
+    return Link(name, _function_at(module, rule_name), *rest)
