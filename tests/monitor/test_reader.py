@@ -91,15 +91,18 @@ def test_a_session_with_other_tensors_keeps_the_columns_of_those_that_stayed(tmp
     np.testing.assert_array_equal(run.tensors["grad_norm"][:, 1], [10, 20, 30, 41, 51])
 
 
-def test_steps_that_go_back_within_a_session_are_all_shown(tmp_path: Path) -> None:
+def test_of_steps_that_go_back_within_a_session_the_last_stand_and_all_are_kept(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     recorder.start(facts())
     for call, step in enumerate([10, 20, 30, 10, 20, 30, 40], 1):
         recorder.record(record(step, call=call * 10))
     recorder.close()
     run = read(tmp_path)
-    assert run.steps.tolist() == [10, 20, 30, 10, 20, 30, 40]
-    assert run.calls.tolist() == list(range(10, 71, 10))
+    assert run.steps.tolist() == [10, 20, 30, 40]
+    assert run.calls.tolist() == [40, 50, 60, 70]
+    assert run.whole.steps.tolist() == [10, 20, 30, 10, 20, 30, 40]
+    assert run.whole.calls.tolist() == list(range(10, 71, 10))
+    assert run.loss_calls.tolist() == list(range(1, 71))
 
 
 @pytest.mark.parametrize("given", [0, 3, -1])

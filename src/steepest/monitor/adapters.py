@@ -2,7 +2,7 @@
 
 Both send per record: the scalars, the mean of the losses since the record before, and each tensor's values; an event counts
 up ``events/<kind>``, and its text is kept as the last one. All names begin with ``steepest/``, beside the user's own.
-Of a distributed run only the first process sends.
+Of a distributed run only the first process sends. What was sent stays: of steps that a rewind has undone both are there.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ class JsonLines:
     """Write one JSON object per line: ``{"type": "facts", …}`` when training starts, then ``"record"`` and ``"event"``.
 
     A record's ``tensors`` are objects, measurement by measurement, of values by the tensors' names. The JSON is strict: nan is
-    null, an infinity is the text ``"Infinity"``. Each line is flushed. A file that is there is continued, with facts of its
+    null, an infinity is the text ``"Infinity"``. Each line is flushed. After a rewind steps go back; the lines of those that were
+    undone stay. A file that is there is continued, with facts of its
     own. Of a distributed run only the first process writes.
 
     Parameters

@@ -95,14 +95,17 @@ class Monitor:
         self._losses: list[Any] = []
         self._metrics: dict[str, Any] = {}
         self._began = self._then = time.perf_counter()
+        self._taken = 0
         watch = partial(watched, every=self.every, measurements=tuple(measurements or STANDARD))
         facts = facts_of(self.optimizer, model, self.every, notes or {})
         self.optimizer.watch(watch)
         self.facts = facts = replace(facts, plan=str(self.optimizer.plan))
         params = params_of(self.optimizer)
         names = [t.name for t in facts.tensors]
-        self.optimizer.watch(watch, Watchman(self.optimizer, names, params, self._where, self.event))
-        self._recorded = self._steps = self.optimizer.steps
+        self._watchman = Watchman(self.optimizer, names, params, self._where, self.event)
+        self.optimizer.watch(watch, self._watchman)
+        self._steps = self.optimizer.steps
+        self._recorded = self._steps - self._steps % self.every
         self._seconds = self.optimizer.seconds
         self.folder = _folder(folder, outputs)
         self._outputs = _Outputs([*_recorders(self.folder, outputs), *outputs])
@@ -116,18 +119,22 @@ class Monitor:
     def __call__(self, loss: Any = None, /, **metrics: Any) -> None:
         """Once after each of the optimizer's steps (or batches): the loss, and other numbers to keep by name.
 
-        A tensor is read only when a record is made, together with all since the record before.
+        A tensor is read only when a record is made, together with all since the record before. Where the optimizer's steps have
+        gone back (a `Guard` has rewound them, an older checkpoint was loaded), recording goes on from there.
         """
         if self._outputs.closed:
             return
         try:
+            steps = self.optimizer.steps
+            if steps < self._steps:
+                self._go_back()
             if metrics:
                 loss = metrics.pop("loss", loss)
                 self._metrics |= metrics
             self._calls += 1
             self._losses.append(math.nan if loss is None else loss.detach() if hasattr(loss, "detach") else loss)
-            steps = self.optimizer.steps
             if steps > self._steps:
+                self._taken += steps - self._steps
                 self._steps = steps
                 if self._probing:
                     self._probes.measure(steps)
@@ -141,6 +148,11 @@ class Monitor:
     def event(self, event: Event | str, message: str = "", **of: Any) -> None:
         """Note that something happened at this step: an `Event`, or its kind and a message."""
         try:
+            if self.optimizer.steps < self._steps:
+                self._go_back(told=event == "rewound")
+                # The watchman's events, which are no texts, come between a batch's forward pass and its step: too late for probes.
+                if self._probing and isinstance(event, str):
+                    self._probes.before(self._steps + 1)
             if isinstance(event, str):
                 event = Event(self._steps, self._calls, event, message, **of)
             self._outputs.send("event", event)
@@ -150,9 +162,23 @@ class Monitor:
     def _where(self) -> tuple[int, int]:
         return self.optimizer.steps, self._calls
 
+    def _go_back(self, told: bool = False) -> None:
+        """Training was put back: the losses of what was undone are recorded, and what is recorded from here on replaces it."""
+        steps, before = min(self.optimizer.steps, self._watchman.steps), self._steps
+        if steps < self._recorded:  # else no record has been undone, and the losses wait for the next one
+            if self._losses and self._taken:
+                self._record_rest()
+            self._recorded = steps - steps % self.every
+            self._taken, self._then, self._seconds = 0, time.perf_counter(), self.optimizer.seconds
+        self._probes.taken()
+        self._steps = steps
+        if not told:
+            said = f"the optimizer's steps went back from {before} to {steps}"
+            self._outputs.send("event", Event(steps, self._calls, "rewound", said))
+
     def _record(self, step: int) -> None:
         now = time.perf_counter()
-        optimizer, taken = self.optimizer, max(1, self._steps - self._recorded)
+        optimizer, taken = self.optimizer, max(1, self._taken)
         stepper = optimizer.stepper
         tensors = stepper.measured_tensors(np.float32)
         if "spike" in tensors:
@@ -175,7 +201,7 @@ class Monitor:
             scalars | probed,
             tensors | per_tensor,
         )
-        self._recorded, self._then, self._seconds = step, now, optimizer.seconds
+        self._recorded, self._then, self._seconds, self._taken = step, now, optimizer.seconds, 0
         self._losses, self._metrics, self.last = [], {}, record
         self._outputs.send("record", record)
 
@@ -194,7 +220,7 @@ class Monitor:
             return
         try:
             self._probes.close()
-            if self._losses and self._steps > self._recorded:
+            if self._losses and self._taken:
                 self._record_rest()
         except Exception as error:
             self._give_up(error)

@@ -19,7 +19,8 @@ class Output(Protocol):
         """Called once, before the first record: open what has to be open."""
 
     def record(self, record: Record) -> None:
-        """Called at every recording step."""
+        """Called at every recording step. Where training was rewound, an event has said so, and steps go back: a record replaces
+        those before it of its own step and later ones."""
 
     def event(self, event: Event) -> None:
         """Called when something happens, before the record of its step."""

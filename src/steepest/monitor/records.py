@@ -7,13 +7,16 @@ A `Monitor` makes them, outputs show them, the recorder keeps them, and a `Run` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DERIVED", "FORMAT", "MEASUREMENTS", "Event", "Facts", "Record", "Run", "TensorFacts", "with_derived"]
+__all__ = [
+    "DERIVED", "FORMAT", "MEASUREMENTS", "Event", "Facts", "Record", "Run", "TensorFacts", "line_of", "rows_of", "standing",
+    "with_derived",
+]  # fmt: skip
 
 FORMAT = 1
 """Rises when a reader of an older version would misunderstand what is written."""
@@ -135,6 +138,8 @@ class Event:
 class Run:
     """A whole run as columns: a row per record, a column per tensor; nan where a value is missing.
 
+    ``steps`` rise strictly. Where training was rewound, the records of the steps that were undone stand until one of these
+    steps is recorded again; then they are in `whole` only. Losses and events are those of every call, undone or not:
     ``losses[i]`` belongs to the call ``loss_calls[i]``. ``finished`` says that the monitor was closed.
     """
 
@@ -148,10 +153,11 @@ class Run:
     tensors: dict[str, NDArray[np.float32]]
     events: tuple[Event, ...] = ()
     finished: bool = False
+    _whole: Run | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, facts: Facts, records: Sequence[Record], events: Iterable[Event] = (), finished: bool = False) -> Run:
-        """Records, in the order of their steps, as columns; the derived measurements are added."""
+        """Records, in the order of their calls, as columns; the derived measurements are added."""
         width = len(facts.tensors)
         scalars = {name: np.full(len(records), np.nan) for one in records for name in one.scalars}
         tensors = {n: np.full((len(records), width), np.nan, dtype=np.float32) for one in records for n in one.tensors}
@@ -162,7 +168,7 @@ class Run:
                 tensors[name][row] = values
         losses = [one.losses for one in records]
         calls = [np.arange(one.call - len(one.losses) + 1, one.call + 1) for one in records]
-        return cls(
+        made = cls(
             facts,
             np.array([one.step for one in records], dtype=np.int64),
             np.array([one.call for one in records], dtype=np.int64),
@@ -174,6 +180,12 @@ class Run:
             tuple(events),
             finished,
         )
+        return line_of(made)
+
+    @property
+    def whole(self) -> Run:
+        """The run with the records that rewinds have undone, in the order of calls: its steps go back where training did."""
+        return self if self._whole is None else self._whole
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -182,3 +194,32 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+
+def standing(steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the records, in the order of calls, stand: those behind which no other has the same step or an earlier one.
+
+    >>> standing(np.array([10, 20, 30, 38, 30, 40]))
+    array([ True,  True, False, False,  True,  True])
+    """
+    last = np.iinfo(np.int64).max
+    lowest_later = np.minimum.accumulate(np.append(steps, last)[:0:-1])[::-1]
+    return steps < lowest_later
+
+
+def rows_of(run: Run, rows: NDArray[np.bool_] | slice) -> Run:
+    """The run with some of its records; losses and events are left."""
+    return replace(
+        run,
+        steps=run.steps[rows],
+        calls=run.calls[rows],
+        seconds=run.seconds[rows],
+        scalars={name: one[rows] for name, one in run.scalars.items()},
+        tensors={name: one[rows] for name, one in run.tensors.items()},
+    )
+
+
+def line_of(run: Run) -> Run:
+    """The run with the records that stand; those that rewinds have undone are in its `whole`."""
+    stand = standing(run.steps)
+    return run if stand.all() else replace(rows_of(run, stand), _whole=run)

@@ -30,7 +30,8 @@ class TensorBoard:
     in a thread of its own.
 
     A folder that holds a run already gets a file beside it. Where all files there are of this output, steps that are taken
-    again replace those of before; a folder shared with another writer is left to show both.
+    again, by a run that resumes or after a rewind, replace those of before; a folder shared with another writer is left to
+    show both.
 
     Parameters
     ----------
@@ -57,8 +58,7 @@ class TensorBoard:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        earlier = [path.name for path in self.folder.glob("*tfevents*")]
-        self._replaces = bool(earlier) and all(name.endswith(_SUFFIX) for name in earlier)
+        self._replaces = any(self.folder.glob("*tfevents*"))
         self._facts, self._names = facts, [one.name for one in facts.tensors]
         self._before: tuple[int, int] | None = None
         self._writer = EventFileWriter(str(self.folder), max_queue_size=1000, flush_secs=10, filename_suffix=_SUFFIX)
@@ -80,6 +80,9 @@ class TensorBoard:
         """Write an event as text."""
         if self._writer is not None:
             self._begin(event.step)
+            if event.kind == "rewound" and self._before is not None and event.step < self._before[0]:
+                self._hide(event.step + 1)
+                self._before = event.step, event.call
             of = f" ({', '.join(event.tensors)})" if event.tensors else ""
             self._text(event.step, f"events/{event.kind}", event.message + of)
 
@@ -93,8 +96,13 @@ class TensorBoard:
         """Hide what earlier sessions wrote from here on."""
         if self._replaces:
             self._replaces = False
+            self._hide(begin_of(step, self._facts.every))
+
+    def _hide(self, step: int) -> None:
+        """What there is from a step on, as `SummaryWriter` does by its ``purge_step``; that of other writers would go too."""
+        if all(path.name.endswith(_SUFFIX) for path in self.folder.glob("*tfevents*")):
             log = _proto().SessionLog
-            self._write(begin_of(step, self._facts.every), session_log=log(status=log.START))
+            self._write(step, session_log=log(status=log.START))
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
         proto = _proto()

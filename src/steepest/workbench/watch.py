@@ -22,7 +22,7 @@ import numpy as np
 from steepest.monitor.marks import duration
 from steepest.monitor.plain import to_json
 from steepest.monitor.recorder.reader import Follow
-from steepest.monitor.records import Run
+from steepest.monitor.records import Run, rows_of
 from steepest.monitor.terminal.course import Course
 from steepest.monitor.terminal.others import encodable, glyphs_for, is_capable, is_terminal
 from steepest.monitor.terminal.view import news, view
@@ -91,7 +91,7 @@ def _modified(path: Path) -> float:
 def summary(run: Run, folder: Path) -> str:
     """The run's last record as one line of JSON, with what has happened."""
     last = Course(run.facts)
-    last.add(run)
+    last.add(run.whole)
     return to_json(
         {
             "folder": str(folder), "finished": run.finished, "step": last.step, "call": last.call, "seconds": last.seconds,
@@ -115,7 +115,7 @@ class _Watched:
         self.folder = folder
         self._follow = Follow(folder)
         self._failing: float | None = None
-        self._begin(self._follow.look())
+        self._begin(self._follow.look().whole)
 
     def _begin(self, run: Run) -> None:
         self.run, self.course = run, Course(run.facts)
@@ -124,7 +124,7 @@ class _Watched:
     def look(self) -> bool:
         """Read what is new; whether there was anything."""
         try:
-            run = self._follow.look()
+            run = self._follow.look().whole
         except (ValueError, OSError):
             now = time.monotonic()
             self._failing = self._failing or now
@@ -152,7 +152,7 @@ class _Watched:
 
 
 def _goes_on(before: Run, now: Run) -> bool:
-    """Whether a run has only grown: not resumed at an earlier step, nor thinned."""
+    """Whether a run has only grown: not resumed at an earlier step in another session, nor thinned."""
     count = len(before)
     return (
         before.facts == now.facts
@@ -165,14 +165,8 @@ def _goes_on(before: Run, now: Run) -> bool:
 def _rest(run: Run, records: int, events: int) -> Run:
     """The part of a run behind so many records and events."""
     losses = int(np.searchsorted(run.loss_calls, run.calls[records - 1], side="right")) if records else 0
-    return replace(
-        run,
-        steps=run.steps[records:], calls=run.calls[records:], seconds=run.seconds[records:],
-        losses=run.losses[losses:], loss_calls=run.loss_calls[losses:],
-        scalars={name: values[records:] for name, values in run.scalars.items()},
-        tensors={name: values[records:] for name, values in run.tensors.items()},
-        events=run.events[events:],
-    )  # fmt: skip
+    rest = rows_of(run, slice(records, None))
+    return replace(rest, losses=run.losses[losses:], loss_calls=run.loss_calls[losses:], events=run.events[events:])
 
 
 # ---- on the terminal

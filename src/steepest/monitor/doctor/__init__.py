@@ -61,7 +61,8 @@ FOLLOWS = {
 def diagnose(run: Run) -> tuple[Finding, ...]:
     """What is wrong with a run, the most certain and most causal first; nothing where nothing was found.
 
-    Findings that follow from another (`Finding.explained_by`) come last. Nothing is read but the run.
+    Findings that follow from another (`Finding.explained_by`) come last. Nothing is read but the run, and of it also the records
+    that rewinds have undone (`Run.whole`): they show what led there.
 
     >>> import numpy as np, steepest
     >>> from steepest.monitor.records import Event, Facts, Run, TensorFacts
@@ -71,6 +72,7 @@ def diagnose(run: Run) -> tuple[Finding, ...]:
     >>> [one.title for one in diagnose(Run.of(facts, [], [nan]))]
     ['Gradients of weight became nan or infinite at step 7']
     """
+    run = run.whole
     with np.errstate(all="ignore"):
         found = [
             Finding(

@@ -1,6 +1,7 @@
 """How the rules look at a run: its matrices, its settings, its losses, and numbers in words.
 
-Everything here takes a run with any measurement missing, values that are nan, and no records at all.
+Everything here takes a run with any measurement missing, values that are nan, and no records at all. Its records are in the
+order of calls: their steps go back where training was rewound.
 """
 
 from __future__ import annotations
@@ -123,8 +124,11 @@ def number(value: float) -> str:
 
 
 def span(run: Run, first: int = 0, last: int = -1) -> tuple[int, int]:
-    """The steps of two records, by their places."""
-    return (int(run.steps[first]), int(run.steps[last])) if len(run) else (0, 0)
+    """Between which steps two records and those between them lie, by their places."""
+    if not len(run):
+        return 0, 0
+    steps = run.steps[first : None if last == -1 else last + 1]
+    return int(steps.min()), int(steps.max())
 
 
 def began(run: Run, row: int) -> int:

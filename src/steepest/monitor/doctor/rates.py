@@ -177,7 +177,7 @@ def no_warmup(run: Run) -> Iterator[Sign]:
     spike, columns, lr = values_of(run, "spike"), matrix_columns(run), rates(run)
     if spike is None or second_moment(run) is None or not len(run) or run.steps[0] > FIRST:
         return
-    early = int(np.searchsorted(run.steps, 3 * FIRST, side="right"))
+    early = int(np.argmax(np.append(run.steps, 3 * FIRST + 1) > 3 * FIRST))
     seen = across(spike[:early, columns])
     known = None if lr is None else lr[np.isfinite(lr)]
     if known is not None and len(known) and known[0] < 0.9 * known.max():
@@ -212,7 +212,7 @@ def schedule(run: Run) -> Iterator[Sign]:
         return
     peak = float(np.nanmax(lr))
     top = int(np.nanargmax(lr))
-    share = float(run.steps[top] / run.steps[-1])
+    share = float(run.steps[top] / run.steps.max())
     if lr[0] < 0.9 * peak and share > 0.1:
         yield Sign(
             "The warm-up is long",

@@ -1,7 +1,7 @@
 """Rows of several sessions and processes as one `Run`: three steps, each from runs to a run.
 
 `columns` makes a run of one session of one process; `averaged` joins what the processes saw of the same session; `joined`
-sets one session behind the other, as if training had never stopped.
+sets one session behind the other, as if training had never stopped, and leaves out the records that rewinds have undone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.records import Event, Facts, Run, TensorFacts, with_derived
+from steepest.monitor.records import Event, Facts, Run, TensorFacts, line_of, rows_of, with_derived
 
 __all__ = ["averaged", "columns", "cut", "joined"]
 
@@ -51,14 +51,9 @@ def cut(run: Run, end: float) -> Run:
         return replace(run, events=tuple(one for one in run.events if one.step < end))
     heard = run.loss_calls <= run.calls[stay].max(initial=-1)
     return replace(
-        run,
-        steps=run.steps[stay],
-        calls=run.calls[stay],
-        seconds=run.seconds[stay],
+        rows_of(run, stay),
         losses=run.losses[heard],
         loss_calls=run.loss_calls[heard],
-        scalars={name: one[stay] for name, one in run.scalars.items()},
-        tensors={name: one[stay] for name, one in run.tensors.items()},
         events=tuple(one for one in run.events if one.step < end and end > 1),
     )
 
@@ -95,7 +90,8 @@ def averaged(runs: Sequence[Run]) -> Run:
 
 
 def joined(runs: Sequence[Run]) -> Run:
-    """Sessions one behind the other: calls and seconds go on where the one before stopped; the last's tensors."""
+    """Sessions one behind the other, as one line of steps: calls and seconds go on where the one before stopped; the last's
+    tensors."""
     last, parts, call, second = runs[-1], list[Run](), 0, 0.0
     for run in runs:
         begins = [*run.loss_calls[:1].tolist(), *run.calls[:1].tolist(), *(one.call for one in run.events[:1])]
@@ -117,7 +113,7 @@ def joined(runs: Sequence[Run]) -> Run:
         second = max([second, *run.seconds[-1:].tolist()])
     rows = [len(run) for run in parts]
     arranged = [_arranged(run, last.facts.tensors) for run in parts]
-    return Run(
+    made = Run(
         last.facts,
         _end_to_end([run.steps for run in parts], np.int64),
         _end_to_end([run.calls for run in parts], np.int64),
@@ -129,6 +125,7 @@ def joined(runs: Sequence[Run]) -> Run:
         tuple(event for run in parts for event in run.events),
         last.finished,
     )
+    return line_of(made)
 
 
 def _unpacked(blobs: Sequence[bytes], kind: str, width: int, names: list[str]) -> dict[str, NDArray[Any]]:

@@ -7,10 +7,11 @@ Each process of a run writes one SQLite database, ``<folder>/steepest-<process>.
 - `measurements`, `scalars`: the names of what a session's records hold, by position;
 - `records`: a row per recording step. ``tensors`` is a BLOB of little-endian float32, a row per measurement and in it a value
   per tensor of the facts; ``scalars`` and ``losses`` are BLOBs of little-endian float64;
-- `events`: a row per event; the view `latest`: the records that no later session has replaced.
+- `events`: a row per event; the view `latest`: the records that no later one has replaced.
 
 A later session replaces what earlier ones recorded from its first step on: training that resumes at step 500 continues
-the run from there, training that starts again stands alone. Replaced records stay until their room is needed.
+the run from there, training that starts again stands alone. A record replaces those before it of its own step and later
+ones: training was rewound. Replaced records stay until their room is needed.
 
 ``PRAGMA application_id`` is 0x73746570 (``step``), ``PRAGMA user_version`` the format: `records.FORMAT`.
 """
@@ -63,7 +64,9 @@ CREATE TABLE events (
     tensors TEXT NOT NULL,        -- JSON: the names of those that it is about
     "values" TEXT NOT NULL        -- JSON: numbers by name
 );
-CREATE VIEW latest AS SELECT * FROM records WHERE NOT EXISTS (
+CREATE VIEW latest AS SELECT id, session, step, call, seconds, losses, scalars, tensors FROM (
+    SELECT *, min(step) OVER (ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS lowest_later FROM records
+) AS records WHERE (lowest_later IS NULL OR lowest_later > step) AND NOT EXISTS (
     SELECT 1 FROM sessions AS later WHERE later.session > records.session AND later.first_step <= records.step
 );
 """

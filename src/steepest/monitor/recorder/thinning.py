@@ -1,10 +1,10 @@
 """Which of a run's records go when its file is full, and how: the file stays small, the curves keep their shape.
 
-What later sessions have replaced goes first. Then of each 2 consecutive records the first is kept, from the oldest on, until a
-quarter of all has gone; where that is not enough, of each 4, 8 … The newest quarter stays whole. So the past has an even
-spacing, which doubles little by little. (Dropping every second of the older half, again and again, would leave a handful
-of records of the first three quarters of a run.) The losses of a record that goes are handed to the next one that stays:
-the curve of losses stays complete as long as it takes less than a given number of bytes; after that they go with it.
+What later sessions have replaced, or a rewind has undone, goes first. Then of each 2 consecutive records the first is kept,
+from the oldest on, until a quarter of all has gone; where that is not enough, of each 4, 8 … The newest quarter stays whole. So
+the past has an even spacing, which doubles little by little. (Dropping every second of the older half, again and again, would
+leave a handful of records of the first three quarters of a run.) The losses of a record that goes are handed to the next one
+that stays: the curve of losses stays complete as long as it takes less than a given number of bytes; after that they go with it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sqlite3
 
 import numpy as np
 from numpy.typing import NDArray
+
+from steepest.monitor.records import standing
 
 __all__ = ["LEAST", "superseded", "thin_events", "thin_records", "thinned"]
 
@@ -23,8 +25,8 @@ _Row = tuple[int, int, int, int, float, bytes, bytes, bytes]
 
 
 def superseded(sessions: NDArray[np.int64], steps: NDArray[np.int64], first_steps: dict[int, int]) -> NDArray[np.bool_]:
-    """The records that a later session has replaced: those from its first step on."""
-    replaced = np.zeros(len(steps), dtype=bool)
+    """The records that a later session has replaced, those from its first step on; and those that a later record has."""
+    replaced = ~standing(steps)
     for session, first in first_steps.items():
         replaced |= (sessions < session) & (steps >= first)
     return replaced

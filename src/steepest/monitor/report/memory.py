@@ -1,6 +1,7 @@
 """What a report remembers of a run: records, losses and events, each in bounded memory however long training takes.
 
-Records are thinned as the flight recorder's are: older ones get further apart, the newest quarter stays whole. Losses outlive
+Records are thinned as the flight recorder's are: those that a rewind has undone go first, then older ones get further apart,
+the newest quarter stays whole. Losses outlive
 the records they came with; when there are too many, of each four of the older ones the lowest and the highest stay, so
 that no spike is lost.
 """
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.monitor.recorder.thinning import thinned
-from steepest.monitor.records import Event, Facts, Record, Run
+from steepest.monitor.records import Event, Facts, Record, Run, line_of, standing
 
 __all__ = ["Memory", "extremes"]
 
@@ -51,7 +52,9 @@ class Memory:
         self._count += 1
         width = len(self.facts.tensors) * len(record.tensors)
         if len(self._records) > min(self._most, max(FEWEST, VALUES // max(1, width))):
-            stay = thinned(np.array(self._ids))
+            stay = standing(np.array([one.step for one in self._records]))
+            if len(stay) - stay.sum() < len(stay) // 4:
+                stay[stay] = thinned(np.array(self._ids)[stay])
             self._records = [one for one, stays in zip(self._records, stay, strict=True) if stays]
             self._ids = [one for one, stays in zip(self._ids, stay, strict=True) if stays]
         if self._loss_count > self._most_losses:
@@ -66,8 +69,8 @@ class Memory:
     def run(self, finished: bool) -> Run:
         """All that is remembered, as columns."""
         calls, losses = self._joined()
-        run = Run.of(self.facts, self._records, self._events, finished)
-        return replace(run, losses=losses, loss_calls=calls)
+        run = Run.of(self.facts, self._records, self._events, finished).whole
+        return line_of(replace(run, losses=losses, loss_calls=calls))
 
     def _joined(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         if not self._losses:

@@ -17,7 +17,7 @@ from bokeh.models.annotations import Span
 
 from steepest.monitor.marks import number
 from steepest.monitor.records import Event, Facts, Run
-from steepest.monitor.report.axis import POINTS, Axis, Bounds, bounds_of, dots, inside, on, plot_over
+from steepest.monitor.report.axis import POINTS, Axis, Bounds, bounds_of, dots, inside, on, plot_over, steps_of_losses
 from steepest.monitor.report.memory import extremes
 from steepest.pages.figures import COLOURS, GREY, Look, Picture, brief, hover, legend, looks_of
 
@@ -45,10 +45,7 @@ def _loss(run: Run, axis: Axis) -> Picture | None:
     finite = np.isfinite(losses)
     if not finite.any():
         return None
-    calls, steps = np.append(0, run.calls), np.append(0, run.steps)
-    if run.steps[0] > run.facts.every:  # a run that goes on from another's steps
-        calls[0], steps[0] = run.loss_calls[0] - 1, run.steps[0] - (run.calls[0] - run.loss_calls[0] + 1)
-    x = np.interp(run.loss_calls, calls, steps)
+    x = steps_of_losses(run)
     shown = extremes(losses, POINTS) if len(losses) > 2 * POINTS else np.arange(len(losses))
     window = max(1, len(losses) // 50)
     at = np.unique(np.linspace(0, len(losses) - 1, POINTS).astype(np.int64))
@@ -57,12 +54,12 @@ def _loss(run: Run, axis: Axis) -> Picture | None:
     bounds = bounds_of(np.append(losses[finite & (losses >= low)], low), log=True)
     plot = plot_over("loss", axis, bounds)
     raw = plot.add_glyph(
-        ColumnDataSource({"x": brief(x[shown]), "y": brief(losses[shown])}),
+        ColumnDataSource(_line(x[shown], losses[shown])),
         Look(GREY, "solid", "circle").line(width=1),
     )
     items = [("every call", [raw, *dots(plot, raw, GREY)])]
     if window > 1:
-        source = ColumnDataSource({"x": brief(x[at]), "y": brief(smooth)})
+        source = ColumnDataSource(_line(x[at], smooth))
         line = plot.add_glyph(source, Look(COLOURS[0], "solid", "circle").line(), name=f"mean over {window} calls")
         items.append((f"mean over {window} calls", [line]))
     hover(plot, [items[-1][1][0]], [("step", "@x{0,0}"), ("loss", "@y")], mode="vline")
@@ -78,9 +75,15 @@ def _loss(run: Run, axis: Axis) -> Picture | None:
     return Picture("Loss", note, plot)
 
 
+def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Its columns; with a gap wherever it goes back."""
+    back = np.flatnonzero(np.diff(x) < 0) + 1
+    return {"x": brief(np.insert(x, back, np.nan)), "y": brief(np.insert(y, back, np.nan))}
+
+
 def _broken(run: Run) -> npt.NDArray[np.bool_]:
     """Losses that are not finite. nan may mean that none was given, unless the first calls gave one each."""
-    first = run.loss_calls <= run.calls[0]
+    first = run.loss_calls <= run.whole.calls[0]
     infinite = np.isinf(run.losses)
     return infinite if np.isnan(run.losses[first]).any() else ~np.isfinite(run.losses)
 

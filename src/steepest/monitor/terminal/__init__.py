@@ -135,7 +135,7 @@ class Terminal:
     def _digest(self) -> None:
         """What has been kept becomes part of the course."""
         if self._course is not None and (self._records or self._events):
-            self._course.add(Run.of(self._course.facts, self._records, self._events))
+            self._course.add(Run.of(self._course.facts, self._records, self._events).whole)
             self._records, self._events = [], []
 
     def _show(self, course: Course) -> None:

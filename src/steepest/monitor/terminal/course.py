@@ -1,6 +1,7 @@
 """What the terminal view knows of a run while it goes on: its last record, three curves of bounded length, its alarms.
 
-A `Course` is fed with columns, whether they are the few records since the last picture or a whole run read from its folder.
+A `Course` is fed with columns, whether they are the few records since the last picture or a whole run read from its folder. It
+goes by calls: where training was rewound, its steps go back, and its curves keep what led there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SERIOUS = ("nonfinite", "spike", "rewound", "update ratio")
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """All that was seen of one kind: at which steps, how often, and what was said last, of which tensor, and of how many more."""
+    """All that was seen of one kind: between which steps, how often, what was said last, of which tensor, of how many more."""
 
     kind: str
     first: int
@@ -179,9 +180,12 @@ class Course:
         said = sign.said.format(number(float(values[worst])))
         steps = run.steps[rows]
         self._alarm(
-            Alarm(sign.kind, int(steps[0]), int(steps[-1]), len(rows), said, run.names[worst], int(last.sum()) - 1)
+            Alarm(sign.kind, int(steps.min()), int(steps.max()), len(rows), said, run.names[worst], int(last.sum()) - 1)
         )
 
     def _alarm(self, new: Alarm) -> None:
         old = self.alarms.pop(new.kind, None)
-        self.alarms[new.kind] = replace(new, first=old.first, count=old.count + new.count) if old else new
+        if old:
+            first, last = min(old.first, new.first), max(old.last, new.last)
+            new = replace(new, first=first, last=last, count=old.count + new.count)
+        self.alarms[new.kind] = new
