@@ -263,3 +263,4 @@ def test_claims_are_chosen_by_name_or_as_a_set() -> None:
     assert chosen(["heavy-ball-rate", "heavy-ball-rate"]) == ["heavy-ball-rate"]
     assert (chosen([], everything=True), chosen([], quick=True), chosen([])) == (list(CLAIMS), list(QUICK), [])
     assert announcement(["radam-warm-up", "clipping-recurrent"]) == "2 claims, about 6 minutes of one core"
+    assert announcement(["heavy-ball-rate"]) == "1 claim, about 1 minute of one core"

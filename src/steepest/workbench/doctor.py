@@ -17,6 +17,7 @@ from steepest.monitor.plain import to_json
 from steepest.monitor.recorder.reader import read
 from steepest.monitor.records import Run
 from steepest.workbench.watch import newest
+from steepest.workbench.words import counted
 
 __all__ = ["doctor", "lines"]
 
@@ -61,8 +62,8 @@ Line = tuple[str, str, str]
 def lines(run: Run, findings: Sequence[Finding], folder: Path) -> Iterator[Line]:
     """What is said of a run, paragraph by paragraph."""
     facts = run.facts
-    steps = f"{len(run)} records of steps {run.steps[0]:,} to {run.steps[-1]:,}" if len(run) else "no record yet"
-    yield "bold", "", f"{folder}: {facts.optimizer}, {len(facts.tensors)} parameters, {steps}"
+    steps = _steps(run) if len(run) else "no record yet"
+    yield "bold", "", f"{folder}: {facts.optimizer}, {counted(len(facts.tensors), 'parameter')}, {steps}"
     alarms = [one for one in findings if one.confidence >= ALARM and not one.explained_by]
     remarks = [one for one in findings if one.confidence < ALARM and not one.explained_by]
     if not alarms:
@@ -84,6 +85,11 @@ def lines(run: Run, findings: Sequence[Finding], folder: Path) -> Iterator[Line]
             yield "", "- ", f"{one.title} ({one.confidence:.0%}). {one.evidence} {one.advice}"
     yield "", "", ""
     yield "dim", "", _scope(run)
+
+
+def _steps(run: Run) -> str:
+    first, last = run.steps[0], run.steps[-1]
+    return f"{counted(len(run), 'record')} of step{f's {first:,} to' if last > first else ''} {last:,}"
 
 
 def _scope(run: Run) -> str:

@@ -29,6 +29,7 @@ from steepest.workbench.protocol import GRID
 from steepest.workbench.training import optimizer_for
 from steepest.workbench.untouched import untouched
 from steepest.workbench.users import telling
+from steepest.workbench.words import counted
 from steepest.workbench.workload import Workload, find
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def range_test(
             try:
                 stepper.step(grads) if on_arrays else stepper.step()
             except FloatingPointError as error:  # a chain with on_nonfinite="error"
-                watch.stopped = f"after {step} updates: {error}"
+                watch.stopped = f"after {counted(step, 'update')}: {error}"
                 break
             if progress:
                 progress(step + 1, steps, "range test")
@@ -142,7 +143,7 @@ def lr_find(
             try:
                 live.update()
             except FloatingPointError as error:
-                watch.stopped = f"after {step} updates: {error}"
+                watch.stopped = f"after {counted(step, 'update')}: {error}"
                 break
         live.drop()
         found = replace(watch.result(*names, steps), scales=tuple(groups.scales))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import steepest
 from steepest.workbench.lr_results import Found, GridTest, RangeTest
+from steepest.workbench.words import counted
 
 __all__ = ["headline", "page", "summary"]
 
@@ -38,7 +39,7 @@ def _lines(found: Found) -> Iterator[str]:
     yield f"{swept.optimizer} on {swept.subject}"
     if grid is not None:
         yield ""
-        yield f"grid test: {len(grid.trials)} rates, {_times(len(grid.seeds), 'seed')}, {grid.steps} steps each"
+        yield f"grid test: {len(grid.trials)} rates, {counted(len(grid.seeds), 'seed')}, {grid.steps} steps each"
         yield f"  best rate        {_best(grid)}"
         if grid.best is not None:
             yield f"  within 5 %       {_near(grid)}"
@@ -93,7 +94,7 @@ def page(found: Found) -> str:
 def _grid_text(grid: GridTest) -> str:
     near = f" Within 5 % of its cost: {_near(grid)}." if grid.best is not None else ""
     return (
-        f"<p>Best rate: <b>{_best(grid)}</b>.{near} Median and whole range of {_times(len(grid.seeds), 'seed')}, "
+        f"<p>Best rate: <b>{_best(grid)}</b>.{near} Median and whole range of {counted(len(grid.seeds), 'seed')}, "
         f"{grid.steps} steps each; the cost is the {html.escape(grid.measure)}.</p>"
         f'<p class="weakness">{html.escape(grid.weakness)}</p>'
     )
@@ -212,7 +213,3 @@ def _number(rate: float | None) -> str:
 
 def _cost(value: float) -> str:
     return "failed" if math.isinf(value) else f"{value:.4g}"
-
-
-def _times(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -10,6 +10,7 @@ from statistics import fmean, median
 
 from steepest.checks import Range, check_number
 from steepest.workbench.lr_results import RangeTest
+from steepest.workbench.words import counted
 
 __all__ = ["Watch", "suggestions", "watch_over"]
 
@@ -42,12 +43,11 @@ class Watch:
         self.curve.append(self.average / (1 - self.smoothing ** len(self.losses)))
         last, lowest = self.curve[-1], min(self.curve)
         if not math.isfinite(last):
-            self.stopped = f"after {len(self.losses)} updates: the loss is {loss}"
+            self.stopped = f"the loss is {loss}"
         elif last > lowest + (DIVERGED - 1) * abs(lowest):
-            self.stopped = (
-                f"after {len(self.losses)} updates: the smoothed loss {last:.3g} is more than {DIVERGED:g} times the lowest, "
-                f"{lowest:.3g}"
-            )
+            self.stopped = f"the smoothed loss {last:.3g} is more than {DIVERGED:g} times the lowest, {lowest:.3g}"
+        if self.stopped:
+            self.stopped = f"after {counted(len(self.losses), 'update')}: {self.stopped}"
         return bool(self.stopped) or len(self.losses) == len(self.rates)
 
     def result(self, subject: str, optimizer: str, steps: int) -> RangeTest:

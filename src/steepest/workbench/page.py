@@ -21,7 +21,7 @@ from steepest.workbench.outcomes import Summary
 from steepest.workbench.recommendation import recommend, speed_ups, verdict_track
 from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
 from steepest.workbench.statistics import Interval
-from steepest.workbench.words import TRACK_NAMES, listed, measure, shown, shown_factor, shown_interval
+from steepest.workbench.words import TRACK_NAMES, counted, listed, measure, shown, shown_factor, shown_interval
 
 __all__ = ["LIMIT", "page", "write"]
 
@@ -59,7 +59,7 @@ def page(result: Result) -> str:
         "library": library(), "optimizers": list(looks),
         "first_shown": FIRST_SHOWN, "reference": reference, "faster": faster, "shown_factor": shown_factor,
         "track_names": TRACK_NAMES, "untuned": _untuned(result), "works": _works(result),
-        "duration": duration(result.facts.seconds), "short": _short, "listed": listed,
+        "duration": duration(result.facts.seconds), "short": _short, "listed": listed, "counted": counted,
     }  # fmt: skip
     templates = environment("steepest.workbench")
     template = templates.get_template("page.html")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from steepest.workbench.words import counted
+
 __all__ = ["progress_of"]
 
 
@@ -27,7 +29,7 @@ def progress_of(command: str) -> Iterator[Callable[[int, int, str], None]]:
                 before = max(0, done - 1)  # what an earlier command has done took none of this one's time
             if (now := time.monotonic()) - last >= 30:
                 last = now
-                said = f"{done} of {total} runs"
+                said = f"{done} of {counted(total, 'run')}"
                 if done > before:
                     left = (total - done) * (now - begun) / (done - before)
                     said += f", about {_minutes(left)} left for these"

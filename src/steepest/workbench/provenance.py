@@ -12,6 +12,7 @@ from pathlib import Path
 import steepest
 from steepest.workbench.parse import is_file, split_list
 from steepest.workbench.processes import cores
+from steepest.workbench.words import counted
 
 __all__ = ["code_of", "command", "machine", "versions"]
 
@@ -48,4 +49,4 @@ def machine() -> str:
     names = []
     if info.exists():
         names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {cores()} cores, {platform.system()}"
+    return f"{names[0] if names else platform.machine()}, {counted(cores(), 'core')}, {platform.system()}"

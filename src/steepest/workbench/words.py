@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from steepest.workbench.overall import SpeedUp
-from steepest.workbench.results import WorkloadFacts
-from steepest.workbench.statistics import Interval
+if TYPE_CHECKING:  # whoever only counts something needs no SciPy
+    from steepest.workbench.overall import SpeedUp
+    from steepest.workbench.results import WorkloadFacts
+    from steepest.workbench.statistics import Interval
 
 __all__ = ["TRACK_NAMES", "TRACK_WORDS", "counted", "listed", "measure", "shown", "shown_factor", "shown_interval"]
 

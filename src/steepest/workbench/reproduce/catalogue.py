@@ -16,6 +16,7 @@ from steepest.workbench.reproduce import (
     robustness,
 )
 from steepest.workbench.reproduce.claim import Claim
+from steepest.workbench.words import counted
 
 __all__ = ["CLAIMS", "EXACT", "LONGEST", "QUICK", "announcement", "chosen", "find", "listing"]
 
@@ -51,4 +52,4 @@ def listing() -> str:
 def announcement(names: Sequence[str]) -> str:
     """What is said before a run: how many claims, and how long they take."""
     seconds = sum(claim.seconds for claim in find(names))
-    return f"{len(names)} claims, about {math.ceil(seconds / 60)} minutes of one core"
+    return f"{counted(len(names), 'claim')}, about {counted(math.ceil(seconds / 60), 'minute')} of one core"

@@ -11,6 +11,7 @@ import numpy as np
 
 import steepest
 from steepest.workbench.reproduce.claim import Claim, Outcome, shown
+from steepest.workbench.words import counted
 
 __all__ = ["line", "markdown"]
 
@@ -50,7 +51,7 @@ Run on {machine}; {total:.0f} seconds of one core."""
 
 def _machine() -> str:
     versions = f"steepest {steepest.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
-    return f"{platform.machine()} with {os.cpu_count()} cores, {versions}"
+    return f"{platform.machine()} with {counted(os.cpu_count() or 1, 'core')}, {versions}"
 
 
 def _table(results: Iterable[tuple[Claim, Outcome]]) -> str:
