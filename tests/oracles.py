@@ -97,10 +97,13 @@ def by_optax_lookahead(inner: Callable[[], Any], k: int, alpha: float) -> Oracle
     return run
 
 
-def clipped_by_torch(clip: Callable[[list[torch.nn.Parameter]], Any], lr: float) -> Oracle:
+def clipped_by_torch(
+    clip: Callable[[list[torch.nn.Parameter]], Any],
+    make: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] = lambda p: torch.optim.SGD(p, lr=0.1),
+) -> Oracle:
     def run(params: Arrays, grads: Sequence[Arrays]) -> Arrays:
         tensors = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in params]
-        optimizer = torch.optim.SGD(tensors, lr=lr)
+        optimizer = make(tensors)
         for step in grads:
             for t, g in zip(tensors, step, strict=True):
                 t.grad = torch.from_numpy(g.copy())
@@ -288,6 +291,16 @@ ROWS = [
         ),
     ),
     Row(
+        "lars timm behind a clip",
+        s.chain(s.clip_by_norm(0.7), s.lars(1.0, 0.9, 0.1, norms_apart=True, lr_in_momentum=False)),
+        clipped_by_torch(
+            each_clipped,
+            lambda p: timm_module("timm.optim.lars").Lars(
+                p, 1.0, momentum=0.9, weight_decay=0.1, eps=0.0, always_adapt=True
+            ),
+        ),
+    ),
+    Row(
         "lars timm nesterov eps without decay",
         s.lars(1.0, 0.8, 0.0, 0.01, 1e-3, nesterov=True, norms_apart=True, lr_in_momentum=False),
         ByTorch(
@@ -308,25 +321,25 @@ ROWS = [
     Row(
         "clip by value",
         s.chain(s.clip_by_value(-0.3, 0.3), s.sgd(0.1)),
-        clipped_by_torch(lambda p: torch.nn.utils.clip_grad_value_(p, 0.3), 0.1),
+        clipped_by_torch(lambda p: torch.nn.utils.clip_grad_value_(p, 0.3)),
     ),
     *(
         Row(
             f"clip by global norm {order}",
             s.chain(s.clip_by_global_norm(0.7, order), s.sgd(0.1)),
-            clipped_by_torch(lambda p, order=order: torch.nn.utils.clip_grad_norm_(p, 0.7, order), 0.1),
+            clipped_by_torch(lambda p, order=order: torch.nn.utils.clip_grad_norm_(p, 0.7, order)),
             joined=True,
         )
         for order in (1.0, 2.0, 3.0, float("inf"))
     ),
     Row("skip nonfinite", s.chain(s.skip_nonfinite(), s.sgd(0.1)), ByTorch(lambda p: T.SGD(p, 0.1)), joined=True),
-    Row("clip by norm", s.chain(s.clip_by_norm(0.7), s.sgd(0.1)), clipped_by_torch(each_clipped, 0.1)),
+    Row("clip by norm", s.chain(s.clip_by_norm(0.7), s.sgd(0.1)), clipped_by_torch(each_clipped)),
     Row(
         "clip by block rms",
         s.chain(s.clip_by_block_rms(0.5), s.sgd(0.1)),
         by_optax(lambda: optax.chain(optax.clip_by_block_rms(0.5), optax.sgd(0.1))),
     ),
-    Row("agc", s.chain(s.adaptive_grad_clip(0.05), s.sgd(0.1)), clipped_by_torch(agc, 0.1)),
+    Row("agc", s.chain(s.adaptive_grad_clip(0.05), s.sgd(0.1)), clipped_by_torch(agc)),
     # Optax takes a (1, 7) kernel as one unit, so that shape is left out.
     Row(
         "agc last axis",

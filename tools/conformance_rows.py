@@ -241,9 +241,8 @@ ROWS: list[Row] = [
     Row(
         "LARS", "pytorch_optimizer", "pytorch_optimizer.LARS(params, lr=1.0, momentum=0.9, weight_decay=0.1)",
         "steepest.lars(1.0, weight_decay=0.1)",
-        "steepest.chain(\n    steepest.exclude(steepest.chain(steepest.add_decayed_weights(0.1), "
-        "steepest.scale_by_lars_ratio(0.1)), max_ndim=1),\n    steepest.accumulate_momentum(0.9),\n    "
-        "steepest.descend(1.0),\n)",
+        "steepest.chain(\n    steepest.exclude(steepest.scale_by_lars_ratio(0.1), max_ndim=1),\n    "
+        "steepest.accumulate_momentum(0.9),\n    steepest.descend(1.0),\n)",
         "the paper's denominator, learning rate outside of the momentum, and neither decay nor ratio where there is one dimension.",
     ),
     Row(

@@ -38,15 +38,12 @@ def scale_by_trust_ratio(
 
 @rule
 def scale_by_lars_ratio(
-    update, param, grad, *, weight_decay: NonNegative, trust_coefficient: NonNegative = 1e-3, eps: NonNegative = 0.0
+    update, param, *, weight_decay: NonNegative, trust_coefficient: NonNegative = 1e-3, eps: NonNegative = 0.0
 ):
-    """LARS as printed, Equation 6: the norms of gradient and decay are added, ``|g| + weight_decay * |p|``.
-
-    Reads the raw gradient; the update it scales already contains the decay.
-    """
-    weight, length = norm(param, per="tensor"), norm(grad, per="tensor")
+    """LARS as printed, Equation 6: decay is added, and the norms of gradient and decay are, ``|g| + weight_decay * |p|``."""
+    weight, length = norm(param, per="tensor"), norm(update, per="tensor")
     ratio = trust_coefficient * weight / (length + weight_decay * weight + eps)
-    return update * where((weight > 0) & (length > 0), ratio, 1.0)
+    return (update + weight_decay * param) * where((weight > 0) & (length > 0), ratio, 1.0)
 
 
 @recipe
@@ -99,7 +96,7 @@ def lamb(
 
 @recipe
 def lars(
-    lr: NonNegative = 1e-3,
+    lr: NonNegative = 1.0,
     momentum: NonNegative = 0.9,
     weight_decay: NonNegative = 0.0,
     trust_coefficient: NonNegative = 1e-3,
@@ -115,7 +112,8 @@ def lars(
 
     Parameters
     ----------
-    lr : learning rate, >= 0, or a schedule.
+    lr : learning rate, >= 0, or a schedule; 1.0 as in timm. A step has about ``lr * trust_coefficient / (1 - momentum)`` times
+        the length of its weights: a hundredth.
     momentum : >= 0; 0.9 as in the paper.
     weight_decay : >= 0.
     trust_coefficient : >= 0; 1e-3, the paper's eta.
@@ -138,10 +136,9 @@ def lars(
     Source: You et al. (2017), Algorithm 1.
     """
     if norms_apart:
-        scale = scale_by_lars_ratio(weight_decay, trust_coefficient, eps)
+        first = chain(before(0.0, maximize), scale_by_lars_ratio(weight_decay, trust_coefficient, eps))
     else:
-        scale = scale_by_trust_ratio(trust_coefficient, eps)
-    first = chain(before(weight_decay, maximize), scale)
+        first = chain(before(weight_decay, maximize), scale_by_trust_ratio(trust_coefficient, eps))
     if lr_in_momentum:
         return chain(first, scale_by_learning_rate(lr), momentum_if(momentum, 0.0, nesterov), descend(1.0))
     return chain(first, momentum_if(momentum, 0.0, nesterov), descend(lr))
