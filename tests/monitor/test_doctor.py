@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import steepest
+import steepest.numpy as opt
 from steepest.monitor.doctor import ALARM, FOLLOWS, RULES, Finding, diagnose, unjudged
 from steepest.monitor.doctor.finding import sure
 from steepest.monitor.recorder import Recorder
@@ -305,6 +307,48 @@ def test_nan_does_not_explain_what_was_there_before() -> None:
     sick = values(healthy(), grad_norm=put(LAYER, 0.0), update_norm=put(LAYER, 0.0))
     nan = Event(300, 300, "nonfinite", "not finite since step 300: …", ("2.weight",), {"parameters": 1.0})
     assert causes(diagnose(happened(sick, nan))) == [("nonfinite", ""), ("dead_units", "")]
+
+
+class Kept:
+    """An output that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.events: list[Event] = []
+
+    def start(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def record(self, record: Record) -> None:
+        self.records.append(record)
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.run = Run.of(self.facts, self.records, self.events, True)
+
+
+def test_steps_behind_the_last_record_are_no_nan() -> None:
+    w, kept = {"a": np.ones(3), "b": np.ones(2)}, Kept()
+    optimizer = opt.SGD(w, lr=0.01)
+    with steepest.Monitor(optimizer, every=10, folder=None, to=kept) as monitor:
+        for _ in range(103):
+            optimizer.step({name: one.copy() for name, one in w.items()})
+            monitor(float(sum(one @ one for one in w.values())))
+    assert kept.run.steps[-1] == 103 and np.isnan(kept.run.tensors["grad_norm"][-1]).all()
+    assert "nonfinite" not in [one.cause for one in diagnose(kept.run)]
+
+
+@pytest.mark.parametrize("which", ["grad_norm", "weight_norm"])
+def test_a_parameter_without_a_gradient_in_some_records_is_no_nan(which: str) -> None:
+    where = (slice(1, None, 3), [2, 3])
+    sick = values(healthy(), **{n: put(where, math.nan) for n in ("grad_norm", "weight_norm", "update_norm")})
+    assert diagnose(sick) == ()
+    norms = np.where(np.arange(RECORDS) < 30, 1.4, math.nan)
+    broken = values(scalars(sick, grad_norm=norms), **{which: put((slice(30, None), [1, 2, 3, 4]), math.nan)})
+    found = diagnose(broken)[0]
+    assert (found.cause, found.tensors, found.onset) == ("nonfinite", ("0.bias", "2.weight"), 310)
 
 
 def test_what_is_not_measured_is_not_judged_and_said_so() -> None:

@@ -64,11 +64,7 @@ def nonfinite(run: Run) -> Iterator[Sign]:
         if values is None:
             continue
         with np.errstate(all="ignore"):
-            bad = (
-                values > 0
-                if name == "nonfinite_grads"
-                else np.isnan(values) & _finite_before(values) | np.isinf(values)
-            )
+            bad = values > 0 if name == "nonfinite_grads" else np.isinf(values) | _became_nan(run, values)
         rows = np.flatnonzero(bad.any(axis=1))
         if len(rows):
             columns = np.flatnonzero(bad[rows[0]])
@@ -96,10 +92,20 @@ def nonfinite(run: Run) -> Iterator[Sign]:
         )
 
 
-def _finite_before(values: Values) -> NDArray[np.bool_]:
-    """Whether a tensor had a finite value in an earlier record: nan before says only that it was not measured."""
-    seen: NDArray[np.bool_] = np.logical_or.accumulate(np.isfinite(values), axis=0)
-    return seen
+def _became_nan(run: Run, values: Values) -> NDArray[np.bool_]:
+    """Where nan is a value, and not only the mark of what was not measured.
+
+    Of the tensors that have been measured in every record until then, in a record whose norm of all gradients is not finite.
+    """
+    recorded = (
+        np.any([np.isfinite(one) for one in run.scalars.values()], axis=0) if run.scalars else np.zeros(len(run), bool)
+    )
+    lost = recorded & ~np.isfinite(run.scalars.get("grad_norm", np.zeros(len(run))))
+    absent = np.isnan(values)
+    measured = np.logical_or.accumulate(~absent, axis=0)
+    left_out = np.logical_or.accumulate(absent & measured & (recorded & ~lost)[:, None], axis=0)
+    found: NDArray[np.bool_] = absent & measured & lost[:, None] & ~left_out
+    return found
 
 
 def narrow_state(run: Run) -> Iterator[Sign]:
