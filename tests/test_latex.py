@@ -106,6 +106,13 @@ def test_only_zeros_and_ones_that_change_nothing_are_left_out() -> None:
     assert equations_latex(s.chain(s.negate(), s.descend(1.0))) == [r"\theta_t = \theta_{t-1} + g_t"]
 
 
+def test_what_a_zero_or_a_one_empties_is_left_out_whole() -> None:
+    assert equations_latex(s.rmsprop(0.1, alpha=1.0)) == [
+        r"\theta_t = \theta_{t-1} - \eta \, \frac{g_t}{\sqrt{v_{t-1}} + \varepsilon}"
+    ]
+    assert not any(r"\beta_1" in line for line in equations_latex(s.adam(betas=(0.0, 0.999))))
+
+
 def test_signs_that_cancel_are_left_out() -> None:
     assert equations_latex(s.lamb(maximize=True))[1:] == equations_latex(s.lamb())[1:]
     assert equations_latex(s.lars(maximize=True))[0] == equations_latex(s.lars())[0]
@@ -146,6 +153,12 @@ def test_conditions_and_measurements_are_said() -> None:
         r"\mathrm{moved} = \left\| \theta_t - \theta_{t-1} \right\|",
         r"\text{the step is left out unless } \left\| g_t \right\|_{\text{model}} \text{ finite}",
     ]
+
+
+def test_a_condition_in_words_is_not_aligned_at_the_equals_sign_inside_it() -> None:
+    block = aligned(equations_latex(s.chain(s.skip_nonfinite(), s.sgd(0.1)))).splitlines()
+    assert [line.count("&=") for line in block[1:-1]] == [1, 0]
+    assert block[2].startswith(r"& \text{the step is left out unless }")
 
 
 def test_tracing_for_names_leaves_the_profiler_as_it_was() -> None:

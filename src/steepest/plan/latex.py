@@ -53,8 +53,8 @@ def equations_latex(chain: Chain) -> list[str]:
 
 
 def aligned(lines: list[str]) -> str:
-    """The lines as one block, aligned at their first equals sign."""
-    rows = [line.replace(" = ", " &= ", 1) if " = " in line else f"& {line}" for line in lines]
+    """The lines as one block, aligned at the equals sign behind each one's letter; what is said in words has none."""
+    rows = [f"& {line}" if line.startswith(r"\text") else line.replace(" = ", " &= ", 1) for line in lines]
     return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
 
 

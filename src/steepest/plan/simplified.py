@@ -94,6 +94,10 @@ class _Simplifier:
             return self.graph.const(0.0)
         if op == "pow" and (is_(a, 1) or is_(b, 0)):
             return self.graph.const(1.0)
+        if op == "pow" and is_(a, 0) and b.op == "input" and b.value in ("step", "steps"):  # which count from 1
+            return self.graph.const(0.0)
+        if op == "sub" and is_(a, 1) and is_(b, 1):
+            return self.graph.const(0.0)
         if op == "sub" and is_(a, 0):
             return again("neg", [b])
         if op == "wide" and a.op == "const":
