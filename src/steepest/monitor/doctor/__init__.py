@@ -97,10 +97,16 @@ def _once(found: Sequence[Finding]) -> list[Finding]:
     """Without findings whose cause and place a more certain one has named."""
     kept: list[Finding] = []
     for one in found:
-        same = (k for k in kept if k.cause == one.cause)
-        if not any(not one.tensors or not k.tensors or {*one.tensors} & {*k.tensors} for k in same):
+        if not any(k.cause == one.cause and _at_one_place(k, one) for k in kept):
             kept.append(one)
     return kept
+
+
+def _at_one_place(one: Finding, other: Finding) -> bool:
+    """Whether two findings share a parameter; where neither names any, whether they say or advise the same."""
+    if not one.tensors and not other.tensors:
+        return one.title == other.title or one.code == other.code
+    return not one.tensors or not other.tensors or bool({*one.tensors} & {*other.tensors})
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
