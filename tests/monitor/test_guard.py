@@ -296,14 +296,57 @@ def test_mistakes_are_said_in_one_line(given: dict[str, Any], kind: type[Excepti
         s.Guard(**{"optimizer": SGD, **given})
 
 
-def test_state_that_could_not_be_read_again_is_refused_at_the_first_snapshot() -> None:
-    class Odd:
+class WithFunction(torch.optim.swa_utils.SWALR):
+    """As some versions of torch have it: with the function that it anneals by among its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "anneal_func": self._cosine_anneal}
+
+
+@pytest.mark.parametrize("argument", ["also", "data"])
+def test_a_state_that_could_not_be_read_again_is_refused_by_its_place_when_the_guard_is_made(argument: str) -> None:
+    optimizer = torch_opt.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    scheduler = WithFunction(optimizer, swa_lr=0.05)
+    message = (
+        f"Guard: {argument}[1].anneal_func is a builtins.function, allowed are numbers, texts, arrays, tensors and lists, tuples, "
+        "sets and dicts of them. Leave it out, in a subclass: its state_dict() returns the other entries."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        s.Guard(optimizer, rewind=1, **{argument: (np.random.default_rng(0), scheduler)})
+    assert s.Guard(optimizer, also=scheduler)(1.0)  # without snapshots nobody asks for its state
+
+
+def test_torchs_scheduler_of_averaged_weights_goes_back_with_them() -> None:
+    class Plain(WithFunction):
         def state_dict(self) -> dict[str, Any]:
-            return {"deep": [object()]}
+            return {name: value for name, value in super().state_dict().items() if name != "anneal_func"}
+
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch_opt.SGD([weight], lr=0.1)
+    scheduler = Plain(optimizer, swa_lr=0.05, anneal_epochs=10)
+    guard = s.Guard(optimizer, rewind=3, skip=0, also=scheduler)
+    rates = []
+    for loss in (1.0, 1.0, 1.0, 1.0, 1.0, math.nan, 1.0):
+        if guard(loss):
+            weight.grad = torch.ones(1)
+            optimizer.step()
+            scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[5] == rates[2] and rates[6] == rates[3] and scheduler.last_epoch == 4
+
+
+def test_a_state_that_changes_its_kind_is_refused_at_the_snapshot() -> None:
+    class Odd:
+        held: Any = 1
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"deep": [self.held]}
 
         def load_state_dict(self, state: Any) -> None: ...
 
-    guard = s.Guard(SGD, rewind=1, also=Odd())
+    odd = Odd()
+    guard = s.Guard(SGD, rewind=1, also=odd)
+    odd.held = object()
     with pytest.raises(
         TypeError, match=r"^Guard: also\.0\.deep\.0 is a builtins\.object, allowed are numbers, texts, arrays"
     ):

@@ -57,7 +57,8 @@ class Guard:
         went back about 100 steps and left out 200 to 500 batches.
     folder : where snapshots go, two of them; None keeps them in memory, where `resume` can't find them.
     also : what else goes back with the weights: schedulers, a gradient scaler, an average of the weights. Each has
-        ``state_dict()`` and ``load_state_dict()``, or is a generator of NumPy or torch.
+        ``state_dict()`` and ``load_state_dict()``, or is a generator of NumPy or torch. States consist of numbers, texts, arrays,
+        tensors and containers of them; a function in one (as in the ``SWALR`` of some versions of torch) is refused.
     data : what knows the position in the data, in the same form (torchdata's ``StatefulDataLoader``, a sampler's generator). It
         goes back only in `resume`: after a rewind the data go on.
     most_skipped : steps in a row that the optimizer may leave out, >= 0; 20.
@@ -124,6 +125,8 @@ class Guard:
         self.calls = self.rewinds = 0
         self.events: deque[Event] = deque(maxlen=_REMEMBERED)
         self._training = Training(self.optimizer, model, _listed(also), _listed(data))
+        if rewind is not None:
+            self._training.check_states()
         self._losses = Losses(spike)
         self._snapshots = Snapshots(_own(folder), ".pt" if self._training.on_torch else ".npz")
         self._begun = False

@@ -68,7 +68,7 @@ def _packed(what: str, value: Any, place: tuple[str, ...], arrays: dict[str, Any
         return ["tensor", _kept(value.detach(), place, arrays)]
     raise TypeError(
         f"{what}: {'.'.join(place)} is a {kind.__module__}.{kind.__qualname__}, allowed are numbers, texts, arrays, tensors and "
-        f"lists, tuples, sets and dicts of them. Leave it out of the state_dict() of what holds it."
+        f"lists, tuples, sets and dicts of them. Leave it out, in a subclass: its state_dict() returns the other entries."
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from steepest.monitor.facts import names_of, params_of
+from steepest.monitor.guard.packing import packed
 
 __all__ = ["Training"]
 
@@ -30,6 +31,12 @@ class Training:
                 _check_state("Guard", f"{name}[{position}]", one)
         self.optimizer, self.model, self.also, self.data = optimizer, model, tuple(also), tuple(data)
         self.on_torch = type(optimizer).__module__.startswith("steepest.torch")
+
+    def check_states(self) -> None:
+        """Raise TypeError, with nothing changed, where a state holds what no snapshot can keep."""
+        for name, given in (("also", self.also), ("data", self.data)):
+            for position, one in enumerate(given):
+                packed("Guard", {f"{name}[{position}]": _state(one)}, copy=False)
 
     # ---- taken
 
