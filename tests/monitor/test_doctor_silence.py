@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,3 +42,39 @@ def test_a_schedule_with_two_faults_has_two_findings() -> None:
     rate = 1e-3 * np.concatenate([np.linspace(0.05, 1, 12), np.ones(8), np.zeros(20)])
     titles = [one.title for one in found(scalars(healthy(), lr=rate), "schedule_does_not_fit")]
     assert titles == ["The schedule ended before the run did", "The warm-up is long"]
+
+
+# ---- clips
+
+
+def behind(run: Run, chain: str, factor: float) -> Run:
+    """The run with a chain whose clip leaves ``factor`` of the gradient's length."""
+    grads = run.tensors["grad_norm"]
+    measured = {"clipped": np.ones_like(grads), "clipped_norm": factor * grads}
+    return replace(run, facts=replace(run.facts, chains=(chain,) * 2), tensors=run.tensors | measured)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "scale_by_adam > clip_by_norm > descend",
+        "accumulate_momentum > clip_by_value > descend",
+        "add_decayed_weights > clip_by_norm",
+    ],
+)
+def test_a_clip_behind_another_rule_is_not_measured_against_the_gradient(chain: str) -> None:
+    assert found(behind(healthy(), chain, 1e-3), "clipping_too_tight") == []
+
+
+def test_of_two_groups_only_that_which_clips_first_is_judged() -> None:
+    run = behind(healthy(), "scale_by_adam > clip_by_norm > descend", 1e-3)
+    run = replace(run, facts=replace(run.facts, chains=("clip_by_norm > clip_by_value > descend", run.facts.chains[0])))
+    (one,) = found(run, "clipping_too_tight")
+    assert set(one.tensors) == {t.name for t in run.facts.tensors if t.group == 0}
+
+
+def test_the_cure_of_a_tight_clip_is_set_where_the_optimizer_has_it() -> None:
+    run = behind(healthy(), "clip_by_global_norm > scale_by_adam > descend", 1e-3)
+    groups = tuple(group | {"max_norm": 1e-3} for group in run.facts.groups)
+    (one,) = found(replace(run, facts=replace(run.facts, groups=groups)), "clipping_too_tight")
+    assert one.code == "for group in (optimizer.param_groups[i] for i in (0, 1)): group['max_norm'] = 1.4"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from steepest.monitor.doctor.cures import change
 from steepest.monitor.doctor.finding import Rule, Sign, sure
 from steepest.monitor.doctor.look import (
     Values,
@@ -30,8 +31,11 @@ DOMINATES, SHRUNK = 0.8, 0.7
 
 def clipping(run: Run) -> Iterator[Sign]:
     clipped, after, grads = (values_of(run, name) for name in ("clipped", "clipped_norm", "grad_norm"))
-    if after is None or grads is None:
-        return
+    judged = [i for i, tensor in enumerate(run.facts.tensors) if _clips_first(_chain(run, tensor.group))]
+    if after is None or grads is None or not judged:
+        return  # what a clip further back was given has another length than the gradient
+    after, grads = after[:, judged], grads[:, judged]
+    clipped = None if clipped is None else clipped[:, judged]
     with np.errstate(all="ignore"):
         kept = np.where(grads > 0, after / grads, np.nan)
     cut = highest(clipped) > 0 if clipped is not None else _lowest(kept) < 1 - 1e-3
@@ -43,7 +47,11 @@ def clipping(run: Run) -> Iterator[Sign]:
     norms = run.scalars.get("grad_norm", highest(grads))
     norms = norms[np.isfinite(norms)]
     usual = float(np.quantile(norms, 0.9)) if len(norms) else float("nan")
-    limit = setting(run, 0, "max_norm", "threshold", "clipping")
+    groups = {run.facts.tensors[i].group for i in judged}
+    limit = setting(run, min(groups), "max_norm", "threshold", "clipping")
+    by_all = all(
+        "clip_by_global_norm" in _chain(run, group) and "max_norm" in run.facts.groups[group] for group in groups
+    )
     said = "" if limit is None else f" The limit is {number(limit)}."
     hard = left < HARD
     yield Sign(
@@ -51,15 +59,23 @@ def clipping(run: Run) -> Iterator[Sign]:
         sure(left, HARD, HARD / 30, 0.7, 0.95) if hard else 0.35,
         f"{share:.0%} of the recorded steps were clipped, in the median to {number(left)} of their length.{said} Nine of ten "
         f"gradients are shorter than {number(usual)}.",
-        (series(run, "clipped_norm", range(after.shape[1])), series(run, "grad_norm")),
+        (series(run, "clipped_norm", judged), series(run, "grad_norm")),
         "Set the limit near the 90th percentile of the gradients' norm; where steps are too long, lower the rate instead.",
-        f"steepest.clip_by_global_norm({number(usual)})",
+        change(run, "max_norm", f"= {number(usual)}", groups)
+        if by_all
+        else f"steepest.clip_by_global_norm({number(usual)})",
         0,
     )
 
 
 def _lowest(values: Values) -> Values:
     return -highest(-values)
+
+
+def _clips_first(chain: str) -> bool:
+    """Whether a chain begins with its clips, so that their work can be measured against the gradient."""
+    clips = [i for i, link in enumerate(_links(chain)) if "clip" in link]
+    return bool(clips) and clips == list(range(len(clips)))
 
 
 def decay(run: Run) -> Iterator[Sign]:
@@ -107,9 +123,13 @@ def _chain(run: Run, group: int) -> str:
     return run.facts.chains[min(group, len(run.facts.chains) - 1)] if run.facts.chains else ""
 
 
+def _links(chain: str) -> list[str]:
+    return re.split(r"\s*>\s*", chain)
+
+
 def _is_decoupled(run: Run, group: int) -> bool:
     """Whether the decay joins the update behind the rule that scales it."""
-    links = re.split(r"\s*>\s*", _chain(run, group))
+    links = _links(_chain(run, group))
     decays = [i for i, link in enumerate(links) if link.startswith("add_decayed_weights")]
     scales = [i for i, link in enumerate(links) if link.startswith(("scale_by_", "adam"))]
     return bool(decays and scales) and max(decays) > min(scales)
@@ -119,12 +139,12 @@ RULES = (
     Rule(
         "clipping_too_tight",
         f"More than {OFTEN:.0%} of the recorded steps are clipped (a remark), and the median clipped one to less than {HARD:g} of "
-        "its length (an alarm).",
+        "its length (an alarm). Only where the clips stand first in the chain.",
         "Godbole et al. 2023, Deep Learning Tuning Playbook: over 50 % is extreme, take the 90th percentile; Pascanu et al. "
         "2013, arXiv:1211.5063: a limit of 0.5 to 10 times the average norm",
         (("clipped_norm", "grad_norm"),),
         clipping,
-        lambda run: any("clip" in chain for chain in run.facts.chains),
+        lambda run: any(map(_clips_first, run.facts.chains)),
     ),
     Rule(
         "decay_dominates",

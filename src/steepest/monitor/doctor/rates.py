@@ -213,9 +213,8 @@ def schedule(run: Run) -> Iterator[Sign]:
     peak = float(np.nanmax(lr))
     top = int(np.nanargmax(lr))
     share = float(run.steps[top] / run.steps.max())
-    if (
-        lr[0] < 0.9 * peak and share > 0.1 and top < len(lr) - 1
-    ):  # not where the run ends inside the rise: a short try, a range test
+    ended_in_it = top == len(lr) - 1  # a short try, or a range test
+    if lr[0] < 0.9 * peak and share > 0.1 and not ended_in_it:
         yield Sign(
             "The warm-up is long",
             sure(share, 0.1, 1.0, 0.2, 0.45),
