@@ -36,10 +36,21 @@ def params_of(optimizer: Any) -> list[Any]:
 
 
 def names_of(optimizer: Any, model: Any = None) -> tuple[str, ...]:
-    """A name for each parameter: the model's, where it has one for it, else the optimizer's."""
+    """A name of its own for each parameter: the model's, where it has one for it, else the optimizer's.
+
+    Of several parameters with one name (two modules in one optimizer) the later ones get a number: ``weight#2``.
+    """
     own = [t.name for t in optimizer.stepper.tensors]
     named = {id(p): name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
-    return tuple(named.get(id(p), name) for p, name in zip(params_of(optimizer), own, strict=True))
+    found: list[str] = []
+    wanted = [named.get(id(p), name) for p, name in zip(params_of(optimizer), own, strict=True)]
+    for name in wanted:
+        made, number = name, 1
+        while made in found or (number > 1 and made in wanted):
+            number += 1
+            made = f"{name}#{number}"
+        found.append(made)
+    return tuple(found)
 
 
 def process_of() -> tuple[int, int]:
@@ -60,7 +71,7 @@ def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -
     process, processes = process_of()
     return Facts(
         started=time.time(),
-        framework=type(optimizer).__module__.split(".")[1],
+        framework=_framework(optimizer),
         optimizer=type(optimizer).__name__,
         chains=tuple(str(chain) for chain in optimizer.stepper.chains),
         groups=tuple(
@@ -76,6 +87,11 @@ def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -
         versions=_versions(),
         notes=dict(notes),
     )
+
+
+def _framework(optimizer: Any) -> str:
+    """``"numpy"`` or ``"torch"``: the front end that the class, a user's own too, comes from."""
+    return next(c.__module__ for c in type(optimizer).__mro__ if c.__module__.startswith("steepest.")).split(".")[1]
 
 
 def _dtype(array: Any) -> str:

@@ -102,7 +102,8 @@ class Monitor:
         self.facts = facts = replace(facts, plan=str(self.optimizer.plan))
         params = params_of(self.optimizer)
         names = [t.name for t in facts.tensors]
-        self._watchman = Watchman(self.optimizer, names, params, self._where, self.event)
+        self._groups = np.array([t.group for t in facts.tensors], dtype=np.intp)
+        self._watchman = Watchman(self.optimizer, model, self._where, self.event)
         self.optimizer.watch(watch, self._watchman)
         self._steps = self.optimizer.steps
         self._recorded = self._steps - self._steps % self.every
@@ -119,12 +120,14 @@ class Monitor:
     def __call__(self, loss: Any = None, /, **metrics: Any) -> None:
         """Once after each of the optimizer's steps (or batches): the loss, and other numbers to keep by name.
 
-        A tensor is read only when a record is made, together with all since the record before. Where the optimizer's steps have
-        gone back (a `Guard` has rewound them, an older checkpoint was loaded), recording goes on from there.
+        A tensor on a device is read only when a record is made, together with all since the record before. Where the optimizer's
+        steps have gone back (a `Guard` has rewound them, an older checkpoint was loaded), recording goes on from there.
         """
         if self._outputs.closed:
             return
         try:
+            if self._watchman.failed is not None:
+                raise self._watchman.failed
             steps = self.optimizer.steps
             if steps < self._steps:
                 self._go_back()
@@ -132,7 +135,7 @@ class Monitor:
                 loss = metrics.pop("loss", loss)
                 self._metrics |= metrics
             self._calls += 1
-            self._losses.append(math.nan if loss is None else loss.detach() if hasattr(loss, "detach") else loss)
+            self._losses.append(math.nan if loss is None else _without_graph(loss))
             if steps > self._steps:
                 self._taken += steps - self._steps
                 self._steps = steps
@@ -209,8 +212,8 @@ class Monitor:
         """What turns grad² / v into grad² / corrected v, per tensor: the second moment starts at 0 (Adam's bias correction)."""
         groups = self.optimizer.param_groups
         found = [g.get("betas", (0, None))[1] if "betas" in g else g.get("beta2") for g in groups]
-        decays = [float(b) if isinstance(b, (int, float)) else 0.0 for b in found]
-        return np.array([math.sqrt(1 - decays[t.group] ** step) for t in self.facts.tensors])
+        of_groups = [math.sqrt(1 - float(b) ** step) if isinstance(b, (int, float)) else 1.0 for b in found]
+        return np.array(of_groups)[self._groups]
 
     # ---- the end
 
@@ -315,13 +318,20 @@ def _recorders(folder: Path | None, outputs: Sequence[Output]) -> list[Output]:
     return [] if any(isinstance(one, Recorder) for one in outputs) else [Recorder(folder)]
 
 
+def _without_graph(loss: Any) -> Any:
+    """A number at once where no device is waited for: a tensor kept until the record would cost more."""
+    if getattr(loss, "is_cpu", False):
+        return loss.item()
+    return loss.detach() if hasattr(loss, "detach") else loss
+
+
 def _number(value: Any) -> float:
     return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
     """Numbers and tensors as an array: tensors on a device are read from it all at once."""
-    if all(hasattr(v, "device") and hasattr(v, "detach") for v in values) and values and values[0].device.type != "cpu":
+    if values and all(hasattr(v, "detach") for v in values):
         import torch
 
         return torch.stack([v.reshape(()) for v in values]).double().cpu().numpy()

@@ -9,54 +9,69 @@ as the step before left them, so the one that is not finite is where it began.
 
 from __future__ import annotations
 
+import cmath
 import ctypes
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from steepest.monitor.facts import names_of, params_of
 from steepest.monitor.records import Event
 from steepest.stepping import Stepper
 
 __all__ = ["Watchman"]
 
 _KINDS: dict[str, Any] = {"torch.float32": ctypes.c_float, "torch.float64": ctypes.c_double}
+_EXPONENTS = {"torch.bfloat16": 0x7F80, "torch.float16": 0x7C00}
+"""The bits of the exponent, all of which are 1 in nan and infinity."""
 
 REPORTED = 1000
 """A bound for what the reports of one run add to its file."""
 
 
 class Watchman:
-    """An `Inspector` of an optimizer's steps. ``report`` is called with what it finds; ``where`` gives step and call so far."""
+    """An `Inspector` of an optimizer's steps. ``report`` is called with what it finds; ``where`` gives step and call so far.
+
+    What goes wrong here must not go wrong in the optimizer's step: it is kept in ``failed``, and nothing is looked at any more.
+    """
 
     def __init__(
-        self,
-        optimizer: Any,
-        names: Sequence[str],
-        params: Sequence[Any],
-        where: Callable[[], tuple[int, int]],
-        report: Callable[[Event], None],
+        self, optimizer: Any, model: Any, where: Callable[[], tuple[int, int]], report: Callable[[Event], None]
     ) -> None:
-        self.optimizer, self.names, self.params, self.where, self.report = optimizer, names, params, where, report
+        self.optimizer, self.model, self.where, self.report = optimizer, model, where, report
+        self.failed: Exception | None = None
         self.reported = 0
         self.broken = False
         self.steps = optimizer.steps
         # On another device each look would wait for the device: there the recording steps tell.
-        self.looks = all(str(getattr(p, "device", "cpu")) == "cpu" for p in params)
+        self.looks = all(str(getattr(p, "device", "cpu")) == "cpu" for p in params_of(optimizer))
 
     def before(self, grads: Sequence[Any]) -> None:
         """Look at one element of the last gradient; at all of them, and at the parameters, if it is not finite."""
+        self._tried(self._before, grads)
+
+    def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
+        """Look at the norms of the whole model that the step has waited for, and whether a guard has left it out."""
+        self._tried(self._after, grads, stepper)
+
+    def _tried(self, look: Callable[..., None], *arguments: Any) -> None:
+        if self.failed is None:
+            try:
+                look(*arguments)
+            except Exception as error:
+                self.failed = error
+
+    def _before(self, grads: Sequence[Any]) -> None:
         self.steps = self.optimizer.steps
         if self.looks:
-            last = next((grad for grad in reversed(grads) if grad is not None), None)
+            last = next((grad for grad in reversed(grads) if grad is not None and _has_elements(grad)), None)
             if last is None or _first_is_finite(last):
                 self.broken = False
             elif not self.broken:
                 self._find(grads, before=True)
 
-    def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
-        """Look at the norms of the whole model that the step has waited for, and whether a guard has left it out."""
+    def _after(self, grads: Sequence[Any], stepper: Stepper) -> None:
         if self.looks and not self.broken and not stepper.readings.totals_finite():
             self._find(grads, before=False)
         if self.optimizer.steps == self.steps:
@@ -67,17 +82,23 @@ class Watchman:
     def _find(self, grads: Sequence[Any], before: bool) -> None:
         self.broken = True
         step, call = self.where()
-        bad_grads = [n for n, g in zip(self.names, grads, strict=True) if g is not None and not _is_finite(g)]
-        bad_params = [n for n, p in zip(self.names, self.params, strict=True) if not _is_finite(p)] if before else []
+        names, params = names_of(self.optimizer, self.model), params_of(self.optimizer)
+        bad_grads = [n for n, g in zip(names, grads, strict=True) if g is not None and not _is_finite(g)]
+        bad_params = [n for n, p in zip(names, params, strict=True) if not _is_finite(p)] if before else []
         values = {"parameters": float(len(bad_params)), "gradients": float(len(bad_grads))}
         if bad_params:
-            said = f"not finite since step {step}: {_listed(bad_params, len(self.names), 'parameter')}"
+            said = f"not finite since step {step}: {_listed(bad_params, len(names), 'parameter')}"
             self._report(Event(step, call, "nonfinite", said, tuple(bad_params), values))
             return
         number = self.steps + 1
-        said = f"not finite at step {number}: {_listed(bad_grads, len(self.names), 'gradient')}"
-        if before and len(bad_grads) == len([g for g in grads if g is not None]):
+        said = f"not finite at step {number}: {_listed(bad_grads, len(names), 'gradient')}"
+        if not bad_grads:
+            largest = max((_largest(g), n) for n, g in zip(names, grads, strict=True) if g is not None)[1]
+            said = f"the norm of all gradients is not finite at step {number}, though each of them is: the largest is in {largest}"
+            bad_grads = [largest]
+        elif before and len(bad_grads) == len([g for g in grads if g is not None]):
             said += ", while all parameters were finite: the loss of this batch"
+            values["batches"] = 1.0
         self._report(Event(number, call + 1, "nonfinite", said, tuple(bad_grads), values))
 
     def _report(self, event: Event) -> None:
@@ -93,14 +114,33 @@ def _listed(names: Sequence[str], of: int, what: str) -> str:
     return f"{what}{'s' if len(names) > 1 else ''} {shown}"
 
 
-def _first_is_finite(grad: Any) -> bool:
+def _has_elements(grad: Any) -> bool:
     if isinstance(grad, np.ndarray):
-        return grad.size == 0 or math.isfinite(grad.item(0))
-    if type(grad).__name__ == "Tensor" and not grad.is_sparse:
-        kind, address = _KINDS.get(str(grad.dtype)), grad.data_ptr()
-        if kind is not None and address:  # from memory: asking the tensor takes twenty times as long, at every step
-            return math.isfinite(kind.from_address(address).value)
-    return _is_finite(grad)
+        return grad.size > 0 and grad.dtype.kind in "fc"
+    return hasattr(grad, "detach") and (grad._nnz() if grad.is_sparse else grad.numel()) > 0
+
+
+def _first_is_finite(grad: Any) -> bool:
+    """Of the first element alone: a look at all of them would cost a pass over memory at every step."""
+    if isinstance(grad, np.ndarray):
+        return cmath.isfinite(grad.item(0))
+    grad = grad._values() if grad.is_sparse else grad
+    if type(grad).__name__ == "Tensor" and (address := grad.data_ptr()):
+        kind = str(grad.dtype)
+        if kind in _KINDS:  # from memory: asking the tensor takes twenty times as long
+            return cmath.isfinite(_KINDS[kind].from_address(address).value)
+        if exponent := _EXPONENTS.get(kind):
+            return ctypes.c_uint16.from_address(address).value & exponent != exponent
+    grad = grad.to_local() if hasattr(grad, "to_local") else grad
+    return _is_finite(grad[(0,) * grad.ndim]) if grad.numel() else True
+
+
+def _largest(values: Any) -> float:
+    if isinstance(values, np.ndarray):
+        return float(np.abs(values).max(initial=0))
+    values = values.coalesce().values() if values.is_sparse else values
+    values = values.to_local() if hasattr(values, "to_local") else values
+    return float(values.detach().abs().max()) if values.numel() else 0.0
 
 
 def _is_finite(values: Any) -> bool:
