@@ -131,6 +131,12 @@ LAYER = (slice(None), [2, 3])
 """The columns of layer 1, whose parameters are a group of their own."""
 ALL_ZERO = "not finite at step 57: all 8 gradients, while all parameters were finite: the loss of this batch"
 
+
+def left_out(call: int) -> Event:
+    """What a guard says of the batch after this call."""
+    return Event(call, call, "nonfinite", "loss nan; batch left out", (), {"loss": math.nan})
+
+
 SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
     "a rate too high in one layer": (
         "learning_rate_too_high",
@@ -209,7 +215,7 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
     ),
     "a batch whose loss is nan": (
         "nonfinite",
-        lambda r: happened(r, Event(57, 57, "nonfinite", ALL_ZERO, r.names, {"parameters": 0.0, "gradients": 8.0})),
+        lambda r: happened(r, Event(57, 57, "nonfinite", ALL_ZERO, r.names, {"parameters": 0.0, "gradients": 8.0, "batches": 1.0})),
         "",
     ),
     "gradients that are infinite, without an event": (
@@ -217,7 +223,17 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
         lambda r: values(r, grad_norm=put((20, [4]), np.inf)),
         "2.weight",
     ),
-    "a nan loss and nothing else": ("nonfinite", lambda r: losses(r, put(slice(100, 103), np.nan)), ""),
+    "losses that are nan up to the end": (
+        "nonfinite",
+        lambda r: losses(replace(r, scalars={"lr": r.scalars["lr"]}), put(slice(370, None), math.nan)),
+        "",
+    ),
+    "an infinite loss and nothing else": ("nonfinite", lambda r: losses(r, put(slice(100, 103), np.inf)), ""),
+    "nan losses that a guard left out again and again": (
+        "nonfinite",
+        lambda r: happened(r, *(left_out(call) for call in range(100, 140))),
+        "",
+    ),
     "steps that a guard left out": (
         "steps_left_out",
         lambda r: happened(r, *(Event(s, s, "skipped", "a guard left this step out") for s in range(10, 110))),
@@ -231,6 +247,8 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
     ),
 }  # fmt: skip
 REMARKS: dict[str, tuple[str, Callable[[Run], Run]]] = {
+    "a nan loss and nothing else": ("nonfinite", lambda r: losses(r, put(slice(100, 103), np.nan))),
+    "a nan loss that a guard left out": ("nonfinite", lambda r: losses(happened(r, left_out(57)), put(57, math.nan))),
     "a layer left behind": ("layer_left_behind", lambda r: values(r, update_norm=at((slice(None), [2]), 7e-4))),
     "a long warm-up": ("schedule_does_not_fit", lambda r: scalars(r, lr=ramp(15))),
     "half of the steps clipped a little": ("clipping_too_tight", lambda r: clipped(r, 0.7)),
@@ -275,7 +293,7 @@ def test_a_finding_has_numbers_a_picture_a_source_and_a_line_of_code(what: str) 
         assert 0 < one.confidence < 1 and one.rule and one.source and one.advice and one.code
         assert one.series and {*one.tensors} <= {*run.names}
         assert all(0 <= s.first <= s.last for s in one.series)
-        assert "nan" not in one.evidence.replace("is nan or", "").replace("became nan", "")
+        assert one.cause == "nonfinite" or "nan" not in one.evidence
 
 
 def test_every_rule_is_shown_to_fire() -> None:
@@ -349,6 +367,50 @@ def test_a_parameter_without_a_gradient_in_some_records_is_no_nan(which: str) ->
     broken = values(scalars(sick, grad_norm=norms), **{which: put((slice(30, None), [1, 2, 3, 4]), math.nan)})
     found = diagnose(broken)[0]
     assert (found.cause, found.tensors, found.onset) == ("nonfinite", ("0.bias", "2.weight"), 310)
+
+
+def test_a_batch_that_a_guard_left_out_is_named_and_no_gradient_is_blamed() -> None:
+    w, kept = np.ones(2), Kept()
+    optimizer = opt.SGD({"w": w}, lr=0.1)
+    with steepest.Monitor(optimizer, every=5, folder=None, to=kept) as monitor:
+        guard = steepest.Guard(optimizer, monitor=monitor)
+        for batch in range(1, 101):
+            loss = math.nan if batch == 51 else float(w @ w)
+            if guard(loss):
+                optimizer.step({"w": 2 * w})
+            monitor(loss)
+    found = [one for one in diagnose(kept.run) if one.cause == "nonfinite"]
+    assert [(one.title, one.confidence) for one in found] == [
+        ("The loss of batch 51 was nan and left out by the guard", 0.3)
+    ]
+    assert "1 of 100 batches" in found[0].evidence and "gradient" not in f"{found[0].title}{found[0].advice}"
+
+
+def test_a_batch_is_known_by_a_number_of_its_event_not_by_its_words() -> None:
+    _, change, _ = SICK["a batch whose loss is nan"]
+    sick = change(healthy())
+    reworded = happened(sick, replace(sick.events[0], message="…"))
+    assert diagnose(reworded)[0].title == "Batch 57 made the loss nan or infinite at step 57"
+    unknown = happened(sick, replace(sick.events[0], values={"parameters": 0.0, "gradients": 8.0}))
+    assert diagnose(unknown)[0].title == "Gradients of all parameters became nan or infinite at step 57"
+
+
+@pytest.mark.parametrize("given", [lambda batch: batch % 2, lambda batch: batch < 50], ids=["every second", "at first"])
+def test_a_loss_that_was_not_given_is_no_nan(given: Callable[[int], bool]) -> None:
+    w, kept = np.ones(2), Kept()
+    optimizer = opt.SGD({"w": w}, lr=0.01)
+    with steepest.Monitor(optimizer, every=10, folder=None, to=kept) as monitor:
+        for batch in range(1, 105):
+            optimizer.step({"w": 2 * w})
+            monitor(float(w @ w) if given(batch) else None)
+    assert [one.title for one in diagnose(kept.run) if one.confidence >= ALARM] == []
+
+
+def test_a_training_that_stops_at_its_first_nan_loss_is_sick() -> None:
+    sick = healthy()
+    longer = replace(sick, losses=np.append(sick.losses, math.nan), loss_calls=np.append(sick.loss_calls, CALLS + 1))
+    found = diagnose(longer)[0]
+    assert (found.title, found.confidence) == (f"The loss of batch {CALLS + 1} is not finite", 0.95)
 
 
 def test_what_is_not_measured_is_not_judged_and_said_so() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.doctor.cures import behind, watched_for_nan
 from steepest.monitor.doctor.finding import Rule, Series, Sign, sure
 from steepest.monitor.doctor.look import (
     Values,
@@ -21,7 +22,7 @@ from steepest.monitor.doctor.look import (
     setting,
     values_of,
 )
-from steepest.monitor.records import Run
+from steepest.monitor.records import Event, Run
 
 __all__ = ["RULES"]
 
@@ -29,24 +30,27 @@ RESOLUTION = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """The distance from 1 to the next number."""
 SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
 STUCK = 0.9
+FEW, OFTEN = 3, 0.01
 
 
 def nonfinite(run: Run) -> Iterator[Sign]:
-    event = next((e for e in run.events if e.kind == "nonfinite"), None)
+    events = [e for e in run.events if e.kind == "nonfinite"]
+    left_out = [e for e in events if "loss" in e.values]
+    yield from _left_out(run, left_out)
+    event = next((e for e in events if "loss" not in e.values), None)
     drawn: tuple[Series, ...] = (series(run, "loss"),)
     if event is not None:
-        in_parameters = event.values.get("parameters", 0.0) > 0
         every = len(event.tensors) == len(run.facts.tensors) > 1
-        where = "all gradients" if every else listed(event.tensors) or "the model"
-        if in_parameters:
-            title = f"{where} became nan or infinite in step {event.step}"
+        if event.values.get("parameters", 0.0) > 0:
+            title = f"{listed(event.tensors) or 'The model'} became nan or infinite in step {event.step}"
             advice = "Look at what wrote to this parameter: the step, a hook, an in-place operation, a checkpoint."
-        elif every and "loss" in event.message:
+        elif every and "batches" in event.values:
             title = f"Batch {event.call} made the loss nan or infinite at step {event.step}"
             advice = (
                 "Look at this batch's data, and at divisions, logarithms and roots in the loss; leave such steps out."
             )
         else:
+            where = "all parameters" if every else listed(event.tensors) or "the model"
             title = f"Gradients of {where} became nan or infinite at step {event.step}"
             advice = "Look at the layer's backward pass: a root or a norm of 0, a logarithm, an overflow in 16 bits."
         yield Sign(
@@ -55,7 +59,7 @@ def nonfinite(run: Run) -> Iterator[Sign]:
             f"Step {event.step}, batch {event.call}: {event.message}.",
             (Series("grad_norm", event.tensors, max(0, event.step - 50), event.step + 10), *drawn),
             advice,
-            "steepest.chain(steepest.skip_nonfinite(), …)  # leaves such steps out",
+            behind(run, "steepest.skip_nonfinite()"),
             event.step,
         )
         return
@@ -78,18 +82,55 @@ def nonfinite(run: Run) -> Iterator[Sign]:
                 int(run.steps[rows[0]]),
             )
             return
-    places = np.flatnonzero(np.isnan(run.losses) | np.isinf(run.losses))
-    if len(places) and np.isfinite(run.losses[: places[0]]).any():
-        call = int(run.loss_calls[places[0]])
-        yield Sign(
-            f"The loss of batch {call} is not finite",
-            0.95,
-            f"Batch {call} is the first of {len(places)} whose loss is nan or infinite.",
-            drawn,
-            "Look at this batch's data, and at divisions, logarithms and roots in the loss.",
-            "steepest.chain(steepest.skip_nonfinite(), …)",
-            call,
-        )
+    yield from _nan_losses(run, {e.call + 1 for e in left_out})
+
+
+def _left_out(run: Run, events: Sequence[Event]) -> Iterator[Sign]:
+    """What a guard has left out did no harm; many such batches do."""
+    if not events:
+        return
+    first, calls = events[0], max([*run.loss_calls[-1:].tolist(), *(e.call + 1 for e in events)])
+    share = len(events) / calls
+    one = f"The loss of batch {first.call + 1} was {'nan' if np.isnan(first.values['loss']) else 'infinite'}"
+    many = f"The losses of {len(events)} batches were nan or infinite"
+    yield Sign(
+        f"{one if len(events) == 1 else many} and left out by the guard",
+        sure(share, OFTEN, 20 * OFTEN, 0.5, 0.9) if len(events) >= FEW and share >= OFTEN else 0.3,
+        f"{len(events)} of {calls} batches, the first of them batch {first.call + 1}, after step {first.step}: {first.message}.",
+        (series(run, "loss"),),
+        "Look at the data of such a batch, and at divisions, logarithms and roots in the loss.",
+        watched_for_nan(run),
+        first.step + 1,
+    )
+
+
+def _nan_losses(run: Run, left_out: Collection[int]) -> Iterator[Sign]:
+    """Losses that are infinite, or nan up to the end; nan between others may only say that none was given."""
+    lost = ~np.isfinite(run.losses) & ~np.isin(run.loss_calls, [*left_out])
+    places = np.flatnonzero(lost)
+    if not len(places) or not np.isfinite(run.losses[: places[0]]).any():
+        return
+    infinite, given, norms = (
+        np.flatnonzero(lost & np.isinf(run.losses)),
+        np.flatnonzero(~lost),
+        run.scalars.get("grad_norm"),
+    )
+    tail, gap = len(lost) - 1 - int(given[-1]), int(np.diff(given).max(initial=1)) - 1
+    behind_it = run.calls > run.loss_calls[given[-1]]
+    went_on = norms is not None and bool((np.isfinite(norms) & behind_it).any())  # a nan loss has no gradients
+    proved = len(infinite) > 0 or (tail > gap and not went_on)
+    place = int(infinite[0]) if len(infinite) else int(given[-1]) + 1 if proved else int(places[0])
+    call = int(run.loss_calls[place])
+    yield Sign(
+        f"The loss of batch {call} is not finite" if proved else f"The loss of batch {call} is nan, or was not given",
+        0.95 if proved else 0.3,
+        f"Of {len(lost)} losses {len(places)} are nan or infinite"
+        + (f", the last {tail} among them." if tail else "; finite ones follow."),
+        (series(run, "loss"),),
+        "Look at this batch's data, and at divisions, logarithms and roots in the loss.",
+        behind(run, "steepest.skip_nonfinite()") if proved else watched_for_nan(run),
+        call,
+    )
 
 
 def _became_nan(run: Run, values: Values) -> NDArray[np.bool_]:
@@ -259,7 +300,9 @@ def skipped(run: Run) -> Iterator[Sign]:
 RULES = (
     Rule(
         "nonfinite",
-        "A gradient, a parameter or a loss is nan or infinite: the first parameter, or the batch, is named.",
+        "A gradient, a parameter or a loss is nan or infinite: the first parameter, or the batch, is named. A nan between other "
+        f"losses, which may not have been given, is a remark, and so is what a guard left out, below {FEW} batches or "
+        f"{OFTEN:.0%} of them.",
         "Amazon SageMaker Debugger, ExplodingTensor",
         ((),),
         nonfinite,
