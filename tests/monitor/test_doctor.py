@@ -184,7 +184,9 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
     "clipping of every step": ("clipping_too_tight", lambda r: clipped(r, 1e-3), ""),
     "decay that outweighs learning": (
         "decay_dominates",
-        lambda r: settings_of(values(r, weight_norm=at(slice(1, None), 0.2)), weight_decay=100.0),
+        lambda r: losses(
+            settings_of(values(r, weight_norm=at(slice(1, None), 0.2)), weight_decay=100.0), lambda x: 2 + 0.1 * x
+        ),
         "",
     ),
     "a state in bfloat16": (

@@ -9,7 +9,7 @@ import pytest
 
 from steepest.monitor.doctor import ALARM, Finding, diagnose
 from steepest.monitor.records import Run
-from tests.monitor.test_doctor import RECORDS, healthy, scalars
+from tests.monitor.test_doctor import RECORDS, at, healthy, losses, put, scalars, settings_of, values
 
 
 def alarms(run: Run) -> list[str]:
@@ -77,4 +77,38 @@ def test_the_cure_of_a_tight_clip_is_set_where_the_optimizer_has_it() -> None:
     run = behind(healthy(), "clip_by_global_norm > scale_by_adam > descend", 1e-3)
     groups = tuple(group | {"max_norm": 1e-3} for group in run.facts.groups)
     (one,) = found(replace(run, facts=replace(run.facts, groups=groups)), "clipping_too_tight")
-    assert one.code == "for group in (optimizer.param_groups[i] for i in (0, 1)): group['max_norm'] = 1.4"
+    assert one.code == "for group in optimizer.param_groups: group['max_norm'] = 1.4"
+
+
+# ---- decay
+
+
+def shrunk(share: float, **groups: object) -> Run:
+    """Weights that fell to a fifth, and a decay ``share`` times as long as the step, or, coupled, as the gradient."""
+    run = values(healthy(), weight_norm=at(slice(1, None), 0.2), update_norm=put(slice(None), 2e-3 / share))
+    run = values(run, grad_norm=put(slice(None), 2.0 / share))
+    return settings_of(run, weight_decay=1.0, **groups)
+
+
+def coupled(run: Run) -> Run:
+    return replace(
+        run, facts=replace(run.facts, optimizer="SGD", chains=("add_decayed_weights > descend",) * 2, states={})
+    )
+
+
+@pytest.mark.parametrize("share", [5.0, 1e4])
+def test_decay_that_balances_the_gradient_of_what_is_learned_is_fine(share: float) -> None:
+    assert found(shrunk(share), "decay_dominates") == []
+
+
+def test_decay_at_rest_is_no_alarm_though_noise_leaves_half_of_the_loss() -> None:
+    assert (
+        found(coupled(losses(shrunk(1.0), lambda x: 2 + 0.1 * x)), "decay_dominates") == []
+    )  # as long as the gradient
+    assert found(losses(shrunk(1e4), lambda x: 2 + 0.1 * x), "decay_dominates") == []  # where nothing moves any more
+
+
+def test_decay_that_keeps_the_loss_up_is_lowered_in_the_optimizer_that_has_it() -> None:
+    (one,) = found(coupled(losses(shrunk(5.0), lambda x: 2 + 0.1 * x)), "decay_dominates")
+    assert one.confidence >= ALARM
+    assert one.code == "for group in optimizer.param_groups: group['weight_decay'] /= 100"

@@ -26,7 +26,10 @@ from steepest.monitor.records import Run
 __all__ = ["RULES"]
 
 OFTEN, HARD = 0.5, 0.1
-DOMINATES, SHRUNK = 0.8, 0.7
+START = 20
+"""Losses whose median is where training started."""
+DOMINATES, SHRUNK, LEFT = 2.0, 0.7, 0.5
+STANDS_STILL = 100.0
 
 
 def clipping(run: Run) -> Iterator[Sign]:
@@ -78,7 +81,17 @@ def _clips_first(chain: str) -> bool:
     return bool(clips) and clips == list(range(len(clips)))
 
 
+def _loss_left(run: Run) -> float:
+    """The median loss of the run's last tenth over that of its first losses; nan where losses are not above 0."""
+    losses = run.losses[np.isfinite(run.losses)]
+    if len(losses) < 2 * START or not (start := float(np.median(losses[:START]))) > 0:
+        return float("nan")
+    return float(np.median(losses[-max(START // 2, len(losses) // 10) :])) / start
+
+
 def decay(run: Run) -> Iterator[Sign]:
+    """At rest decay and gradient balance: coupled decay is as long as the gradient, decoupled decay any number of times as long
+    as the whole step. So its length alone is no fault; that little was learned has to come with it."""
     weights, moves, grads = (values_of(run, name) for name in ("weight_norm", "update_norm", "grad_norm"))
     if weights is None or moves is None or len(run) < 4:
         return
@@ -103,18 +116,19 @@ def decay(run: Run) -> Iterator[Sign]:
     columns, each = np.array(chosen), np.array(shares)
     fell = down(weights[late, columns]) / weights[0, columns]
     guilty = columns[(each >= DOMINATES) & (fell <= SHRUNK)]
-    if len(guilty) < len(columns) / 2:
+    still_to_learn = _loss_left(run)
+    if len(guilty) < len(columns) / 2 or not still_to_learn >= LEFT or not np.median(each) <= STANDS_STILL:
         return
     typical, left = float(np.median(each)), float(np.median(fell))
-    given = setting(run, run.facts.tensors[int(guilty[0])].group, "weight_decay") or 0.0
+    groups = {run.facts.tensors[int(i)].group for i in guilty}
     yield Sign(
         "Weight decay outweighs learning",
         sure(typical, DOMINATES, 5 * DOMINATES, 0.7, 0.95),
         f"In the second half of the run the decay alone is {number(typical)} times as long as the whole step in the median matrix; "
-        f"its weights are {left:.0%} as long as at the start.",
-        (series(run, "weight_norm", guilty), series(run, "update_norm", guilty)),
+        f"its weights are {left:.0%} as long as at the start, and {still_to_learn:.0%} of the first losses are left.",
+        (series(run, "weight_norm", guilty), series(run, "update_norm", guilty), series(run, "loss")),
         "Lower the decay until it is a small part of a step (lr x weight_decay x length of the weights against the step's length).",
-        f"steepest.adamw(lr, weight_decay={number(given / max(1.0, 20 * typical))})",
+        change(run, "weight_decay", f"/= {number(20 * typical)}", groups),
         0,
     )
 
@@ -148,8 +162,9 @@ RULES = (
     ),
     Rule(
         "decay_dominates",
-        f"In the second half of the run lr x weight_decay x weight norm is {DOMINATES:g} of the whole step or more in most "
-        f"matrices (coupled decay: weight_decay x weight norm against the gradient), and they have shrunk to {SHRUNK:.0%} or less.",
+        f"In the second half of the run lr x weight_decay x weight norm is {DOMINATES:g} to {STANDS_STILL:g} times the whole step "
+        f"in most matrices (coupled decay: weight_decay x weight norm against the gradient), they have shrunk to {SHRUNK:.0%} or "
+        f"less, and {LEFT:.0%} of the first {START} losses are left.",
         "Loshchilov and Hutter 2019, arXiv:1711.05101; Kosson et al. 2023, arXiv:2305.17212, on the equilibrium; own thresholds",
         (("weight_norm", "update_norm"),),
         decay,
