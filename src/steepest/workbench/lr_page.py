@@ -48,7 +48,7 @@ def _lines(found: Found) -> Iterator[str]:
     yield f"range test: {swept.steps} steps, {_number(swept.rates[0])} to {_number(swept.rates[-1])}"
     yield f"  steepest descent {_number(swept.steepest) or _NONE}"
     yield f"  minimum / 10     {_number(swept.tenth) or _NONE}"
-    yield f"  ended            {swept.stopped or 'at the highest rate'}"
+    yield _wrapped(f"ended            {swept.stopped or 'at the highest rate'}", behind=19)
     if len(set(swept.scales)) > 1:
         yield f"  groups           rates in the proportions {', '.join(f'{s:.3g}' for s in swept.scales)}"
     yield _wrapped(swept.weakness)
@@ -203,8 +203,9 @@ def _near(grid: GridTest) -> str:
     return "no other rate of the grid" if grid.low == grid.high else f"{_number(grid.low)} to {_number(grid.high)}"
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ")
+def _wrapped(text: str, behind: int = 2) -> str:
+    """Lines that the narrowest terminal in use, of 80 columns, has room for; those behind the first are indented so far."""
+    return textwrap.fill(text, 80, initial_indent="  ", subsequent_indent=" " * behind)
 
 
 def _number(rate: float | None) -> str:
