@@ -329,6 +329,24 @@ def test_nan_does_not_explain_what_was_there_before() -> None:
     assert causes(diagnose(happened(sick, nan))) == [("nonfinite", ""), ("dead_units", "")]
 
 
+def test_a_network_that_interpolates_its_data_has_no_exploding_gradients() -> None:
+    """A squared loss falls with the square of its gradient: their ratio grows without bound."""
+    fallen = np.geomspace(1.0, 1e-14, CALLS)
+    run = losses(
+        values(healthy(), grad_norm=lambda g: g * np.sqrt(fallen[EVERY - 1 :: EVERY])[:, None]), lambda x: fallen
+    )
+    assert "exploding_gradients" not in [one.cause for one in diagnose(run)]
+
+
+def test_gradients_that_explode_are_clipped_at_what_nine_of_ten_stay_below() -> None:
+    norms = np.linspace(1.0, 2.0, RECORDS)
+    sick = scalars(SICK["exploding gradients"][1](healthy()), grad_norm=norms)
+    assert diagnose(sick)[0].code == (
+        "steepest.torch.Optimizer(model.named_parameters(), steepest.chain(steepest.clip_by_global_norm(1.9), "
+        "steepest.adamw(lr=0.001)))  # the first group's; the others' likewise"
+    )
+
+
 class Kept:
     """An output that keeps what it is given."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.doctor.cures import behind
 from steepest.monitor.doctor.finding import Rule, Sign, sure
 from steepest.monitor.doctor.look import (
     Values,
@@ -27,7 +28,7 @@ from steepest.monitor.records import Run
 
 __all__ = ["RULES"]
 
-SENSITIVE = 1e4
+SENSITIVE, LEARNED = 1e4, 10.0
 LOST, STILL = 1e-4, 1e-5
 GROWN, STRAIGHT = 20.0, 0.8
 ALWAYS = 0.8
@@ -39,9 +40,10 @@ def exploding(run: Run) -> Iterator[Sign]:
     grads, weights, columns = values_of(run, "grad_norm"), values_of(run, "weight_norm"), matrix_columns(run)
     if grads is None or weights is None:
         return
-    loss = at_records(run)[:, None]
+    loss, given = at_records(run)[:, None], run.losses[np.isfinite(run.losses)]
+    floor = abs(float(given[0])) / LEARNED if len(given) else 0.0  # of a loss near 0 every gradient is a large part
     with np.errstate(all="ignore"):
-        gain = np.where(loss > 0, grads[:, columns] * weights[:, columns] / loss, np.nan)
+        gain = np.where(loss > 0, grads[:, columns] * weights[:, columns] / np.maximum(loss, floor), np.nan)
         grown = weights[:, columns] / weights[0, columns]
     gain = np.where(np.isfinite(gain) & ~(grown > 2), gain, np.nan)  # where weights have grown, the rate was too high
     peaks = np.nan_to_num(highest(gain.T), nan=0.0)
@@ -52,7 +54,9 @@ def exploding(run: Run) -> Iterator[Sign]:
     row = int(np.flatnonzero(highest(gain) >= SENSITIVE)[0])
     clips = any("clip" in chain for chain in run.facts.chains)
     norms = run.scalars.get("grad_norm", highest(grads))
-    usual = float(np.nanmedian(norms[np.isfinite(norms)]))
+    norms = norms if np.isfinite(norms).any() else highest(grads)
+    usual, limit = (float(one) for one in np.quantile(norms[np.isfinite(norms)], [0.5, 0.9]))
+    clip = f"steepest.clip_by_global_norm({number(limit)})"
     yield Sign(
         f"Gradients explode in {listed(names_of(run, guilty))}" + (", and are clipped" if clips else ""),
         sure(largest, SENSITIVE, 100 * SENSITIVE, 0.2, 0.4)
@@ -63,7 +67,7 @@ def exploding(run: Run) -> Iterator[Sign]:
         "double the loss.",
         (series(run, "grad_norm", guilty), series(run, "update_ratio", guilty)),
         "Clip by the norm of all gradients; start recurrent or deep layers with smaller weights, or normalise between them.",
-        f"steepest.chain(steepest.clip_by_global_norm({number(usual)}), …)",
+        clip if clips else behind(run, clip),
         began(run, row),
     )
 
@@ -266,7 +270,8 @@ RULES = (
     Rule(
         "exploding_gradients",
         f"In a matrix that is at most twice as long as at the start, gradient norm x weight norm / loss (by how many times the "
-        f"loss changes when the weights are doubled, to first order) reaches {SENSITIVE:g}. A remark where the chain clips.",
+        f"loss changes when the weights are doubled, to first order) reaches {SENSITIVE:g}; a loss below 1/{LEARNED:g} of the "
+        "first counts as that. A remark where the chain clips.",
         "Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, for the phenomenon; measure and threshold are the library's own",
         (("grad_norm", "weight_norm"),),
         exploding,
