@@ -459,6 +459,7 @@ def test_names_of_states_that_do_not_exist_are_told_apart() -> None:
         (averaged, "average", "using: 'average' does not exist before the first step."),
         (averaged, "averag", "using: unknown state 'averag'. Did you mean 'average'? Known: average."),
         (opt.SGD([np.ones(2)]), "average", "using: there is no state 'average'; these chains keep none."),
+        (opt.NAdam([np.ones(2)]), "mu_product", "using: unknown state 'mu_product'. Known: exp_avg, exp_avg_sq."),
     ):
         with pytest.raises(ValueError, match=re.escape(message)), optimizer.using(name):
             pass

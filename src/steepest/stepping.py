@@ -1,34 +1,32 @@
 """One step, whatever the framework: groups of tensors with their chains, sorted into jobs for the engines.
 
-Tensors that share a group, a plan, an engine and a history (step count and host states) form a bucket; buckets of one
-program and element type are bound together, so that a step is one call per program however many groups there are. A front
-end gives tensors, chains and gradients; it never computes an update.
+A front end gives tensors, chains and gradients; it never computes an update. Tensors are sorted into buckets, and buckets of one
+program and element type are bound together, so that a step is one call per program however many groups there are. What has been
+sorted stays as long as the same tensors have gradients: such a step looks at buckets, never at tensors.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Protocol, TypeAlias, get_type_hints
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.checks import Range, range_of
+from steepest.buckets import Bucket, buckets_of, renumber, start_states
+from steepest.checks import unknown_name
 from steepest.engines.arrays import ArrayEngine
+from steepest.engines.choice import check_engine, engine_for
 from steepest.engines.execute import Job, Share, Skipped, execute
 from steepest.engines.source import source
 from steepest.engines.tensors import Bound, Engine, Tensor
 from steepest.language.chain import Chain
-from steepest.language.expression import Rate
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan
 from steepest.readings import Readings
 
-__all__ = ["Bucket", "Inspector", "Plans", "Stepper", "Watch", "start_states"]
+__all__ = ["Inspector", "Plans", "Stepper", "Watch"]
 
 Watch: TypeAlias = Callable[[Chain], Chain]
 """Puts measurements into a chain; whatever else the chain does stays as it is."""
@@ -59,18 +57,6 @@ class Plans(tuple[Plan, ...]):
         return max(p.bytes_per_parameter(itemsize) for p in self)
 
 
-@dataclass(slots=True, eq=False)
-class Bucket:
-    """Tensors that share a group, a plan, an engine and a history."""
-
-    group: int
-    plan: Plan
-    engine: Engine
-    tensors: list[Tensor]
-    host: dict[str, float]
-    symbols: list[tuple[str, Any, Range | None, str]] = field(default_factory=list)
-
-
 class Stepper:
     """Keeps tensors, their chains and histories; `step` runs one step on the gradients in their buffers.
 
@@ -89,18 +75,18 @@ class Stepper:
         cpu: Callable[[], Engine] | None = None,
         watch: Watch | None = None,
     ) -> None:
-        if engine not in ("auto", "cpu", "arrays"):
-            raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
+        check_engine(engine)
         self.groups = [list(g) for g in groups]
         self.tensors = [t for group in groups for t in group]
         self.engine = engine
-        self.fallback = fallback or _ARRAYS
+        self.fallback = fallback or ArrayEngine()
         self.share = share
         self.cpu = cpu
         self.watch = watch
         self.steps = 0
         self.readings = Readings()
         self.parts: list[Stepper] = []
+        self._buckets: list[Bucket] = []
         self.set_chains(chains)
 
     def set_chains(self, chains: Sequence[Chain]) -> None:
@@ -116,10 +102,12 @@ class Stepper:
                 own = watched.for_parameter(t.name, t.shape)
                 if own is watched:
                     common = common or plan(own)
-                row.append(common if common is not None and own is watched else plan(own))
+                    row.append(common)
+                else:
+                    row.append(plan(own))
             plans.append(row)
         self.chains, self._plans = list(chains), plans
-        if not self._renumber():
+        if not renumber(self._buckets, dict(zip((t.index for t in self.tensors), self.own_plans, strict=True))):
             self.forget_layout()
         own_chains = [chain for chain, group in zip(chains, self.groups, strict=True) for _ in group]
         for part, chain in zip(self.parts, own_chains, strict=False):
@@ -148,27 +136,9 @@ class Stepper:
         self.write_back()
         self.parts = []
 
-    def _renumber(self) -> bool:
-        """Give the buckets the new numbers where they lie; False if the layout is not known or does not fit any more."""
-        own = {
-            t.index: p
-            for group, row in zip(self.groups, self._plans, strict=True)
-            for t, p in zip(group, row, strict=True)
-        }
-        buckets = getattr(self, "_buckets", [])
-        for bucket in buckets:
-            first, *rest = {id(p): p for p in (own[t.index] for t in bucket.tensors)}.values()
-            alike = all(p.programs is first.programs and _numbers(p) == _numbers(first) for p in rest)
-            if not alike or first.programs is not bucket.plan.programs:
-                return False
-        for bucket in buckets:
-            bucket.plan = own[bucket.tensors[0].index]
-            bucket.symbols = _symbols(bucket.plan)
-        return bool(buckets)
-
     def write_back(self) -> None:
         """Give every tensor its history as it is now."""
-        for bucket in getattr(self, "_buckets", []):
+        for bucket in self._buckets:
             for t in bucket.tensors:
                 t.host = dict(bucket.host)
         for part in self.parts:
@@ -177,7 +147,7 @@ class Stepper:
     def forget_layout(self) -> None:
         """Write histories back to the tensors and sort them anew at the next step."""
         self.write_back()
-        self._buckets: list[Bucket] = []
+        self._buckets = []
         self._bound: dict[tuple[Any, ...], Bound] = {}
         self._absent: tuple[int, ...] | None = None
         self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
@@ -193,7 +163,7 @@ class Stepper:
         return kept | {"watch": None, "readings": Readings()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update(state, _buckets=[])
         self.set_chains(self.chains)
 
     @property
@@ -208,6 +178,15 @@ class Stepper:
     def own_plans(self) -> list[Plan]:
         """Each parameter's plan, in the order of the parameters."""
         return [p for row in self._plans for p in row]
+
+    def no_state(self, name: str) -> ValueError:
+        """What to raise where no tensor holds a state of that name: it is of no chain, or has not been started."""
+        known = sorted({n for p in self.own_plans for n, (start, _) in p.trace.starts.items() if not start.on_host})
+        if not known:
+            return ValueError(f"using: there is no state {name!r}; these chains keep none.")
+        if name in known:
+            return ValueError(f"using: {name!r} does not exist before the first step.")
+        return ValueError(unknown_name("using", "state", name, known))
 
     # ---- one step
 
@@ -273,52 +252,22 @@ class Stepper:
     def _sort(self, absent: tuple[int, ...]) -> None:
         self.forget_layout()
         without = set(absent)
-        found: dict[tuple[Any, ...], Bucket] = {}
+        rows: list[tuple[int, Tensor, Plan, Engine]] = []
         for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
             for t, own in zip(group, plans, strict=True):
-                if t.index in without:
-                    continue
-                held = {*t.buffers, *t.host}
-                start_states(t, own)
-                started = [name for name in (*t.buffers, *t.host) if name not in held]
-                if started:
-                    self._fresh.append((t, started))
-                engine = self._engine_for(own, t)
-                history = tuple(sorted(t.host.items()))
-                key = (
-                    number,
-                    id(own.programs),
-                    _numbers(own),
-                    id(engine),
-                    t.param.dtype,
-                    t.cuts,
-                    _reach(own, t),
-                    history,
-                )
-                if key not in found:
-                    found[key] = Bucket(number, own, engine, [], dict(t.host), _symbols(own))
-                found[key].tensors.append(t)
-        self._buckets = list(found.values())
+                if t.index not in without:
+                    started = start_states(t, own)
+                    if started:
+                        self._fresh.append((t, started))
+                    rows.append((number, t, own, engine_for(own, t, self.engine, self.fallback, self.cpu)))
+        self._buckets = buckets_of(rows)
         self._absent = absent
-
-    def _engine_for(self, own: Plan, tensor: Tensor) -> Engine:
-        cpu = None if self.engine == "arrays" else _cpu_engine(self.cpu)
-        if cpu is not None and cpu.can_run(own, tensor):
-            return cpu  # type: ignore[no-any-return]
-        return self.fallback
 
     def _jobs(self, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[Bucket]]]:
         grouped: dict[tuple[Any, ...], tuple[Program, list[tuple[Bucket, dict[str, float]]]]] = {}
         for bucket in self._buckets:
-            inputs = {**bucket.host, "step": bucket.host["step"] + 1, "steps": self.steps + 1.0}
-            for symbol, value, allowed, said in bucket.symbols:
-                if allowed is not None:
-                    value = _scheduled(value(self.steps), allowed, said, self.steps)
-                inputs[symbol] = value
-            first = bucket.tensors[0]
-            program = bucket.plan.program(_outcome(bucket.plan, inputs))
-            if first.cuts:
-                program = program.spread(_reach(bucket.plan, first))
+            inputs = bucket.inputs(self.steps)
+            program, first = bucket.program(inputs), bucket.tensors[0]
             key = (id(program), id(bucket.engine), first.param.dtype, first.cuts)
             grouped.setdefault(key, (program, []))[1].append((bucket, inputs))
         jobs = []
@@ -337,94 +286,3 @@ class Stepper:
     def measured_tensors(self, dtype: type[np.floating[Any]] = np.float64) -> dict[str, NDArray[Any]]:
         """What was measured last per tensor, in the order of the tensors; nan where one has not been measured."""
         return self.readings.per_tensor(len(self.tensors), dtype)
-
-
-def start_states(tensor: Tensor, own: Plan) -> None:
-    """Give a tensor the states of its plan that it does not have yet; nothing else changes."""
-    tensor.host.setdefault("step", 0.0)
-    for name, (start, position) in own.trace.starts.items():
-        if start.on_host:
-            tensor.host.setdefault(name, float(start.value))
-        elif name not in tensor.buffers:
-            value = start.value
-            if isinstance(value, str):
-                given = dict(own.trace.chain.links[position].values)[value]
-                value = float(given(0)) if callable(given) else float(given)
-            tensor.buffers[name] = tensor.allocate(tensor, name, start.copy, value)
-
-
-def _reach(own: Plan, tensor: Tensor) -> Rate:
-    """How slow a barrier may be that this process can't pass alone."""
-    if not tensor.holders():
-        return Rate.MODEL
-    axes = own.program(own.usual).axes
-    return Rate.UNIT if any(tensor.holders(axis) for axis in axes) else Rate.TENSOR
-
-
-def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
-    """Every hyperparameter's symbol with its number, or its schedule and the range that its values must keep."""
-    found: list[tuple[str, Any, Range | None, str]] = []
-    for symbol, (position, name) in own.trace.inputs.items():
-        link = own.trace.chain.links[position]
-        value = dict(link.values)[name]
-        if callable(value):
-            hints = get_type_hints(link.function, include_extras=True) if link.function else {}
-            allowed = range_of(hints.get(name)) or Range()
-            said = getattr(value, "said", f"{link.name}: the schedule of {name}")
-            found.append((symbol, value, allowed, said))
-        else:
-            found.append((symbol, float(value), None, ""))
-    return found
-
-
-def _numbers(own: Plan) -> tuple[object, ...]:
-    """The hyperparameters' values in order, as a key; a schedule stands for itself alone."""
-    return tuple(id(v) if callable(v) else float(v) for link in own.trace.chain for _, v in link.values)
-
-
-def _scheduled(given: Any, allowed: Range, said: str, steps: int) -> float:
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        raise TypeError(f"{said} gives {given!r} at step {steps}, allowed is {allowed}.") from None
-    if number not in allowed:
-        raise ValueError(f"{said} gives {number!r} at step {steps}, allowed is {allowed}.")
-    return number
-
-
-def _outcome(own: Plan, inputs: dict[str, float]) -> tuple[bool, ...]:
-    if not own.conditions:
-        return ()
-    values = own.condition_template.copy()
-    for index, name in own.condition_inputs:
-        values[index] = inputs[name]
-    own.condition_code.run(values)
-    return tuple(bool(values[c.index]) for c in own.conditions)
-
-
-_ARRAYS = ArrayEngine()
-_MISSING: list[str] = []
-
-
-def _cpu_engine(make: Callable[[], Engine] | None) -> Any:
-    """The cpu engine, or None where Numba is missing (said once)."""
-    if _MISSING:
-        return None
-    try:
-        return (make or _own_cpu_engine)()
-    except ImportError as error:
-        warnings.warn(
-            f"steepest: the cpu engine is not available ({error}); steps run on the slower array engine. "
-            f"Install Numba: pip install numba.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        _MISSING.append(str(error))
-        return None
-
-
-@cache
-def _own_cpu_engine() -> Engine:
-    from steepest.engines.cpu import CpuEngine
-
-    return CpuEngine()

@@ -15,14 +15,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.checks import unknown_name
+from steepest.buckets import start_states
 from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
 from steepest.language.chain import Chain
 from steepest.plan.planner import plan
 from steepest.saving import load_file, save_file
 from steepest.schedules import ReduceOnPlateau
-from steepest.stepping import Inspector, Plans, Stepper, Watch, start_states
+from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
@@ -168,12 +168,7 @@ class Optimizer:
         if self._swapped:
             raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
         if not tensors:
-            known = sorted({n for p in self._stepper.plans for n in p.trace.starts})
-            if not known:
-                raise ValueError(f"using: there is no state {name!r}; these chains keep none.")
-            if name in known:
-                raise ValueError(f"using: {name!r} does not exist before the first step.")
-            raise ValueError(unknown_name("using", "state", name, known))
+            raise self._stepper.no_state(name)
         self._swapped = name
         try:
             _swap(tensors, name)

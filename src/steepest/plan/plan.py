@@ -8,7 +8,7 @@ stops everything. So passes are grouped: `stages` are split at MODEL barriers, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -217,15 +217,20 @@ class Plan:
     @cached_property
     def usual(self) -> tuple[bool, ...]:
         """The outcome of a step late in training on which nothing special is due."""
-        values = [n.value if n.op == "const" else 0.0 for n in self.trace.graph.nodes]
-        by_name = {n.value: n.index for n in self.trace.graph.nodes if n.op == "input"}
+        inputs = dict.fromkeys((name for _, name in self.condition_inputs), 0.0)
         for symbol, (position, name) in self.trace.inputs.items():
             given = dict(self.trace.chain.links[position].values)[name]
-            if symbol in by_name:
-                values[by_name[symbol]] = float(given(0)) if callable(given) else float(given)
-        for name in ("step", "steps"):
-            if name in by_name:
-                values[by_name[name]] = 1_000_003.0
+            inputs[symbol] = float(given(0)) if callable(given) else float(given)
+        inputs["step"] = inputs["steps"] = 1_000_003.0
+        return self.outcome(inputs)
+
+    def outcome(self, inputs: Mapping[str, float]) -> tuple[bool, ...]:
+        """Which conditions hold on a step with these inputs, by name."""
+        if not self.conditions:
+            return ()
+        values = self.condition_template.copy()
+        for index, name in self.condition_inputs:
+            values[index] = inputs[name]
         self.condition_code.run(values)
         return tuple(bool(values[c.index]) for c in self.conditions)
 
@@ -243,8 +248,6 @@ class Plan:
 
     @cached_property
     def condition_inputs(self) -> tuple[tuple[int, str], ...]:
-        if not self.conditions:
-            return ()
         return tuple((n.index, n.value) for n in self.trace.graph.nodes if n.op == "input")
 
     @cached_property

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steepest.buckets import start_states
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Rate, is_reduction
 from steepest.plan.plan import Plan
-from steepest.stepping import Stepper, start_states
+from steepest.stepping import Stepper
 from steepest.torch.held import Held, buffer_of, effective_strides, extent
 from steepest.torch.sharding import check_placements, is_sharded, layout_of, local_part
 
@@ -212,9 +213,7 @@ def sparse_rows(
         for index, grad in sparse.items():
             one = held[index]
             tensor = one.tensor
-            known = {*tensor.buffers, *tensor.host}
-            start_states(tensor, plans[index])
-            started = [name for name in (*tensor.buffers, *tensor.host) if name not in known]
+            started = start_states(tensor, plans[index])
             rows = grad.indices()[0].cpu().numpy() if isinstance(tensor.param, np.ndarray) else grad.indices()[0]
             whole.append((one, tensor.buffers, rows, started))
             tensor.buffers = {name: buffer[rows] for name, buffer in tensor.buffers.items()}

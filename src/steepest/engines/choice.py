@@ -1,0 +1,57 @@
+"""Which engine runs a tensor: the compiled one where Numba is there and the layout suits, else the one for arrays.
+
+Numba is imported when the first tensor asks for the compiled engine; where it is missing, that is said once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from steepest.engines.tensors import Engine, Tensor
+from steepest.plan.plan import Plan
+
+__all__ = ["check_engine", "engine_for"]
+
+
+def check_engine(name: str) -> None:
+    """Raise unless it is the name of a choice: ``"auto"`` or ``"cpu"`` (compiled where that can be), or ``"arrays"``."""
+    if name not in ("auto", "cpu", "arrays"):
+        raise ValueError(f"engine is {name!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
+
+
+def engine_for(own: Plan, tensor: Tensor, name: str, arrays: Engine, cpu: Callable[[], Engine] | None) -> Engine:
+    """The engine of one tensor. ``arrays`` is its framework's, as is what ``cpu`` makes; without it threads are our own."""
+    compiled = None if name == "arrays" else _made(cpu or _own_cpu_engine)
+    if compiled is not None and compiled.can_run(own, tensor):
+        return compiled  # type: ignore[no-any-return]
+    return arrays
+
+
+_MISSING: list[str] = []
+
+
+def _made(cpu: Callable[[], Engine]) -> Any:
+    """The cpu engine, or None where Numba is missing (said once)."""
+    if _MISSING:
+        return None
+    try:
+        return cpu()
+    except ImportError as error:
+        warnings.warn(
+            f"steepest: the cpu engine is not available ({error}); steps run on the slower array engine. "
+            f"Install Numba: pip install numba.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        _MISSING.append(str(error))
+        return None
+
+
+@cache
+def _own_cpu_engine() -> Engine:
+    from steepest.engines.cpu import CpuEngine
+
+    return CpuEngine()
