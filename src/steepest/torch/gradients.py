@@ -7,7 +7,7 @@ that share memory with a parameter. Gradients are read, never written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,8 +22,9 @@ from steepest.plan.plan import Plan
 from steepest.stepping import Stepper
 from steepest.torch.held import Held, buffer_of, effective_strides, extent
 from steepest.torch.sharding import check_placements, is_sharded, layout_of, local_part
+from steepest.torch.unchanged import Alike
 
-__all__ = ["Alike", "Regular", "looked_at", "sparse_rows"]
+__all__ = ["Regular", "looked_at", "sparse_rows"]
 
 _pointer, _stride, _is_neg, _is_conj = (
     torch.Tensor.data_ptr,
@@ -108,36 +109,6 @@ class Regular:
         lazy = any(map(_is_neg, seen)) or (self.complex and any(map(_is_conj, seen)))
         same = (a == b or effective_strides(shape, a) == effective_strides(shape, b) for a, b, shape in strides)
         return not lazy and all(same)
-
-
-class Alike:
-    """Remembers the form of tensors that a test has found good: others of the same form are good without the test.
-
-    torch's own guards compare type, device, shape, strides and lazy flags of hundreds of tensors in a few microseconds.
-    Where this torch has none, every call tests.
-    """
-
-    def __init__(self, test: Callable[[Sequence[torch.Tensor]], bool]) -> None:
-        self.test = test
-        self.guards: Any = None
-
-    def __call__(self, tensors: Sequence[torch.Tensor]) -> bool:
-        if self.guards is not None and self.guards.check(*tensors):
-            return True
-        good = self.test(tensors)
-        self.guards = _guards(tensors) if good and tensors else None
-        return good
-
-
-def _guards(tensors: Sequence[torch.Tensor]) -> Any:
-    try:
-        from torch._C._dynamo.guards import TensorGuards
-
-        sizes, strides = [list(t.shape) for t in tensors], [list(t.stride()) for t in tensors]
-        make: Any = TensorGuards  # whose stub leaves out one level of lists
-        return make(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
-    except (ImportError, TypeError, RuntimeError):
-        return None
 
 
 def looked_at(

@@ -8,7 +8,7 @@ leaves 0 or becomes 0, a flag flips, a schedule is exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from steepest.language.chain import Chain, chain
 from steepest.language.trace import trace
 from steepest.values import frozen
 
-__all__ = ["SWITCHES", "Live", "Recipe", "chain_of", "check_values", "form_of", "recipe_of_chain", "wrapped"]
+__all__ = ["SWITCHES", "Live", "Recipe", "chains_of", "check_values", "forms_of", "recipe_of_chain", "wrapped"]
 
 LIVE = "a number"
 SWITCHES: dict[str, Any] = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
@@ -93,9 +93,19 @@ def form_of(value: Any) -> Any:
     return type(value), (id(value) if callable(value) else value)
 
 
-def chain_of(recipe: Recipe, owner: torch.optim.Optimizer, number: int) -> Chain:
-    """The chain of one of an optimizer's groups, with its numbers live. Its values have been checked by calling the recipe."""
+def forms_of(groups: Sequence[Mapping[str, Any]], recipes: Sequence[Recipe]) -> list[list[Any]]:
+    """What recipes can see of their groups: while it is the same, so are the chains."""
+    return [[form_of(g[name]) for name in recipe.defaults] for g, recipe in zip(groups, recipes, strict=True)]
+
+
+def chains_of(owner: torch.optim.Optimizer, recipes: Sequence[Recipe]) -> list[Chain]:
+    """The chain of each of an optimizer's groups, with its numbers live; where a value is wrong, its recipe raises."""
+    return [_chain_of(owner, number, recipe) for number, recipe in enumerate(recipes)]
+
+
+def _chain_of(owner: torch.optim.Optimizer, number: int, recipe: Recipe) -> Chain:
     group, of = owner.param_groups[number], ref(owner)
+    recipe(group)
 
     def lifted(name: str, value: Any, place: int | None) -> Any:
         found = number_in(value)

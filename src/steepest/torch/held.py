@@ -8,7 +8,8 @@ beta2 = 0.999 would never decay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,9 @@ from steepest.engines.tensors import Tensor
 from steepest.plan.plan import Plan
 from steepest.torch.sharding import cuts_of, local_part, placed_as
 
-__all__ = ["Held", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent"]
+__all__ = [
+    "Held", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent", "held_in", "holding",
+]  # fmt: skip
 
 SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
@@ -99,6 +102,34 @@ class Held:
         """Drop all states: the next step starts them anew."""
         self.states, self.numbers = {}, {}
         self.tensor.host, self.tensor.buffers = {}, {"param": self.tensor.param}
+
+
+def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held]) -> list[list[Held]]:
+    """Each group's parameters, by their names or their places over all groups; of those that are known, what is known."""
+    by_param = {id(one.param): one for one in known}
+    found: list[list[Held]] = []
+    count = 0
+    for group in groups:
+        params = group["params"]
+        names = group.get("param_names") or [str(i) for i in range(count, count + len(params))]
+        count += len(params)
+        found.append([by_param.get(id(p)) or Held(what, n, p) for n, p in zip(names, params, strict=True)])
+    check_apart(what, [one for row in found for one in row])
+    return found
+
+
+@contextmanager
+def holding(held: Sequence[Held], name: str) -> Iterator[None]:
+    """The parameters hold a state of theirs in place of their weights, which are put back at the end."""
+    kept = [one.param.detach().clone() for one in held]
+    try:
+        for one in held:
+            one.param.copy_(one.states[name])
+        with torch.enable_grad():
+            yield
+    finally:
+        for one, weights in zip(held, kept, strict=True):
+            one.param.copy_(weights)
 
 
 def buffer_of(tensor: torch.Tensor) -> Any:

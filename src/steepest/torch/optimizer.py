@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import is_not
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import increment_version
 
-from steepest.checks import unknown_name
+from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
 from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
-from steepest.torch.gradients import Alike, Regular, looked_at, sparse_rows
-from steepest.torch.groups import Recipe, chain_of, check_values, form_of, recipe_of_chain
-from steepest.torch.held import Held, check_apart, check_complex
-from steepest.torch.sharding import is_sharded, pointers_of, share
+from steepest.torch.gradients import Regular, looked_at, sparse_rows
+from steepest.torch.groups import Recipe, chains_of, check_values, forms_of, recipe_of_chain
+from steepest.torch.held import Held, check_apart, check_complex, held_in, holding
+from steepest.torch.sharding import share
+from steepest.torch.unchanged import Parameters
 
 if TYPE_CHECKING:
     from steepest.torch.release import Released
@@ -75,8 +75,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _begin(self, engine: str) -> None:
         """Everything that torch's constructor, which adds the groups, must find."""
-        if engine not in ("auto", "cpu", "arrays"):
-            raise ValueError(f"engine is {engine!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
+        check_engine(engine)
         self._engine = engine
         self._recipe: Recipe | None = None
         self._given: list[Recipe] = []
@@ -84,12 +83,8 @@ class Optimizer(torch.optim.Optimizer):
         self._state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
         self._stepper: Stepper | None = None
         self._held: list[Held] = []
-        self._params: list[torch.Tensor] = []
-        self._rows: list[list[torch.Tensor]] = []
-        self._pointers: list[int] = []
-        self._sharded = False
-        self._same_layout = Alike(_always)
-        self._forms: list[Any] = []
+        self._params = Parameters()
+        self._forms: list[list[Any]] = []
         self._regular: Regular | None = None
         self._shown = False
         self._steps = 0
@@ -154,17 +149,9 @@ class Optimizer(torch.optim.Optimizer):
         if self._stepper is not None:
             _ = self.state  # brought up to date before the layout is given up
             self._stepper.forget_layout()
-        known = {id(h.param): h for h in self._held}
-        groups: list[list[Held]] = []
-        count = 0
-        for group in self.param_groups:
-            names = group.get("param_names") or [str(i) for i in range(count, count + len(group["params"]))]
-            count += len(group["params"])
-            pairs = zip(names, group["params"], strict=True)
-            groups.append([known.get(id(p)) or Held(what, name, p) for name, p in pairs])
+        groups = held_in(what, self.param_groups, self._held)
         held = [one for row in groups for one in row]
-        check_apart(what, held)
-        chains = self._chains()
+        chains = chains_of(self, self._recipes)
         for index, one in enumerate(held):
             one.tensor.index = index
         joined = share if any(one.tensor.cuts for one in held) else None
@@ -173,37 +160,12 @@ class Optimizer(torch.optim.Optimizer):
         stepper.steps = self.steps
         for one, own in zip(held, stepper.own_plans, strict=True):
             check_complex(what, one, own)
-        self._stepper, self._held, self._params = stepper, held, [one.param for one in held]
-        self._rows = [[one.param for one in row] for row in groups]
-        self._remember_memory()
-        self._forms = self._forms_now()
+        self._stepper, self._held = stepper, held
+        self._params = Parameters([[one.param for one in row] for row in groups])
+        self._forms = forms_of(self.param_groups, self._recipes)
         self._regular, self._shown = None, True
         if self._released is not None:
             self._released.attach(stepper, held)
-
-    def _remember_memory(self) -> None:
-        """What the next step must find: the parameters where they are and as they are laid out now."""
-        self._sharded = any(map(is_sharded, self._params))
-        self._pointers = pointers_of(self._params, self._sharded)
-        shapes, strides = [p.shape for p in self._params], [p.stride() for p in self._params]
-        types = [p.dtype for p in self._params]
-
-        def unchanged(params: Sequence[torch.Tensor]) -> bool:
-            rows = zip(params, shapes, strides, types, strict=True)
-            return all(p.shape == n and p.stride() == s and p.dtype == d for p, n, s, d in rows)
-
-        self._same_layout = Alike(unchanged)
-
-    def _chains(self) -> list[Chain]:
-        made = []
-        for number, (group, recipe) in enumerate(zip(self.param_groups, self._recipes, strict=True)):
-            recipe(group)
-            made.append(chain_of(recipe, self, number))
-        return made
-
-    def _forms_now(self) -> list[Any]:
-        groups = zip(self.param_groups, self._recipes, strict=True)
-        return [[form_of(group[name]) for name in recipe.defaults] for group, recipe in groups]
 
     # ---- a step
 
@@ -213,8 +175,7 @@ class Optimizer(torch.optim.Optimizer):
         Gradients are not changed. Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a
         chain says ``on_nonfinite="error"``; in each case nothing has been changed.
         """
-        if self._swapped:
-            raise RuntimeError(f"step: the weights are swapped for {self._swapped!r}. Leave the with block first.")
+        self._refuse_while_swapped("step")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -225,6 +186,10 @@ class Optimizer(torch.optim.Optimizer):
             self._released.finish()
         return loss
 
+    def _refuse_while_swapped(self, what: str) -> None:
+        if self._swapped:
+            raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
     def _step_outside_of_graphs(self) -> None:
         self._step()
@@ -232,16 +197,16 @@ class Optimizer(torch.optim.Optimizer):
     def _step(self) -> None:
         began = perf_counter()
         stepper = self._ready()
-        grads = [p.grad for p in self._params]
+        params = self._params.all
+        grads = [p.grad for p in params]
         if self._inspector is not None:
             self._inspector.before(grads)
         addresses = None if self._regular is None else self._regular(grads)
         happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
         if happened:
-            stepped = self._params
             if self._regular is None or self._regular.absent:
-                stepped = [p for p, g in zip(self._params, grads, strict=True) if g is not None]
-            increment_version(stepped)
+                params = [p for p, g in zip(params, grads, strict=True) if g is not None]
+            increment_version(params)
         if self._inspector is not None:
             self._inspector.after(grads, stepper)
         self.seconds += perf_counter() - began
@@ -265,36 +230,26 @@ class Optimizer(torch.optim.Optimizer):
 
     def _ready(self) -> Stepper:
         """The stepper for the groups, parameters and states as they are now."""
-        if self._stepper is None or self._exchanged():
+        if self._stepper is None or not self._params.are_those_of(self.param_groups):
             self._build()
         assert self._stepper is not None
         stepper = self._stepper
         if self._shown:
             self._take_over(stepper)
-        if pointers_of(self._params, self._sharded) != self._pointers or not self._same_layout(self._params):
+        if not self._params.lie_as_before():
             what = type(self).__name__
             stepper.forget_layout()
             for held in self._held:
                 held.see_param(what)
             check_apart(what, self._held)
-            self._remember_memory()
+            self._params.look()
             self._regular = None
-        forms = self._forms_now()
+        forms = forms_of(self.param_groups, self._recipes)
         if forms != self._forms:
-            stepper.set_chains(self._chains())
+            stepper.set_chains(chains_of(self, self._recipes))
             self._forms = forms
             self._regular = None
         return stepper
-
-    def _exchanged(self) -> bool:
-        """Whether the groups hold other parameters than at the last step."""
-        if len(self.param_groups) != len(self._rows):
-            return True
-        for group, row in zip(self.param_groups, self._rows, strict=True):
-            params = group["params"]
-            if len(params) != len(row) or any(map(is_not, params, row)):
-                return True
-        return False
 
     def _take_over(self, stepper: Stepper) -> None:
         """Whatever has been changed in ``state`` since it was shown."""
@@ -365,25 +320,13 @@ class Optimizer(torch.optim.Optimizer):
             stepper = self._ready()
             chosen = [h for h in self._held if name in h.states]
             if not chosen:
-                known = sorted(
-                    {n for p in stepper.plans for n, (start, _) in p.trace.starts.items() if not start.on_host}
-                )
-                if not known:
-                    raise ValueError(f"using: there is no state {name!r}; these chains keep none.")
-                if name in known:
-                    raise ValueError(f"using: {name!r} does not exist before the first step.")
-                raise ValueError(unknown_name("using", "state", name, known))
-            kept = [h.param.detach().clone() for h in chosen]
+                raise stepper.no_state(name)
             self._swapped = name
             try:
-                for h in chosen:
-                    h.param.copy_(h.states[name])
-                with torch.enable_grad():
+                with holding(chosen, name):
                     yield
             finally:
                 self._swapped = ""
-                for h, weights in zip(chosen, kept, strict=True):
-                    h.param.copy_(weights)
 
     # ---- saved and loaded
 
@@ -392,10 +335,7 @@ class Optimizer(torch.optim.Optimizer):
 
         With `named_parameters` it holds the names by which `load_state_dict` finds each parameter's state again.
         """
-        if self._swapped:
-            raise RuntimeError(
-                f"state_dict: the weights are swapped for {self._swapped!r}. Leave the with block first."
-            )
+        self._refuse_while_swapped("state_dict")
         return states.dictionary(super().state_dict(), self._recipes, self.steps)
 
     def load_state_dict(  # type: ignore[override]  # torch's returns None
@@ -407,10 +347,7 @@ class Optimizer(torch.optim.Optimizer):
         position. Names that are missing or not expected raise ValueError, or are returned with ``strict=False``. Nothing is
         changed if anything does not fit.
         """
-        if self._swapped:
-            raise RuntimeError(
-                f"load_state_dict: the weights are swapped for {self._swapped!r}. Leave the with block first."
-            )
+        self._refuse_while_swapped("load_state_dict")
         states.check_mapping(f"{type(self).__name__}.load_state_dict", state_dict)
         given: Any = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
@@ -443,10 +380,6 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.state = state.get("state", self._state)
         self.__dict__.pop("state", None)
-
-
-def _always(tensors: object) -> bool:
-    return True
 
 
 def _cpu_engine() -> Engine:

@@ -149,7 +149,7 @@ class Released:
     def finish(self) -> None:
         """End a step: step what has a gradient left, since it was not used in every backward pass, and count."""
         optimizer = self.optimizer
-        self._check_not_swapped()
+        self.optimizer._refuse_while_swapped("step")
         with self._lock, torch.no_grad():
             stepper = optimizer._ready()
             for param in [p for p in self._ones if p.grad is not None]:
@@ -177,7 +177,7 @@ class Released:
 
     def _step(self, param: torch.Tensor) -> None:
         optimizer = self.optimizer
-        self._check_not_swapped()
+        self.optimizer._refuse_while_swapped("step")
         if not self._looked or optimizer._shown:
             optimizer._ready()
             self._looked = True
@@ -206,11 +206,6 @@ class Released:
         held, buffers = [one.held] * (index + 1), [None] * (index + 1)
         with sparse_rows(what, one.part, held, buffers, sparse):
             one.part.step([buffers[index]])
-
-    def _check_not_swapped(self) -> None:
-        swapped = self.optimizer._swapped
-        if swapped:
-            raise RuntimeError(f"step: the weights are swapped for {swapped!r}. Leave the with block first.")
 
 
 @dataclass(slots=True, eq=False)
