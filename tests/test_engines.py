@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import steepest
 import steepest.numpy as opt
 from steepest import Chain, Real, chain, rule, zeros
-from steepest.engines import cpu
+from steepest.engines import cpu, cpu_kernels
 from steepest.engines.arrays import ArrayEngine
 from steepest.engines.source import source
 from steepest.engines.tensors import Tensor
@@ -524,7 +524,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(monkeypatch: pytest.M
     blocked.write_text("")
     monkeypatch.setenv("STEEPEST_CACHE_DIR", str(blocked / "below"))
     monkeypatch.setattr(cache, "_warned", set())
-    monkeypatch.setattr(cpu, "_COMPILED", {})
+    monkeypatch.setattr(cpu_kernels, "_COMPILED", {})
     w = np.zeros(3)
     with pytest.warns(RuntimeWarning, match="can't be written"):
         opt.SGD([w], lr=0.1).step([np.ones(3)])

@@ -3,33 +3,29 @@
 A tensor is cut into rows of a fixed number of elements (whole units, where a rule knows units), so that partial sums are the
 same bits for any number of threads. Tensors of one row run all segments of a stage at once, while they are in the cache;
 longer ones run segment by segment, a row of a later segment waiting for its tensor's rows before it. Threads take rows from
-a common counter, and the compiled function holds no lock, so Python threads are enough and a late one costs nothing.
+a common counter, so a late one costs nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-import os
-import pickle
-import queue
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.engines import cache as files
-from steepest.engines.source import WORDS, source, storage_of
+from steepest.engines.cpu_kernels import compiled, load
+from steepest.engines.cpu_threads import Team, own_threads
+from steepest.engines.source import WORDS, storage_of
 from steepest.engines.tensors import Tensor
 from steepest.language.operations import REDUCTIONS
 from steepest.plan.plan import Plan, Program
 
-__all__ = ["CpuEngine", "Gatherer", "Kernel", "Team", "number_of_threads", "own_threads"]
+__all__ = ["CpuEngine", "Gatherer"]
 
 ROW = 1 << 18
 """Elements per row: long enough that hardware prefetching pays, short enough to share."""
@@ -221,68 +217,6 @@ def _rows(units: int, width: int) -> list[tuple[int, int]]:
     return [(lo, min(lo + step, units)) for lo in range(0, units, step)]
 
 
-# ---- compiled code
-
-
-def _salt() -> str:
-    here = Path(__file__).parent
-    return f"{numba.__version__} {(here / 'cpu_pointers.py').read_text(encoding='utf-8')}"
-
-
-class Kernel:
-    """A program's compiled ``run``: to be called with a place in memory (`WORDS`), here or by a C library's threads."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.function = _load("step", text, "run")
-
-    def __call__(self, place: int) -> None:
-        self.function(place)
-
-    @cached_property
-    def address(self) -> int:
-        """Where a C function ``void work(long)`` begins that does the same."""
-        self.pointer = _load("step", self.text, "entry")()  # kept, or its code would be freed
-        return int(self.pointer.address)
-
-
-_COMPILED: dict[str, Kernel] = {}
-
-
-def compiled(program: Program, dtype: str, storage: Mapping[str, str]) -> Kernel:
-    """The compiled function of a program, from memory, from the cache folder, or made now."""
-    text = source(program, dtype, "One optimizer step.", storage)
-    if text not in _COMPILED:
-        _COMPILED[text] = Kernel(text)
-    return _COMPILED[text]
-
-
-def _load(name: str, text: str, function: str) -> Callable[..., Any]:
-    try:
-        module = files.load(name, text, _salt())
-        made = getattr(module, function)
-    except RuntimeError:  # Numba found no place for its own files
-        return getattr(files.load(name, text, _salt(), on_disk=False), function)  # type: ignore[no-any-return]  # generated
-
-    def guarded(*arguments: Any) -> Any:
-        try:
-            return guarded.__wrapped__(*arguments)  # type: ignore[attr-defined]  # a function may carry it
-        except OSError as error:  # raised when Numba saves what it compiled, before anything has run
-            files.warn_once(files.cache_folder(), error)
-        except (EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError):
-            # Raised when Numba reads what it has kept and finds it broken; nothing has run here either.
-            files.discard(module)
-        fallback = getattr(files.load(name, text, _salt(), on_disk=False), function)
-        guarded.__wrapped__ = fallback  # type: ignore[attr-defined]  # a function may carry it
-        return fallback(*arguments)
-
-    guarded.__wrapped__ = made  # type: ignore[attr-defined]  # a function may carry it
-    return guarded
-
-
-# ---- gradients
-
-
 class Gatherer:
     """Takes the addresses of all gradients of a step in one call, if every one is what the parameters lead to expect."""
 
@@ -315,79 +249,9 @@ class Gatherer:
 def _gather() -> Callable[..., Any]:
     """The compiled function, or one that always asks for a closer look where arrays are laid out in another way."""
     text = (Path(__file__).parent / "cpu_gather.py").read_text(encoding="utf-8")
-    function = _load("gather", text, "gather")
+    function = load("gather", text, "gather")
     probe = np.arange(6, dtype=np.float32).reshape(2, 3)
     words = np.array([probe.ctypes.data, id(probe.dtype)])
     header = object.__basicsize__
     seen = np.frombuffer(ctypes.string_at(id(probe) + header, 56), dtype=np.int64)
     return function if seen[0] == words[0] and seen[5] == words[1] else lambda *_: 0
-
-
-# ---- threads
-
-
-def number_of_threads() -> int:
-    """How many threads a step may use: ``STEEPEST_NUM_THREADS``, or the cores this process may run on."""
-    given = os.environ.get("STEEPEST_NUM_THREADS", "")
-    if given.isdigit() and int(given) > 0:
-        return int(given)
-    return _cores()
-
-
-@cache
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Team(Protocol):
-    """Threads that run a kernel together."""
-
-    def run(self, kernel: Kernel, place: int, most: int) -> None:
-        """Run the kernel on its place in memory, on at most so many threads at once; return when all have returned."""
-
-
-class _Pool:
-    """Threads that wait for work; made when they are first needed, and again in a forked child."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.work: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.threads = 0
-
-    def run(self, kernel: Kernel, place: int, most: int) -> None:
-        helpers = min(number_of_threads(), most) - 1
-        if helpers <= 0:
-            kernel(place)
-            return
-        with self.lock:
-            while self.threads < helpers:
-                threading.Thread(target=self._serve, args=(self.work,), name="steepest", daemon=True).start()
-                self.threads += 1
-        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        for _ in range(helpers):
-            self.work.put((kernel, place, done))
-        failures: list[BaseException | None] = []
-        try:
-            kernel(place)
-        finally:
-            failures = [done.get() for _ in range(helpers)]
-        for failure in failures:
-            if failure is not None:
-                raise failure
-
-    @staticmethod
-    def _serve(work: queue.SimpleQueue[Any]) -> None:
-        while True:
-            kernel, place, done = work.get()
-            failure = None
-            try:
-                kernel(place)
-            except BaseException as error:
-                failure = error
-            done.put(failure)
-            del kernel, done
-
-
-own_threads = _Pool()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=own_threads.__init__)  # type: ignore[misc]  # threads do not survive a fork

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
-from steepest.engines.cpu import CpuEngine, Kernel, own_threads
+from steepest.engines.cpu import CpuEngine
+from steepest.engines.cpu_kernels import Kernel
+from steepest.engines.cpu_threads import own_threads
 
 __all__ = ["engine"]
 
