@@ -16,7 +16,8 @@ from numba import float32, njit, types, uint16
 import steepest
 from steepest import Chain, chain, rule, zeros
 from steepest.engines import cache, cpu, cpu_pointers
-from steepest.engines.source import source, storage_of
+from steepest.engines.names import storage_of
+from steepest.engines.source import source
 from steepest.engines.tensors import Tensor
 from steepest.plan.planner import plan
 from steepest.stepping import Stepper

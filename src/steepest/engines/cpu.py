@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from steepest.engines.cpu_kernels import compiled, load
 from steepest.engines.cpu_threads import Team, own_threads
-from steepest.engines.source import WORDS, storage_of
+from steepest.engines.names import storage_of
+from steepest.engines.source import WORDS
 from steepest.engines.tensors import Tensor
 from steepest.language.operations import REDUCTIONS
 from steepest.plan.plan import Plan, Program

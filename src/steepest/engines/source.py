@@ -10,20 +10,15 @@ reads what was rounded. Raw pointers are turned into arrays outside the loop's o
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import math
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-
+from steepest.engines.names import Names
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Pass, Program, Segment
 
-__all__ = ["ARGUMENTS", "WORDS", "source", "storage_of"]
+__all__ = ["ARGUMENTS", "WORDS", "source"]
 
 ARGUMENTS = (
     "table", "widths", "rows", "first_row", "scalars", "scalar_row", "partials", "units", "first_unit",
@@ -56,7 +51,7 @@ def source(program: Program, dtype: str, title: str, storage: Mapping[str, str] 
 
     ``storage`` names the types of buffers that are stored in another: ``float16`` or ``bfloat16``, beside ``float32``.
     """
-    names = _Names(program, dtype, storage or {})
+    names = Names(program, dtype, storage or {})
     parts = [_HEAD.format(title=title, dtype=dtype, conversions=_conversions(names))]
     for number in range(len(program.passes)):
         parts.append(_loop(program, number, names))
@@ -67,91 +62,11 @@ def source(program: Program, dtype: str, title: str, storage: Mapping[str, str] 
     return "\n\n".join(parts)
 
 
-def storage_of(dtype: np.dtype[Any]) -> str:
-    """The type in which an array's elements are stored. NumPy has no bfloat16: arrays of ``uint16`` hold its bits.
-
-    >>> storage_of(np.dtype("uint16"))
-    'bfloat16'
-    """
-    return "bfloat16" if dtype == np.uint16 else str(dtype.name)
-
-
-class _Names:
-    """Identifiers: a buffer by its name, a hyperparameter by its, everything else by letter and index."""
-
-    def __init__(self, program: Program, dtype: str, storage: Mapping[str, str]) -> None:
-        self.program, self.dtype = program, dtype
-        self.storage = {name: storage.get(name, dtype) for name in (*program.buffers, "param")}
-        self.tensor_slots = _slots(program, Rate.MODEL, Rate.TENSOR)
-        self.unit_slots = _slots(program, Rate.UNIT)
-        inputs = [str(n.value) for n in program.graph.nodes if n.op == "input"]
-        taken: set[str] = set()
-        self.buffers, self.inputs = _identifiers(program.buffers, taken), _identifiers(inputs, taken)
-
-    def buffer(self, name: str) -> str:
-        return self.buffers[name]
-
-    def widened(self, name: str, element: str) -> str:
-        """What is in a buffer, in the type of computation."""
-        kind = self.storage[name]
-        return element if kind == self.dtype else f"from_{kind}({element})"
-
-    def narrowed(self, name: str, said: str, value: Expr) -> str:
-        """A value as a buffer holds it."""
-        said = f"float32({said})" if value.kind == "wide" and self.dtype == "float32" else said
-        kind = self.storage[name]
-        return said if kind == self.dtype else f"to_{kind}({said})"
-
-    def array(self, name: str, start: str) -> str:
-        """The piece of a buffer from an element on."""
-        column, kind = self.program.buffers.index(name), self.storage[name]
-        address = "address" if kind == self.dtype else "address_uint16"
-        return f"carray({address}(table[t, {column}] + {_ITEMSIZES[kind]} * ({start})), (n,))"
-
-    def slow(self, i: int) -> str:
-        node = self.program.graph.nodes[i]
-        if node.op == "input":
-            return self.inputs[node.value]
-        letter = {Rate.STEP: "s", Rate.MODEL: "m", Rate.TENSOR: "t", Rate.UNIT: "u"}[node.rate]
-        return f"{letter}{i}"
-
-
-_ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-
-
-def _conversions(names: _Names) -> str:
+def _conversions(names: Names) -> str:
     """The import of what a program needs for the types that it does not compute in; nothing where there are none."""
     kinds = sorted(set(names.storage.values()) - {names.dtype})
     needed = ", ".join(["address_uint16", *(f"from_{k}" for k in kinds), *(f"to_{k}" for k in kinds)])
     return f"from steepest.engines.cpu_pointers import {needed}\n" if kinds else ""
-
-
-def _identifiers(names: Iterable[str], taken: set[str]) -> dict[str, str]:
-    """Each name, with underscores behind it while Python, the text around it or another name has it already."""
-    found: dict[str, str] = {}
-    for name in names:
-        made = name
-        while made in taken or keyword.iskeyword(made) or hasattr(builtins, made) or _OWN.fullmatch(made):
-            made += "_"
-        found[name] = made
-        taken.add(made)
-    return found
-
-
-_OWN_NAMES = (
-    "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
-    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|cfunc|njit|words|place|work|entry|cos|exp|"
-    "float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run|"
-    "address_uint16|(from|to)_b?float16"
-)
-_OWN = re.compile(rf"{_OWN_NAMES}|(s|m|t|u|v|c|r|sum|pass_|segment_)\d+|.*(_i|_32|_holds)")
-"""The names that generated text gives to values of its own."""
-
-
-def _slots(program: Program, *rates: Rate) -> dict[int, int]:
-    nodes = program.graph.nodes
-    found = [i for one in program.passes for i in one.reductions if nodes[i].rate in rates]
-    return {i: slot for slot, i in enumerate(found)}
 
 
 def _literal(value: float) -> str:
@@ -178,7 +93,7 @@ def _pass_buffers(program: Program, one: Pass) -> list[str]:
     return [name for name in program.buffers if name in touched]
 
 
-def _loop(program: Program, number: int, names: _Names) -> str:
+def _loop(program: Program, number: int, names: Names) -> str:
     one = program.passes[number]
     nodes = program.graph.nodes
     arrays = [names.buffer(name) for name in _pass_buffers(program, one)]
@@ -265,7 +180,7 @@ def _bare(text: str) -> str:
     return text
 
 
-def _segment(program: Program, number: int, segment: Segment, names: _Names) -> str:
+def _segment(program: Program, number: int, segment: Segment, names: Names) -> str:
     nodes = program.graph.nodes
     passes = [program.passes[p] for p in segment.passes]
     lines = ["@njit(**OPTIONS)", f"def segment_{number + 1}(row, {', '.join(ARGUMENTS)}):"]
@@ -297,7 +212,7 @@ def _slow_closure(program: Program, one: Pass) -> set[int]:
     return wanted
 
 
-def _tensor_value(program: Program, i: int, names: _Names) -> list[str]:
+def _tensor_value(program: Program, i: int, names: Names) -> list[str]:
     node = program.graph.nodes[i]
     part = f"partials[k, {names.tensor_slots[i]}]"
     name = names.slow(i)
@@ -309,7 +224,7 @@ def _tensor_value(program: Program, i: int, names: _Names) -> list[str]:
     ]
 
 
-def _scalar(node: Expr, names: _Names) -> str:
+def _scalar(node: Expr, names: Names) -> str:
     """A TENSOR or UNIT value as one float64 assignment."""
 
     def text(arg: Expr) -> str:
@@ -322,7 +237,7 @@ def _scalar(node: Expr, names: _Names) -> str:
     return f"{names.slow(node.index)} = {f'1.0 if {value} else 0.0' if node.kind == 'bool' else value}"
 
 
-def _by_unit(program: Program, segment: Segment, names: _Names) -> list[str]:
+def _by_unit(program: Program, segment: Segment, names: Names) -> list[str]:
     nodes = program.graph.nodes
     passes = [program.passes[p] for p in segment.passes]
     summed = [i for one in passes for i in one.reductions if nodes[i].rate != Rate.UNIT]
@@ -350,7 +265,7 @@ def _by_unit(program: Program, segment: Segment, names: _Names) -> list[str]:
     return lines + [f"    partials[row, {names.tensor_slots[i]}] = sum{i}" for i in summed]
 
 
-def _call(program: Program, number: int, names: _Names, start: str) -> list[str]:
+def _call(program: Program, number: int, names: Names, start: str) -> list[str]:
     one = program.passes[number]
     arguments = ["n"]
     for name in _pass_buffers(program, one):
