@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ import steepest.numpy as opt
 from steepest.monitor.doctor import ALARM, FOLLOWS, RULES, Finding, diagnose, unjudged
 from steepest.monitor.doctor.finding import sure
 from steepest.monitor.recorder import Recorder
-from steepest.monitor.records import MEASUREMENTS, Event, Facts, Record, Run, TensorFacts
+from steepest.monitor.recorder.reader import read
+from steepest.monitor.recorder.run_file import facts_of
+from steepest.monitor.records import MEASUREMENTS, Event, Facts, Record, Run, TensorFacts, rows_of
 from steepest.workbench.cli import main
 
 RECORDS, EVERY, DEPTH = 40, 10, 4
@@ -327,6 +329,52 @@ def test_nan_does_not_explain_what_was_there_before() -> None:
     sick = values(healthy(), grad_norm=put(LAYER, 0.0), update_norm=put(LAYER, 0.0))
     nan = Event(300, 300, "nonfinite", "not finite since step 300: …", ("2.weight",), {"parameters": 1.0})
     assert causes(diagnose(happened(sick, nan))) == [("nonfinite", ""), ("dead_units", "")]
+
+
+WITHOUT = ("grad_norm", "update_norm", "weight_norm", "unmoved")
+
+
+def test_what_the_user_froze_is_a_remark_and_what_gets_no_gradient_beside_it_an_alarm() -> None:
+    run = healthy()
+    tensors = tuple(replace(one, frozen=one.group == 1) for one in run.facts.tensors)
+    run = replace(values(run, **{n: put(LAYER, math.nan) for n in WITHOUT}), facts=replace(run.facts, tensors=tensors))
+    (remark,) = diagnose(run)
+    assert (remark.title, remark.tensors) == ("1.weight, 1.bias are frozen", ("1.weight", "1.bias"))
+    assert remark.confidence < ALARM
+    alarm, *_ = diagnose(values(run, **{n: put((slice(None), [6]), math.nan) for n in WITHOUT}))
+    assert (alarm.cause, alarm.tensors) == ("layer_does_not_move", ("3.weight",)) and alarm.confidence > ALARM
+
+
+def test_a_frozen_parameter_is_known_from_the_run_and_its_file(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from steepest.torch import AdamW
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    model[0].requires_grad_(False)
+    optimizer = AdamW(model.parameters())
+    with steepest.Monitor(optimizer, model, every=1, folder=tmp_path) as monitor:
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = model(torch.ones(1, 2)).square().sum()
+            loss.backward()
+            optimizer.step()
+            monitor(loss)
+    run = read(tmp_path)
+    assert [one.frozen for one in run.facts.tensors] == [True, True, False, False]
+    assert [one.confidence for one in diagnose(run) if one.cause == "layer_does_not_move"] == [0.2]
+
+
+def test_facts_of_a_file_that_does_not_say_what_was_frozen_are_read() -> None:
+    known = asdict(healthy().facts)
+    for one in known["tensors"]:
+        del one["frozen"]
+    assert facts_of(json.dumps(known)) == healthy().facts
+
+
+def test_a_parameter_without_gradients_in_a_few_records_is_a_remark() -> None:
+    few = rows_of(SICK["a layer without gradients"][1](healthy()), slice(0, 5))
+    (remark,) = [one for one in diagnose(few) if one.cause == "layer_does_not_move"]
+    assert remark.confidence < ALARM
 
 
 def test_a_network_that_interpolates_its_data_has_no_exploding_gradients() -> None:

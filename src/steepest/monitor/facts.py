@@ -65,7 +65,7 @@ def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -
     names, params = names_of(optimizer, model), params_of(optimizer)
     of_group = [number for number, group in enumerate(groups) for _ in group["params"]]
     tensors = tuple(
-        TensorFacts(name, tuple(p.shape), _dtype(p), number)
+        TensorFacts(name, tuple(p.shape), _dtype(p), number, not getattr(p, "requires_grad", True))
         for name, p, number in zip(names, params, of_group, strict=True)
     )
     process, processes = process_of()

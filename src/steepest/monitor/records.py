@@ -57,12 +57,14 @@ def with_derived(tensors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[n
 
 @dataclass(frozen=True, slots=True)
 class TensorFacts:
-    """One parameter: its group's number, and its elements' type as NumPy and torch name it (``"float32"``)."""
+    """One parameter: its group's number, its elements' type as NumPy and torch name it (``"float32"``), and whether the user had
+    frozen it when the run started (torch's ``requires_grad=False``)."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     group: int = 0
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

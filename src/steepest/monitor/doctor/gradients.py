@@ -33,7 +33,7 @@ LOST, STILL = 1e-4, 1e-5
 GROWN, STRAIGHT = 20.0, 0.8
 ALWAYS = 0.8
 MOSTLY = 0.8
-FEW = 8
+FEW, SEEN = 8, 10
 
 
 def exploding(run: Run) -> Iterator[Sign]:
@@ -230,21 +230,34 @@ def motionless(run: Run) -> Iterator[Sign]:
     if moves is None or len(run) < 3:
         return
     measured = ~np.isnan(moves)
+    frozen = np.array([one.frozen for one in run.facts.tensors])
     moving = (np.nan_to_num(moves, nan=0.0) > 0).mean(axis=0)
     if not (moving > 0.5).any():
         return
-    absent = np.flatnonzero(~measured.any(axis=0))
-    if len(absent):
-        names = names_of(run, absent)
+    absent = ~measured.any(axis=0)
+    if (absent & frozen).any():
+        named = np.flatnonzero(absent & frozen)
+        yield Sign(
+            f"{listed(names_of(run, named))} are frozen" if len(named) > 1 else f"{names_of(run, named)[0]} is frozen",
+            0.2,
+            f"{len(named)} of {moves.shape[1]} parameters had requires_grad=False when the run started, and got no gradient.",
+            (series(run, "update_norm", named),),
+            "Where that is meant, nothing is to be done; they may be left out of the optimizer.",
+            "[p for p in model.parameters() if p.requires_grad]",
+            0,
+        )
+    records = int(measured.any(axis=1).sum())
+    if (absent & ~frozen).any():
+        lacking = np.flatnonzero(absent & ~frozen)
+        names = names_of(run, lacking)
         yield Sign(
             f"{listed(names)} never got a gradient",
-            0.85,
-            f"In none of {len(run)} records, up to step {int(run.steps[-1])}, did {len(absent)} of {moves.shape[1]} parameters "
+            0.85 if records >= SEEN else 0.4,
+            f"In none of {records} records, up to step {int(run.steps[-1])}, did {len(lacking)} of {moves.shape[1]} parameters "
             "have a gradient.",
-            (series(run, "update_norm", absent),),
-            "Look for a detach(), a no_grad() or a branch that the loss does not use; leave frozen parameters out of the "
-            "optimizer.",
-            f"[p for p in model.parameters() if p.requires_grad]  # without {names[0]}",
+            (series(run, "update_norm", lacking),),
+            "Look for a detach(), a no_grad() or a branch that the loss does not use.",
+            f"[name for name, p in model.named_parameters() if p.grad is None]  # after backward(): {listed(names)}",
             0,
         )
     still = measured.any(axis=0) & (np.where(measured, moves, 0.0) == 0).all(axis=0)
@@ -309,7 +322,8 @@ RULES = (
     ),
     Rule(
         "layer_does_not_move",
-        "A parameter's step is exactly 0 in every record, or it has no gradient in any, while most others move.",
+        f"A parameter's step is exactly 0 in every record, or it has no gradient in any ({SEEN} at least, else a remark), while "
+        "others move. What the user froze (requires_grad=False) is a remark.",
         "Amazon SageMaker Debugger, UnchangedTensor",
         (("update_norm",),),
         motionless,

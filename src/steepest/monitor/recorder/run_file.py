@@ -156,7 +156,10 @@ def facts_of(text: str) -> Facts:
     """Facts from their JSON; what a newer version of the same format added is left out."""
     given = json.loads(text)
     known = {one.name: given[one.name] for one in fields(Facts) if one.name in given}
-    tensors = tuple(TensorFacts(t["name"], tuple(t["shape"]), t["dtype"], t["group"]) for t in known["tensors"])
+    tensors = tuple(
+        TensorFacts(t["name"], tuple(t["shape"]), t["dtype"], t["group"], t.get("frozen", False))
+        for t in known["tensors"]
+    )
     return Facts(**known | {"tensors": tensors, "chains": tuple(known["chains"]), "groups": tuple(known["groups"])})
 
 
