@@ -167,6 +167,21 @@ def test_a_loss_that_is_no_number_ends_monitoring_and_not_training() -> None:
     assert optimizer.steps == 2
 
 
+def test_a_loss_is_recorded_as_it_was_at_the_call() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.SGD(model.parameters(), lr=0.01)
+    loss = torch.ones((), requires_grad=True)
+    with s.Monitor(optimizer, model, every=2, to=kept, folder=None) as monitor:
+        for number in range(1, 5):
+            with torch.no_grad():
+                loss.fill_(number)
+            for p in model.parameters():
+                p.grad = torch.zeros_like(p)
+            optimizer.step()
+            monitor(loss)
+    assert kept.run.losses.tolist() == [1, 2, 3, 4]
+
+
 CHAINS = {"alone": s.adamw(0.01), "through a norm": s.chain(s.clip_by_global_norm(1.0), s.adamw(0.01))}
 
 

@@ -166,14 +166,13 @@ class Recorder:
         connection, now = self._connection, time.monotonic()
         if connection is None or os.getpid() != self._process or now - self._written < self._pause:
             return
-        after = f" What was recorded up to step {self._until} stays readable."
-        with plainly("Recorder", self.path, after):
-            try:
-                self._transaction(connection)
-            except sqlite3.Error as error:
-                if code_of(error) == sqlite3.SQLITE_BUSY and len(self._records) + len(self._events) < _WAITING:
-                    return
-                self._failed = True
+        try:
+            self._transaction(connection)
+        except sqlite3.Error as error:
+            if code_of(error) == sqlite3.SQLITE_BUSY and len(self._records) + len(self._events) < _WAITING:
+                return
+            self._failed = True
+            with plainly("Recorder", self.path, f" What was recorded up to step {self._until} stays readable."):
                 raise
         self._until = self._records[-1][1] if self._records else self._until
         self._first = self._first and not self._records
