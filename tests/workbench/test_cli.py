@@ -157,12 +157,12 @@ def test_report_refuses_what_are_no_results(
         (["compare", "--optimizers", "adamm"], "steepest compare: character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you"),
         (["compare", "--optimizers", "adam(lr="], "steepest compare: 'adam(lr=' is no chain: the ( at character 5 is never"),
         (["compare", "--optimizers", "sgd | adam(lr=x)"], "steepest compare: character 15 of 'sgd | adam(lr=x)': unknown value"),
-        (["compare", "--optimizers", ","], "steepest compare: compare: optimizers is (), allowed is a list of chains."),
+        (["compare", "--optimizers", ","], "steepest compare: optimizers is (), allowed is a list of chains."),
         (["compare", "--optimizers", "clip_by_norm(1)"], "steepest compare: chain: the chain clip_by_norm computes an"),
         (["compare", "--optimizers", "gone.py:f"], "steepest compare: gone.py:f: there is no file gone.py."),
         (["compare", "--optimizers", "rule.py:mine"], "steepest compare: rule.py:5: NameError: name 'undefined' is not defined"),
         (["compare", "--optimizers", "rule.py:mime"], "steepest compare: rule.py: unknown recipe 'mime'. Did you mean 'mine'?"),
-        (["compare", "--workload", ","], "steepest compare: compare: workload is empty, allowed are names of workloads."),
+        (["compare", "--workload", ","], "steepest compare: workload is empty, allowed are names of workloads."),
         (["compare", "--workload", "digit-mlp"], "steepest compare: workload: unknown name 'digit-mlp'. Did you mean"),
         (["compare", "--workload", "nowhere:x"], "steepest compare: nowhere: there is no module nowhere, here or among those"),
         (["compare", "--workload", "broken.py:x"], "steepest compare: broken.py: unknown name 'x'. Known: circles, wb."),
@@ -170,6 +170,9 @@ def test_report_refuses_what_are_no_results(
         (["compare", "--workload", "rule.py:odd"], "steepest compare: workload rule.py:odd: it is "),
         (["compare", "--workload", "syntax.py:x"], "steepest compare: syntax.py:1: SyntaxError: '(' was never closed"),
         (["compare", "--workload", "needs.py:x"], "steepest compare: needs.py:1: ModuleNotFoundError: No module named 'optunaa'"),
+        (["compare", "--workload", ":circles"], "steepest compare: :circles is no name of something in a module. Write"),
+        (["compare", "--workload", "outer.py:x"], "steepest compare: inner.py:2: ZeroDivisionError: division by zero"),
+        (["compare", "--workload", "leaves.py:x"], "steepest compare: leaves.py:2: SystemExit: 3\n"),
         (["compare", "--workload", "broken.py:circles", "--jobs", "1"],
          "steepest compare: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined"),
         (["compare", "--workload", "broken.py"],
@@ -179,8 +182,8 @@ def test_report_refuses_what_are_no_results(
         (["compare", "--workload", "gone.py"], "steepest compare: gone.py: there is no file gone.py."),
         (["lr-find", "--workload", "broken.py:circles", "--jobs", "1"],
          "steepest lr-find: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined\n"),
-        (["compare", "--track", "tunes"], "steepest compare: compare: unknown track 'tunes'. Did you mean 'tuned'?"),
-        (["compare", "--track", ","], "steepest compare: compare: unknown track ''. Known: default, rate, tuned."),
+        (["compare", "--track", "tunes"], "steepest compare: unknown track 'tunes'. Did you mean 'tuned'?"),
+        (["compare", "--track", ","], "steepest compare: unknown track ''. Known: default, rate, tuned."),
         (["compare", "--space", "lr=1:2"], "steepest compare: space: it narrows the tuned track, and the tracks are default"),
         (["compare", "--track", "tuned", "--space", "lrr=1"], "steepest compare: space: unknown hyperparameter 'lrr'. Did you"),
         (["compare", "--storage", "study.log"], "steepest compare: storage: url is 'study.log', allowed is journal:PATH"),
@@ -189,7 +192,7 @@ def test_report_refuses_what_are_no_results(
         (["compare", "--storage", "journal:broken.py/x.log"], "steepest compare: storage journal:broken.py/x.log: it can't be"),
         (["compare", "--output", "broken.py/x"], "steepest compare: output is 'broken.py/x', allowed is a folder that can be"),
         (["tune"], "steepest tune: the following arguments are required: optimizer."),
-        (["tune", "sgd(0.1, weight_decay=0)"], "steepest tune: tune: sgd(0.1, weight_decay=0) leaves nothing open to search."),
+        (["tune", "sgd(0.1, weight_decay=0)"], "steepest tune: sgd(0.1, weight_decay=0) leaves nothing open to search."),
         (["tune", "adam", "--space", "adam.ep=1"], "steepest tune: space: unknown hyperparameter 'adam.ep'. Did you mean"),
         (["tune", "sgd", "--workload", "broken.py:circles", "--jobs", "1"],
          "steepest tune: workload broken.py:circles: broken.py:5: NameError: name 'undefined' is not defined"),
@@ -210,6 +213,7 @@ def test_a_mistake_ends_with_one_line_and_status_2_and_leaves_nothing_behind(
 ) -> None:
     files = {
         "broken.py": BROKEN, "rule.py": RULE, "syntax.py": "x = (\n", "needs.py": "import optunaa\n", "corrupt.log": "{]\n" * 9,
+        "outer.py": "import inner\n", "inner.py": "def f():\n    return 1 / 0\nf()\n", "leaves.py": "import sys\nsys.exit(3)\n",
     }  # fmt: skip
     for name, text in files.items():
         (here / name).write_text(text)
@@ -270,6 +274,31 @@ def test_a_folder_without_permission_is_noticed_before_training(
     assert said.err.startswith(f"steepest compare: {message.format(closed)}")
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert not output.exists()
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_on_a_full_disk_the_page_that_was_there_stays_and_the_runs_are_kept(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", *QUICK, "--optimizers", "sgd(0.5)", "--track", "default", "--output", "out"]
+    assert main(command) == 0
+    before = {path.name: path.read_bytes() for path in (here / "out").iterdir()}
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        assert main(command) == 2
+        assert main(["report", "out"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "steepest compare: out/results.json can't be written: No space left on device. Make room there, or name another folder.",
+        "what has finished is kept. Give the same command again to go on.",
+        "steepest report: out/results.json can't be written: No space left on device. Make room there, or name another folder.",
+    ]
+    assert {path.name: path.read_bytes() for path in (here / "out").iterdir() if path.name in before} == before
+    assert main(command) == 0
+    assert {path.name for path in (here / "out").iterdir()} == before.keys()
 
 
 def test_a_refused_command_leaves_a_folder_that_was_there(here: Path) -> None:

@@ -209,7 +209,7 @@ def test_the_same_command_tries_again_what_failed_with_an_error(theirs: Theirs, 
         ("float(x @ x)", "[float(v) for v in 'ab']", "their_work.py:13: ValueError: could not convert string to float: 'a'"),
         ("float(x @ x)", "__import__('json').loads('{')", "their_work.py:13: JSONDecodeError: Expecting property name"),
         ('{"gap": float((x - CENTRE) @ (x - CENTRE))}', "0.5",
-         "evaluate returned 0.5 for 'validation', allowed is a dict of measures, {'gap': …}."),
+         "evaluate returned 0.5 (float) for 'validation', allowed is a dict of measures, {'gap': …}."),
         ('    return ArrayTask({"x": x}', '    ArrayTask({"x": x}', "bowl (their_work.py:6) returned None, allowed is a TorchTask "
          "or an ArrayTask. End it with return TorchTask(model, loss, evaluate)."),
         ('float(x @ x), {"x"', '{"x"', "ArrayTask: slope (their_work.py:12) returned {'x': array([-0."),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import lzma
 import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from steepest.workbench import digits
 from steepest.workbench.digits import initial
 from steepest.workbench.parse import parse
 from steepest.workbench.training import train
-from steepest.workbench.workload import BUILT_IN, TorchTask, find
+from steepest.workbench.workload import BUILT_IN, ArrayTask, TorchTask, Workload, find, workload
 from steepest.workbench.workloads import data, digits_mlp, quadratics, rnn_memory
 from steepest.workbench.workloads.sampling import batches, split
 
@@ -376,3 +378,49 @@ except ModuleNotFoundError as error:
         "workload char-gpt: it needs PyTorch. Install steepest[torch], or compare on digits-mlp or quadratics, "
         "which need no framework.\n"
     )
+
+
+def constant(gap: Any, loss: Any = 1.0) -> Workload:
+    def start(seed: int) -> ArrayTask:
+        x = np.ones(3)
+        return ArrayTask({"x": x}, lambda step: (loss, {"x": x.copy()}), lambda part: {"gap": gap})
+
+    return Workload("constant", start, steps=3, metric="gap")
+
+
+@pytest.mark.parametrize("gap", [np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_measures_of_numpy_and_torch_are_kept_as_numbers(gap: object) -> None:
+    made = train(constant(gap, np.float32(1)), steepest.sgd(0.1), 0)
+    assert (made.cost, made.test) == (0.5, {"gap": 0.5})
+    json.dumps(made.to_json())
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (constant("low"), "workload constant: evaluate returned 'low' (str) as 'gap' for 'validation', allowed is a number."),
+        (constant([1, 2]), "workload constant: evaluate returned [1, 2] (list) as 'gap' for 'validation', allowed is a number."),
+        (constant(1.0, "high"), "ArrayTask: <lambda> (test_workloads.py:"),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_is_refused_with_who_returned_it(work: Workload, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        train(work, steepest.sgd(0.1), 0)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_function_that_is_no_workload_says_what_is_missing() -> None:
+    def start(seed: int) -> Any: ...
+
+    def seedless() -> Any: ...
+
+    for given, facts, message in (
+        (start, {"step": 3}, "workload start: unknown argument 'step'. Did you mean 'steps'?"),
+        (start, {}, "workload start: steps is missing, the length of a run. Write @workload(steps=300)."),
+        (seedless, {"steps": 3}, "workload seedless: it takes () -> 'Any', allowed is a function of the seed alone."),
+    ):
+        with pytest.raises(TypeError) as caught:
+            workload(**facts)(given)  # type: ignore[arg-type]  # that is the mistake
+        assert str(caught.value).startswith(message)
+    with pytest.raises(TypeError, match="allowed are facts by their names: @workload\\(steps=300\\)"):
+        workload(start)

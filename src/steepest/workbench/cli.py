@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refused(command: str, said: str, error: BaseException, status: int = 2) -> int:
     """Say in one line why a command has ended, and in another what is kept of it."""
     said_too = [note for note in getattr(error, "__notes__", ()) if note.startswith(KEPT)]
-    print("\n".join([f"steepest {command}: {' '.join(said.split())}", *said_too]), file=sys.stderr)
+    said = " ".join(said.split()).removeprefix(f"{command}: ")  # as the function of that name begins
+    print("\n".join([f"steepest {command}: {said}", *said_too]), file=sys.stderr)
     return status
 
 

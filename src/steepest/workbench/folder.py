@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
-__all__ = ["KEPT", "ended", "go_on", "kept", "output_folder"]
+__all__ = ["KEPT", "ended", "go_on", "kept", "output_folder", "write_whole"]
 
 KEPT = "what has finished is kept."
 """How a line begins that says how to go on."""
@@ -67,6 +67,21 @@ def go_on(folder: Path, storage: str | None, output: str | None) -> str:
 def ended(folder: Path) -> None:
     """A command has come to its end: what it has found out is in its results."""
     (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: on a full disk what was there before stays. Raises ValueError where it can't be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} can't be written: {error.strerror}. Make room there, or name another folder."
+        ) from error
+    finally:
+        with suppress(OSError):  # it has become the file, or never came to be
+            temporary.unlink()
 
 
 def _worth_keeping(file: Path) -> bool:

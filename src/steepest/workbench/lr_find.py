@@ -18,6 +18,7 @@ import numpy as np
 
 from steepest.checks import Range, check_number
 from steepest.workbench.campaign import Progress
+from steepest.workbench.folder import write_whole
 from steepest.workbench.lr_chains import SEED, STEPS, ChainOf, chains_of, driven
 from steepest.workbench.lr_grid import grid_test, widened
 from steepest.workbench.lr_live import Groups, Live
@@ -204,6 +205,6 @@ def run(
             grid_test(workload, optimizer_text, steps=steps, seeds=seeds, jobs=jobs, progress=tried),
         )
     if folder is not None:
-        (folder / "lr-find.html").write_text(page(found), encoding="utf-8")
-        (folder / "lr-find.json").write_text(found.to_json(), encoding="utf-8")
+        write_whole(folder / "lr-find.json", found.to_json())
+        write_whole(folder / "lr-find.html", page(found))
     return found

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, looks_of
 from steepest.pages.sheet import LIMIT, duration, embedded, environment, library
 from steepest.workbench import outcomes, pictures
+from steepest.workbench.folder import write_whole
 from steepest.workbench.outcomes import Summary
 from steepest.workbench.recommendation import recommend, speed_ups, verdict_track
 from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
@@ -44,8 +45,8 @@ def write(result: Result, folder: Path) -> tuple[Path, Path]:
     """Write ``report.html`` and ``results.json`` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     report, data = folder / "report.html", folder / "results.json"
-    report.write_text(page(result), encoding="utf-8")
-    data.write_text(result.to_json(), encoding="utf-8")
+    write_whole(data, result.to_json())  # first: the page can be made again from it
+    write_whole(report, page(result))
     return report, data
 
 

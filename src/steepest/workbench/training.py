@@ -18,6 +18,7 @@ import numpy as np
 
 import steepest
 from steepest.schedules import ReduceOnPlateau
+from steepest.workbench.words import described
 from steepest.workbench.workload import Task, Workload
 
 __all__ = ["EVALUATIONS", "Run", "learning_rate", "optimizer_for", "train"]
@@ -158,10 +159,18 @@ def _measures(workload: Workload, task: Task, part: str) -> Mapping[str, float]:
     made = task.evaluate(part)
     if not isinstance(made, Mapping):
         raise TypeError(
-            f"workload {workload.name}: evaluate returned {made!r} for {part!r}, allowed is a dict of measures, "
+            f"workload {workload.name}: evaluate returned {described(made)} for {part!r}, allowed is a dict of measures, "
             f"{{{workload.metric!r}: …}}."
         )
-    return dict(made)
+    numbers: dict[str, float] = {}
+    for name, value in made.items():  # of NumPy or torch, too: they are kept as JSON
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"workload {workload.name}: evaluate returned {described(value)} as {name!r} for {part!r}, allowed is a number."
+            ) from None
+    return numbers
 
 
 def _metric(workload: Workload, measures: Mapping[str, float]) -> float:
@@ -171,7 +180,7 @@ def _metric(workload: Workload, measures: Mapping[str, float]) -> float:
             f"workload {workload.name}: evaluate returned {', '.join(known) or 'nothing'}, but its metric is "
             f"{workload.metric!r}. Return it too, or name another: @workload(metric=…)."
         )
-    return float(measures[workload.metric])
+    return measures[workload.metric]
 
 
 def learning_rate(chain: steepest.Chain) -> float | Callable[[int], float] | None:

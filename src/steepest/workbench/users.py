@@ -47,6 +47,8 @@ def module_of(name: str, attribute: str) -> Any:
 
     Raises ValueError, which names the line of their file, for whatever goes wrong in it.
     """
+    if not name or not attribute:
+        raise ValueError(f"{name}:{attribute} is no name of something in a module. Write module:name or file.py:name.")
     if name.endswith(".py") and not Path(name).is_file():
         raise ValueError(f"{name}:{attribute}: there is no file {name}.")
     module = _loaded(name)
@@ -62,7 +64,10 @@ def _loaded(name: str) -> ModuleType:
         try:
             return _module(file.resolve(), file.stat().st_mtime_ns)
         except (Exception, SystemExit) as error:
-            raise ValueError(f"{name}{line_in(error, file)}: {said_of(error)}") from error
+            place = place_of(error)
+            if not place or place.startswith(f"{file.name}:"):  # else in what it imports
+                place = f"{name}{line_in(error, file)}"
+            raise ValueError(f"{place}: {said_of(error)}") from error
     sys.path.insert(0, "")
     try:
         return importlib.import_module(name)
@@ -94,7 +99,11 @@ def said_of(error: BaseException) -> str:
     """A mistake that the library explains stands by itself; any other is named."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg}"
-    return str(error) if type(error) in (ValueError, TypeError) else f"{type(error).__name__}: {error}"
+    return str(error) if type(error) in (ValueError, TypeError) else _named(error)
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def place_of(error: BaseException) -> str:
@@ -122,14 +131,11 @@ def telling(workload: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = place_of(error)
-        explained = isinstance(error, ValueError) or (
-            isinstance(error, TypeError) and str(error).startswith("workload ")
-        )
-        if not place and (":" not in workload or explained):
+        if not place and (":" not in workload or str(error).startswith("workload ")):
             raise
-        said = f"{place}: {type(error).__name__}: {error}" if place else said_of(error)
+        said = f"{place}: {_named(error)}" if place else said_of(error)
         raise ValueError(f"workload {workload}: {said}") from error
 
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:  # whoever only counts something needs no SciPy
     from steepest.workbench.results import WorkloadFacts
     from steepest.workbench.statistics import Interval
 
-__all__ = ["TRACK_NAMES", "TRACK_WORDS", "counted", "listed", "measure", "shown", "shown_factor", "shown_interval"]
+__all__ = [
+    "TRACK_NAMES", "TRACK_WORDS", "counted", "described", "listed", "measure", "shown", "shown_factor", "shown_interval",
+]  # fmt: skip
 
 TRACK_NAMES = {"default": "its defaults", "rate": "learning rate searched", "tuned": "tuned"}
 TRACK_WORDS = {"rate": "with its learning rate searched", "tuned": "tuned"}
@@ -54,3 +56,11 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def described(value: object) -> str:
+    """What a user's function has returned: a value and its kind, on a piece of a line."""
+    if value is None:
+        return "None"
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= 40 else f'{text[:39]}…'} ({type(value).__name__})"

@@ -29,11 +29,12 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from steepest.checks import Count, check_value, unknown_name
+from steepest.workbench.words import described
 
 __all__ = ["ArrayTask", "Task", "TorchTask", "Workload", "find", "workload"]
 
@@ -63,8 +64,9 @@ class ArrayTask:
 
     def gradients(self, step: int) -> tuple[float, Mapping[str, Any]]:
         made: Any = self.loss_and_gradients(step)
-        if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)):
-            said = f"{_written(self.loss_and_gradients)} returned {_short(made)} for step {step}"
+        is_pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)
+        if not is_pair or not hasattr(made[0], "__float__"):
+            said = f"{_written(self.loss_and_gradients)} returned {described(made)} for step {step}"
             raise TypeError(f"ArrayTask: {said}, allowed is a pair: the loss, and a dict of gradients by parameter.")
         return made[0], made[1]
 
@@ -85,7 +87,7 @@ class TorchTask:
             p.grad = None
         loss = self.loss(step)
         if not callable(getattr(loss, "backward", None)):
-            said = f"{_written(self.loss)} returned {_short(loss)} for step {step}"
+            said = f"{_written(self.loss)} returned {described(loss)} for step {step}"
             raise TypeError(
                 f"TorchTask: {said}, allowed is a tensor of one element. Return the loss itself, without .item() or float()."
             )
@@ -144,7 +146,7 @@ class Workload:
         made = self.start(seed)
         if not all(hasattr(made, name) for name in ("params", "gradients", "evaluate")):
             raise TypeError(
-                f"workload {self.name}: {_written(self.start)} returned {_short(made)}, allowed is a TorchTask or an ArrayTask. "
+                f"workload {self.name}: {_written(self.start)} returned {described(made)}, allowed is a TorchTask or an ArrayTask. "
                 "End it with return TorchTask(model, loss, evaluate)."
             )
         return made
@@ -186,18 +188,27 @@ def _written(function: Any) -> str:
     return f"{name} ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else name
 
 
-def _short(value: Any) -> str:
-    """A value and its kind, on a piece of a line."""
-    if value is None:
-        return "None"
-    text = " ".join(repr(value).split())
-    return f"{text if len(text) <= 40 else f'{text[:39]}…'} ({type(value).__name__})"
-
-
-def workload(**facts: Any) -> Callable[[Callable[[int], Task]], Workload]:
-    """Make a `Workload` of a function of a seed; its name and docstring are the workload's."""
+def workload(*given: Any, **facts: Any) -> Callable[[Callable[[int], Task]], Workload]:
+    """Make a `Workload` of a function of a seed; its name and docstring are the workload's. Raises TypeError for anything else."""
+    if given:
+        raise TypeError(
+            f"workload: it is given {described(given[0])}, allowed are facts by their names: @workload(steps=300)."
+        )
 
     def decorate(start: Callable[[int], Task]) -> Workload:
+        known = {one.name for one in fields(Workload)} - {"start"}
+        if unknown := [name for name in facts if name not in known]:
+            raise TypeError(unknown_name(f"workload {start.__name__}", "argument", unknown[0], known))
+        if "steps" not in facts:
+            raise TypeError(
+                f"workload {start.__name__}: steps is missing, the length of a run. Write @workload(steps=300)."
+            )
+        try:
+            inspect.signature(start).bind(0)
+        except TypeError:
+            raise TypeError(
+                f"workload {start.__name__}: it takes {inspect.signature(start)}, allowed is a function of the seed alone."
+            ) from None
         said = (inspect.getdoc(start) or "").split("\n\n")[0]
         given = {"name": start.__name__.replace("_", "-"), "about": said, **facts}
         return Workload(start=start, **given)
