@@ -1,10 +1,12 @@
 """Mathematics as MathML, which every browser draws itself: no script, nothing fetched, readable aloud.
 
-docutils has the translation from LaTeX; Sphinx only has to be told of it. One thing it does is mended here: the index of a
-letter with an accent stands beside it, not below.
+docutils has the translation from LaTeX; Sphinx only has to be told of it. Two things it does are mended here: the index of a
+letter with an accent stands beside it, not below; and a prime, which fonts have small and high already, stands beside its letter
+at full size. As an exponent it would be made small a second time, and look like a dot.
 """
 
 import re
+from collections.abc import Callable
 from html import unescape
 from typing import Any
 from xml.etree import ElementTree
@@ -28,7 +30,29 @@ def _mathml(latex: str, as_block: bool) -> str:
             accented = ElementTree.Element(tag("mover"), {"accent": "true"})
             accented.extend([letter, above])
             element[:] = [accented, index]
+    for element in root.iter():
+        if element.tag in (tag("msup"), tag("msubsup")):
+            _beside(element, tag)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+PRIMES = {"′": "′", "′′": "″", "′′′": "‴"}
+
+
+def _beside(element: ElementTree.Element, tag: Callable[[str], str]) -> None:
+    """A letter whose exponent is primes becomes the letter with its primes beside it, and the index it had."""
+    letter, *index, exponent = element
+    primes = PRIMES.get("".join("".join(exponent.itertext()).split()))
+    if primes is None:
+        return
+    mark = ElementTree.Element(tag("mo"), {"lspace": "0", "rspace": "0"})
+    mark.text = primes
+    if not index:
+        element.tag, element[:] = tag("mrow"), [letter, mark]
+        return
+    marked = ElementTree.Element(tag("mrow"))
+    marked.extend([letter, mark])
+    element.tag, element[:] = tag("msub"), [marked, *index]
 
 
 def _inline(writer: Any, node: Any) -> None:
