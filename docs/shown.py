@@ -14,12 +14,15 @@ import matplotlib.pyplot as plt  # after its backend is chosen
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#332288")
 """Okabe and Ito's colours, which colour-blind readers tell apart, with a grey and an indigo."""
 
+GREY = "#666666"
+"""Of what is written in pictures; on a dark page site.css turns a picture's light and dark round."""
+
 plt.rcParams.update(
     {
         "axes.prop_cycle": plt.cycler(color=COLOURS),
-        "axes.edgecolor": "#888888",
-        "axes.labelcolor": "#888888",
-        "axes.titlecolor": "#888888",
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": GREY,
+        "axes.titlecolor": GREY,
         "axes.grid": True,
         "axes.spines.right": False,
         "axes.spines.top": False,
@@ -32,11 +35,11 @@ plt.rcParams.update(
         "font.size": 10,
         "grid.color": "#88888844",
         "legend.frameon": False,
-        "legend.labelcolor": "#888888",
+        "legend.labelcolor": GREY,
         "svg.fonttype": "none",
-        "text.color": "#888888",
-        "xtick.color": "#888888",
-        "ytick.color": "#888888",
+        "text.color": GREY,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
     }
 )
 if "inline" in os.environ.get("MPLBACKEND", ""):
@@ -78,16 +81,18 @@ class Drawing:
         return self.svg
 
 
-LANE, PASS, WAIT, ROW = 28, 172, 58, 17  # heights and widths of a plan's picture
+LABELS, BOX, WAIT, ROW = 70, 19, 30, 16  # the labels' width; heights of a line of boxes, a barrier, a line of text
 
 
 def draw_plan(chain: Any) -> Drawing:
-    """A chain's step as a picture: buffers in memory as lanes, passes as columns, bytes read and written, and what is waited for.
+    """A chain's step as a picture: buffers in memory as columns, passes as rows, bytes read and written, and what is waited for.
 
-    What it shows is read from the plan; reductions and the other outcomes of conditions are the lines of the printed plan.
+    Narrow enough for a phone. What it shows is read from the plan; reductions and the other outcomes of conditions are the lines
+    of the printed plan.
     """
     import re
     from html import escape
+    from textwrap import wrap
 
     from steepest.language.expression import Rate
     from steepest.plan.planner import plan
@@ -97,60 +102,68 @@ def draw_plan(chain: Any) -> Drawing:
     text = str(made)
     sections = re.split(r"^(?:pass \d+.*|where .*)$", text, flags=re.MULTILINE)[1 : len(program.passes) + 1]
     sums = [re.findall(r"^  (r\d+ = .*?) per ", section, flags=re.MULTILINE) for section in sections]
-    lanes = sorted(program.buffers, key=lambda name: (name == "param", name != "grad", name))
-    left = 22 + round(6.7 * max(map(len, lanes)))
-    top, deepest = 64, max(map(len, sums), default=0)
-    floor = top + LANE * len(lanes) + 8
-    notes = [line for line in text.splitlines() if line.startswith("where ")]
-    end = left + PASS * len(program.passes) + WAIT * (len(program.passes) - 1) + 8
-    width = max(end, *(16 + round(7.3 * len(said)) for said in (text.splitlines()[1], *notes)))
-    height = floor + 26 + ROW * (deepest + len(notes)) + (10 if deepest or notes else 0)
+    buffers = sorted(program.buffers, key=lambda name: (name == "param", name != "grad", name))
+    column = max(74, *(8 + round(6.7 * len(name)) for name in buffers))
+    end = LABELS + column * len(buffers)
+    width = end + 4
     parts: list[str] = []
 
     def write(x: float, y: float, said: str, kind: str = "", anchor: str = "start") -> None:
         parts.append(f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(said)}</text>')
 
-    def box(x: float, y: float, wide: float, kind: str, high: float = 18) -> None:
+    def box(x: float, y: float, wide: float, kind: str, high: float = BOX - 1) -> None:
         parts.append(f'<rect x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" rx="3" class="{kind}"/>')
 
-    write(8, 20, text.splitlines()[1], "title")
-    for row, name in enumerate(lanes):
-        y = top + LANE * row + LANE / 2
-        write(left - 12, y + 4, name, "code", "end")
-        parts.append(f'<path d="M{left - 6} {y:g}H{end}" class="lane"/>')
+    y = 4
+    for line in wrap(text.splitlines()[1], width // 7):
+        y += ROW
+        write(4, y, line, "title")
+    y += 26
+    middles = {name: LABELS + column * (number + 0.5) for number, name in enumerate(buffers)}
+    for name, middle in middles.items():
+        write(middle, y, name, "code", "middle")
+    y += 8
     warm: set[str] = set()
     for number, one in enumerate(program.passes):
-        x = left + (PASS + WAIT) * number
-        box(x, top - 4, PASS, "pass", LANE * len(lanes) + 8)
-        write(x + PASS / 2, top - 12, f"pass {number + 1}", "", "middle")
-        for row, name in enumerate(lanes):
-            y = top + LANE * row + (LANE - 18) / 2
+        high = 2 * BOX + 8
+        box(LABELS - 2, y, end - LABELS + 4, "pass", high)
+        write(4, y + 17, f"pass {number + 1}")
+        count = 4 * (len(set(one.loads) - warm) + len(one.stores))
+        write(4, y + 17 + BOX, f"{count} bytes", "title")
+        for name, middle in middles.items():
+            x, wide = middle - column / 2 + 4, column - 8
             if name in one.loads:
                 cached = name in warm
-                box(x + 10, y, 72, "cached" if cached else "reads")
-                write(x + 46, y + 13, "in the cache" if cached else "reads 4", "seen" if cached else "said", "middle")
+                box(x, y + 4, wide, "cached" if cached else "reads")
+                write(middle, y + 17, "cached" if cached else "reads 4", "seen" if cached else "said", "middle")
             if name in one.stores:
-                box(x + 90, y, 72, "writes")
-                write(x + 126, y + 13, "writes 4", "said", "middle")
-        count = 4 * (len(set(one.loads) - warm) + len(one.stores))
-        write(x + PASS / 2, floor + 14, f"{count} bytes", "title", "middle")
-        for line, said in enumerate(sums[number]):
-            write(x, floor + 36 + ROW * line, said if len(said) < 34 else said[:32] + "…", "code")
+                box(x, y + 5 + BOX, wide, "writes")
+                write(middle, y + 18 + BOX, "writes 4", "said", "middle")
+        y += high
+        for said in sums[number]:
+            y += ROW
+            most = int((end - LABELS) / 6.7)
+            write(LABELS, y, said if len(said) <= most else said[: most - 1] + "…", "code")
         if number + 1 < len(program.passes):
-            middle = x + PASS + WAIT / 2
-            parts.append(f'<path d="M{middle:g} {top - 4}V{floor}" class="wait"/>')
-            write(middle, top - 24, "waits", "waits", "middle")
-            write(middle, top - 10, f"per {one.barrier.word}", "waits", "middle")
+            middle = y + WAIT / 2 + 2
+            write(4, middle + 4, "waits", "waits")
+            write(end, middle + 4, f"per {one.barrier.word}", "waits", "end")
+            parts.append(f'<path d="M{LABELS - 2} {middle:g}H{end - 72}" class="wait"/>')
+            y += WAIT + 4
         warm = (warm | set(one.loads) | set(one.stores)) if one.barrier == Rate.UNIT else set()
-    for line, said in enumerate(notes):
-        write(8, floor + 40 + ROW * (deepest + line), said, "code")
+    y += 8
+    for note in (line for line in text.splitlines() if line.startswith("where ")):
+        for line in wrap(note, int((width - 8) / 6.7), subsequent_indent="  "):
+            y += ROW
+            write(4, y, line, "code")
+    height = y + 8
     blue, red = COLOURS[:2]
     style = (
-        "text{font:12px system-ui,sans-serif;fill:#888}.title{font-weight:600}"
-        ".code{font:11px ui-monospace,Menlo,Consolas,monospace}.said{fill:#fff;font-size:11px}.seen{font-size:11px}"
+        "text{font:12px system-ui,sans-serif;fill:#767676}.title{font-weight:600}"
+        ".code{font:11px ui-monospace,Menlo,Consolas,monospace;white-space:pre}.said{fill:#fff;font-size:11px}.seen{font-size:11px}"
         f".waits{{fill:{red}}}.reads{{fill:{blue}}}.writes{{fill:{red}}}"
         ".cached{fill:#88888822;stroke:#888888;stroke-dasharray:3 2}"
-        ".pass{fill:#88888818;stroke:#88888866}.lane{stroke:#88888866}"
+        ".pass{fill:#88888818;stroke:#88888866}"
         f".wait{{stroke:{red};stroke-width:2;stroke-dasharray:5 4}}"
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">'

@@ -20,7 +20,7 @@ STYLE = f"""
 .kinds figure{{margin:0;min-width:0}}
 .kinds figcaption{{font:12px/1.35 ui-monospace,Menlo,Consolas,monospace;text-align:left;overflow-wrap:anywhere;min-height:2.7em}}
 .kinds svg{{width:100%;height:auto;display:block}}
-.kinds text{{font:9px system-ui,sans-serif;fill:#888}}
+.kinds text{{font:9px system-ui,sans-serif;fill:var(--color-foreground-secondary,#666)}}
 .kinds .axis{{fill:none;stroke:#888;stroke-width:1;opacity:.6}}
 .kinds .value{{fill:none;stroke:{COLOURS[0]};stroke-width:1.8;stroke-linejoin:round}}
 """

@@ -133,10 +133,10 @@ SECONDS, HELD = 9, 0.2
 """The length of one round, and the share of it in which the whole ways are seen."""
 
 STYLE = """
-.ways{margin:1rem 0;font:13px system-ui,sans-serif;color:#888}
+.ways{margin:1rem 0;font:13px system-ui,sans-serif;color:var(--color-foreground-secondary,#666)}
 .ways .panels{display:flex;flex-wrap:wrap;gap:4px}
 .ways svg{flex:1 1 300px;min-width:0;max-width:420px;height:auto}
-.ways text{font:11px system-ui,sans-serif;fill:#888}
+.ways text{font:11px system-ui,sans-serif;fill:var(--color-foreground-secondary,#666)}
 .ways .lines{fill:none;stroke:#888;stroke-width:.7;opacity:.5}
 .ways .axis{fill:none;stroke:#888;stroke-width:1;opacity:.6}
 .ways .way{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-dasharray:1 2}
@@ -186,7 +186,7 @@ def draw(surface: Surface, paths: Mapping[str, np.ndarray]) -> Moving:
             panel.append(_way(x, y, key, i))
             rules.append(_moves(x, y, shown, key))
     legend = "".join(
-        f'<span><svg viewBox="-6 -6 12 12"><path d="{MARKS[i]}" fill="{COLOURS[i]}"/></svg>{one}</span>'
+        f'<span><svg aria-hidden="true" viewBox="-6 -6 12 12"><path d="{MARKS[i]}" fill="{COLOURS[i]}"/></svg>{one}</span>'
         for i, one in enumerate(paths)
     )
     clip = f'<clipPath id="{name}-clip"><rect width="{WIDE}" height="{HIGH}"/></clipPath>'
