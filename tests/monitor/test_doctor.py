@@ -331,6 +331,27 @@ def test_nan_does_not_explain_what_was_there_before() -> None:
     assert causes(diagnose(happened(sick, nan))) == [("nonfinite", ""), ("dead_units", "")]
 
 
+def test_parts_that_take_turns_are_not_dead() -> None:
+    turns = np.arange(RECORDS) % 8 > 0
+    (remark,) = diagnose(values(healthy(), grad_norm=put((np.ix_(turns, [2, 3])), 0.0)))
+    assert (remark.cause, remark.title) == ("dead_units", "1.weight, 1.bias: used in 12% of the records")
+    assert remark.confidence < ALARM
+
+
+def test_dead_units_are_dead_from_the_last_record_on_in_which_they_were_not() -> None:
+    silent = np.arange(RECORDS) != 5
+    finding, *_ = diagnose(values(healthy(), grad_norm=put((np.ix_(silent, [2, 3])), 0.0)))
+    assert finding.cause == "dead_units" and finding.confidence > ALARM
+    assert finding.evidence.startswith("From step 70 on ") and finding.onset == 70
+
+
+def test_dead_units_are_counted_where_only_zeros_are_measured() -> None:
+    sick = SICK["mostly dead units"][1](healthy())
+    assert [one.cause for one in diagnose(replace(sick, tensors={"zero_grads": sick.tensors["zero_grads"]}))] == [
+        "dead_units"
+    ]
+
+
 WITHOUT = ("grad_norm", "update_norm", "weight_norm", "unmoved")
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from steepest.monitor.doctor.cures import behind
 from steepest.monitor.doctor.finding import Rule, Sign, sure
 from steepest.monitor.doctor.look import (
-    Values,
     at_records,
     began,
     down,
@@ -129,26 +128,20 @@ def vanishing(run: Run) -> Iterator[Sign]:
     )
 
 
-def _share_of_silence(run: Run) -> tuple[Values, Values] | None:
-    """For each tensor the share of its records in which its gradient is all zeros, and in which it was measured."""
-    grads = values_of(run, "grad_norm")
-    if grads is None:
-        return None
-    known = ~np.isnan(grads)
-    with np.errstate(all="ignore"):
-        return (grads == 0).sum(axis=0) / known.sum(axis=0), known.mean(axis=0)
-
-
 def dead(run: Run) -> Iterator[Sign]:
-    shares = _share_of_silence(run)
-    if shares is None or len(run) < 3:
-        return
-    silent = np.flatnonzero(np.nan_to_num(shares[0], nan=0.0) >= ALWAYS)
-    alive = np.flatnonzero(np.nan_to_num(shares[0], nan=1.0) < 0.2)
     grads = values_of(run, "grad_norm")
-    assert grads is not None
+    if grads is None or len(run) < 3:
+        yield from _dead_units(run)
+        return
+    known, late = ~np.isnan(grads), slice(len(run) // 2, None)
+    with np.errstate(all="ignore"):
+        shares = (grads == 0).sum(axis=0) / known.sum(axis=0)
+    to_the_end = known[late].any(axis=0) & ~(grads[late] > 0).any(axis=0)
+    often, alive = shares >= ALWAYS, np.flatnonzero(shares < 0.2)
+    silent, seldom = np.flatnonzero(often & to_the_end), np.flatnonzero(often & ~to_the_end)
     if len(silent) and len(alive):
-        row = int(np.flatnonzero((grads[:, silent] == 0).all(axis=1) | (np.arange(len(run)) == len(run) - 1))[0])
+        used = np.flatnonzero((grads[:, silent] > 0).any(axis=1))
+        row = int(used[-1]) + 1 if len(used) else 0
         names = names_of(run, silent)
         yield Sign(
             f"Units are dead: {listed(names)} get no gradient",
@@ -161,6 +154,19 @@ def dead(run: Run) -> Iterator[Sign]:
             began(run, row),
         )
         return
+    if len(seldom) and len(alive):
+        used_in = f"{float(1 - shares[seldom].min()):.0%} of the records"
+        yield Sign(
+            f"{listed(names_of(run, seldom))}: used in {used_in}",
+            0.3,
+            f"Their gradients are exactly 0 but in {used_in} at most, while {listed(names_of(run, alive))} learn all the time.",
+            (series(run, "grad_norm", seldom),),
+            "Where they are one part of several that take turns, nothing is to be done; else look for units that are nearly dead.",
+            "optimizer.zero_grad(set_to_none=True)  # what is not used takes no step"
+            if run.facts.framework == "torch"
+            else "[name for name, grad in grads.items() if not grad.any()]",
+            0,
+        )
     yield from _dead_units(run)
 
 
@@ -261,7 +267,7 @@ def motionless(run: Run) -> Iterator[Sign]:
             0,
         )
     still = measured.any(axis=0) & (np.where(measured, moves, 0.0) == 0).all(axis=0)
-    pushed = still if grads is None else still & (np.nan_to_num(grads, nan=0.0) > 0).any(axis=0)
+    pushed = still if grads is None else still & ((np.nan_to_num(grads, nan=0.0) > 0).mean(axis=0) > 0.5)
     held = np.flatnonzero(pushed)
     if len(held):
         groups = sorted({run.facts.tensors[int(i)].group for i in held})
@@ -299,8 +305,9 @@ RULES = (
     ),
     Rule(
         "dead_units",
-        f"A parameter's gradient is exactly 0 in {ALWAYS:.0%} of the records while others learn; or {MOSTLY:.0%} of a bias' "
-        f"gradients are 0 in the median record of the run's second half ({FEW} units at least).",
+        f"A parameter's gradient is exactly 0 in {ALWAYS:.0%} of the records and in all of the run's second half, while others "
+        f"learn (a remark where it is not 0 to the end); or {MOSTLY:.0%} of a bias' gradients are 0 in the median record of the "
+        f"second half ({FEW} units at least).",
         "Amazon SageMaker Debugger, DeadRelu and AllZero; Karpathy, Zero to Hero 4; own shares",
         (("grad_norm",), ("zero_grads",)),
         dead,
