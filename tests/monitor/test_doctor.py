@@ -153,7 +153,7 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
     "a loss that rises and stays": ("loss_rises", lambda r: losses(r, put(slice(250, None), 1.5)), ""),
     "a rate too low": (
         "learning_rate_too_low",
-        lambda r: losses(values(r, update_norm=lambda u: u / 1000), lambda x: 2.3 + 0.01 * (x - x.mean())),
+        lambda r: losses(values(r, update_norm=lambda u: u / 1000), lambda x: np.linspace(2.4, 2.3, len(x)) + 0.01 * np.sin(x * 1e3)),
         "",
     ),
     "a missing warm-up": ("warmup_missing", lambda r: values(r, spike=at(slice(0, 6), 0.1)), ""),
@@ -329,6 +329,22 @@ def test_nan_does_not_explain_what_was_there_before() -> None:
     sick = values(healthy(), grad_norm=put(LAYER, 0.0), update_norm=put(LAYER, 0.0))
     nan = Event(300, 300, "nonfinite", "not finite since step 300: …", ("2.weight",), {"parameters": 1.0})
     assert causes(diagnose(happened(sick, nan))) == [("nonfinite", ""), ("dead_units", "")]
+
+
+def test_a_batch_beyond_the_noise_is_cut_to_twice_its_scale_for_half_again_as_many_steps_at_most() -> None:
+    """Steps are 1 + noise / batch times the fewest (McCandlish et al. 2018, equation 2.11)."""
+    (remark,) = diagnose(REMARKS["batches above the noise scale"][1](healthy()))
+    assert remark.code == "batch_size = 4" and "up to half again as many steps" in remark.advice
+
+
+def test_batches_are_not_looked_at_where_their_size_is_not_known() -> None:
+    run = REMARKS["batches above the noise scale"][1](healthy())
+    run = replace(run, facts=replace(run.facts, notes={}))
+    assert dict(unjudged(run))["batch_size_against_noise"] == ("noise_scale", "batch_size")
+
+
+def test_a_share_that_a_probe_gives_layer_by_layer_is_looked_at() -> None:
+    assert "saturated_units" not in dict(unjudged(SICK["saturated units"][1](healthy())))
 
 
 def test_parts_that_take_turns_are_not_dead() -> None:
@@ -588,7 +604,7 @@ def test_the_command_says_what_is_wrong_why_and_what_to_do(sick: Path, capsys: p
     )
     for part in (
         "The loss rose from",
-        "optimizer.param_groups[1]['lr'] = ",
+        "optimizer.param_groups[1]['lr'] /= ",
         "Source: Karpathy",
         "Not looked for: saturated_units",
     ):

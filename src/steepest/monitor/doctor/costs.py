@@ -30,8 +30,8 @@ def batch_size(run: Run) -> Iterator[Sign]:
             sure(batch / scale, WASTED, 100, 0.3, 0.45),
             f"The noise scale is {number(scale)} examples in the second half of the run, the batch {number(batch)}.",
             (series(run, name),),
-            "Smaller batches take about as many steps, each cheaper.",
-            f"batch_size = {max(1, round(scale))}",
+            "A batch of twice the noise scale takes up to half again as many steps, each cheaper.",
+            f"batch_size = {max(1, round(2 * scale))}",
             0,
         )
     elif batch < scale / NOISY:
@@ -68,8 +68,8 @@ RULES = (
     Rule(
         "batch_size_against_noise",
         f"The batch is over {WASTED:g} times the gradient noise scale, or below a {NOISY:g}th of it.",
-        "McCandlish et al. 2018, arXiv:1812.06162; own factors",
-        (("noise_scale",),),
+        "McCandlish et al. 2018, arXiv:1812.06162: steps are 1 + noise scale / batch times the fewest; own factors",
+        (("noise_scale", "batch_size"),),
         batch_size,
     ),
     Rule(

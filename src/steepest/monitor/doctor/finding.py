@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from steepest.monitor.records import Run
 
 __all__ = ["ALARM", "Finding", "Rule", "Series", "Sign", "sure"]
@@ -51,7 +53,8 @@ class Rule:
     cause : a key, the same in all versions.
     says : when it fires, in words, with the thresholds.
     source : where the rule or its threshold comes from; what is the library's own says so.
-    needs : measurements or scalars without which it can't judge; all of one of these sets.
+    needs : what it can't judge without, all of one of these sets: measurements, scalars, ``"losses"``, ``"events"``, or the note
+        ``"batch_size"``.
     examine : finds the signs of the cause in a run.
     concerns : whether a run can have the cause at all.
     """
@@ -65,7 +68,18 @@ class Rule:
 
     def can_judge(self, run: Run) -> bool:
         """Whether the run has what the rule looks at."""
-        return any(all(name in run.tensors or name in run.scalars for name in one) for one in self.needs)
+        return any(all(_has(run, name) for name in one) for one in self.needs)
+
+
+def _has(run: Run, name: str) -> bool:
+    """A scalar may be one of several parts of the model: ``activations_dead/relu``. Events are looked out for from the start."""
+    if name == "losses":
+        return bool(np.isfinite(run.losses).any())
+    if name == "events":
+        return len(run) > 0 or len(run.events) > 0
+    if name == "batch_size":
+        return isinstance(run.facts.notes.get(name), (int, float))
+    return len(run) > 0 and (name in run.tensors or any(name == one.partition("/")[0] for one in run.scalars))
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,7 +304,7 @@ RULES = (
         f"losses, which may not have been given, is a remark, and so is what a guard left out, below {FEW} batches or "
         f"{OFTEN:.0%} of them.",
         "Amazon SageMaker Debugger, ExplodingTensor",
-        ((),),
+        (("events",), ("losses",)),
         nonfinite,
     ),
     Rule(
@@ -340,7 +340,7 @@ RULES = (
         "steps_left_out",
         "At least 3 steps were left out (a remark), or 5 % of them (an alarm).",
         "Micikevicius et al. 2018, arXiv:1710.03740, section 3.2; own share",
-        ((),),
+        (("events",),),
         skipped,
     ),
 )  # fmt: skip
