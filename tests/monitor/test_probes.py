@@ -146,11 +146,98 @@ def test_training_does_not_notice_probes(make: Any) -> None:
         hooks = [len(m._forward_hooks) for m in model.modules()] + [
             len(p._backward_hooks or ()) for p in model.parameters()
         ]
-        assert not any(hooks) and not optimizer._optimizer_step_pre_hooks
+        assert not any(hooks) and not optimizer._optimizer_step_post_hooks
         return [t.clone() for t in model.state_dict().values()], torch.get_rng_state()
 
     (plain, random), (probed, random_too) = train(False), train(True)
     assert all(torch.equal(a, b) for a, b in zip(plain, probed, strict=True)) and torch.equal(random, random_too)
+
+
+class Drifting(nn.Module):
+    """Gives its buffer's name to another tensor at each call, as many running statistics do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = self.seen + x.detach().mean() + 1
+        return x
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["with the model", "without it"])
+def test_extra_passes_leave_running_statistics_alone_also_where_nobody_gives_the_model(given: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), Drifting(), nn.Linear(8, 1))
+    optimizer = torch_opt.SGD(model.parameters(), lr=0.1)
+    x, y = data(3)
+    loss = lambda: nn.functional.mse_loss(model(x), y)  # noqa: E731
+    probes = [Sharpness(loss, every=1), NoiseScale(8, every=1, loss_fn=loss)]
+    with s.Monitor(optimizer, model if given else None, every=1, folder=None, probes=probes) as monitor:
+        loss().backward()
+        optimizer.step()
+        before = {name: (b, b.clone()) for name, b in model.named_buffers()}
+        monitor(0.0)
+        assert monitor.last is not None and {"sharpness", "noise_scale_noise"} <= {*monitor.last.scalars}
+    for name, buffer in model.named_buffers():
+        assert buffer is before[name][0] and torch.equal(buffer, before[name][1]), name
+    assert not nn.modules.module._global_forward_pre_hooks
+
+
+@pytest.mark.parametrize("others_first", [True, False])
+def test_probes_do_not_see_each_others_passes(others_first: bool) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(4)[:, :3])
+        model[0].bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    quiet, loud = torch.tensor([[1.0, 1.0, -1.0]]), torch.ones(1, 3)
+    optimizer = torch_opt.SGD(model.parameters(), lr=0.0)
+    probes: list[Any] = [Sharpness(lambda: model(loud).square().sum(), every=1), Activations(model, every=1)]
+    with s.Monitor(optimizer, model, every=1, folder=None, probes=probes[:: 1 if others_first else -1]) as monitor:
+        model(quiet).sum().backward()
+        optimizer.step()
+        monitor(0.0)
+        assert monitor.last is not None and monitor.last.scalars["activations_dead"] == 0.25
+
+
+def test_probes_see_the_passes_of_a_closure() -> None:
+    model = network(activation=nn.ReLU)
+    optimizer = torch_opt.SGD(model.parameters(), lr=0.1)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        for part in range(2):
+            x, y = data(part, 8)
+            (nn.functional.mse_loss(model(x), y) / 2).backward()
+        return 0.0
+
+    probes = [Activations(model, every=1), NoiseScale(8, every=1), Histograms(every=1)]
+    with s.Monitor(optimizer, model, every=1, folder=None, probes=probes) as monitor:
+        monitor(optimizer.step(closure))
+        assert monitor.last is not None
+        assert {"activations_dead", "noise_scale_noise"} <= {*monitor.last.scalars}
+        assert np.isfinite(monitor.last.tensors["histograms_gradients"]).all()
+
+
+def test_what_goes_wrong_in_a_hook_closes_its_probe_and_not_the_training() -> None:
+    model = network(activation=nn.ReLU)
+    optimizer = torch_opt.SGD(model.parameters(), lr=0.1)
+    activations, noise, histograms = Activations(model, every=1), NoiseScale(8, every=1), Histograms(every=1)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    activations._hook = lambda name, kind: broken  # type: ignore[assignment,method-assign]  # on purpose
+    noise._see = histograms._see = broken  # type: ignore[assignment,method-assign]  # on purpose
+    with s.Monitor(optimizer, model, every=1, folder=None, probes=[activations, noise, histograms]) as monitor:
+        x, y = data()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+        with pytest.warns(
+            RuntimeWarning, match=r"^Monitor: the probe '\w+' failed and is closed \(RuntimeError: broken\)\.$"
+        ) as said:
+            monitor(0.0)
+    assert len(said) == 3 and not optimizer._optimizer_step_post_hooks
 
 
 # ---- noise scale
@@ -262,6 +349,47 @@ def _compare_with_one_process(rank: int) -> None:
 
 def test_replicas_and_accumulation_together_see_what_one_process_sees(tmp_path: Path) -> None:
     mp.spawn(_replica, (str(tmp_path),), 2)
+
+
+@pytest.mark.parametrize("replicas", [False, True])
+def test_a_scaler_that_is_given_changes_nothing(replicas: bool) -> None:
+    def lengths(scale: float) -> dict[str, Any]:
+        model = network().double()
+        optimizer = torch_opt.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2, enabled=scale != 1.0)
+        probe = NoiseScale(8, every=1, replicas=replicas, scaler=scaler)
+        probe.start(subject(optimizer))
+        for step in range(1, 7):
+            probe.before(step)
+            for part in range(2):
+                x, y = data(2 * step + part, 8)
+                scaler.scale(nn.functional.mse_loss(model(x.double()), y.double()) / 2).backward()
+            scaler.step(optimizer)
+            scaler.update()  # which doubles the scale twice
+            optimizer.zero_grad()
+            values = probe.measure(step)
+        return dict(values)
+
+    assert lengths(1024.0) == pytest.approx(lengths(1.0))
+
+
+def test_a_scaler_that_is_not_given_is_noticed_where_two_kinds_of_gradients_are_compared() -> None:
+    model = network()
+    optimizer = torch_opt.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    probe = NoiseScale(8, every=1, replicas=True)
+    probe.start(subject(optimizer))
+    probe.before(1)
+    for part in range(2):
+        x, y = data(part, 8)
+        scaler.scale(nn.functional.mse_loss(model(x), y) / 2).backward()
+    scaler.step(optimizer)
+    with pytest.raises(
+        ValueError,
+        match=r"^noise_scale: the step's gradients have length [\d.]+, those of the backward passes [\de+.]+: a gradient scaler "
+        r"or a clip has shortened them in between\. Give scaler=…, and clip in the optimizer's chain\.$",
+    ):
+        probe.measure(1)
 
 
 def test_a_single_gradient_per_step_is_said_to_show_no_noise() -> None:
@@ -511,6 +639,28 @@ def test_a_unit_is_dead_only_if_no_sample_place_or_micro_batch_wakes_it() -> Non
         assert probe.measure(1)["activations_dead"] == share
 
 
+def test_a_module_that_serves_layers_of_different_width_is_seen_in_each() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.relu = nn.Linear(2, 4), nn.Linear(4, 2), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.relu(self.second(self.relu(self.first(x))))
+
+    model = Shared()
+    with torch.no_grad():
+        for layer, bias in ((model.first, [1.0, -1.0, 1.0, 1.0]), (model.second, [-1.0, 1.0])):
+            layer.weight.zero_()
+            layer.bias.copy_(torch.tensor(bias))
+    probe = Activations(model, every=1)
+    probe.start(subject(torch_opt.SGD(model.parameters(), lr=0.1)))
+    probe.before(1)
+    for _ in range(2):
+        model(torch.randn(3, 2))
+    assert probe.measure(1) == pytest.approx({"activations_dead": 2 / 6, "activations_dead/relu": 2 / 6})
+
+
 def test_a_model_without_such_modules_is_refused_when_it_starts() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.GELU())
     with pytest.raises(
@@ -563,7 +713,7 @@ def test_weights_gradients_and_updates_of_a_step() -> None:
         sign = -1 if kind == "gradients" else 1
         middle = probe.counts[kind].shape[1] // 2 - 1
         assert probe.counts[kind][0, middle + sign * (1 - LOWEST + size)] == 8
-    assert probe.step == 1 and not optimizer._optimizer_step_pre_hooks
+    assert probe.step == 1 and not optimizer._optimizer_step_post_hooks
 
 
 def test_on_numpy_weights_and_updates_are_seen() -> None:
@@ -592,6 +742,7 @@ MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: NoiseScale(8, loss_fn=float, batches=1), ValueError,
         "NoiseScale: batches is 1, allowed is a whole number >= 2. One gradient shows no noise.",
     ),
+    (lambda: NoiseScale(8, scaler=1024.0), TypeError, "NoiseScale: scaler is a float, allowed is a GradScaler, or None."),
     (lambda: NoiseScale(8, replicas=1), TypeError, "NoiseScale: replicas is 1, allowed is True or False."),
     (lambda: Sharpness(3), TypeError, "Sharpness: loss_fn is 3, allowed is a function that returns the loss."),
     (lambda: Sharpness(float, tolerance=1.0), ValueError, "Sharpness: tolerance is 1.0, allowed is (0, 1)."),

@@ -11,6 +11,7 @@ from torch import nn
 
 from steepest.checks import Axis, Count, check_value
 from steepest.monitor.probes import Subject, Values
+from steepest.monitor.probes.hooks import Hooks
 
 __all__ = ["Activations"]
 
@@ -45,7 +46,8 @@ class Activations:
 
     A unit is dead if its ReLU gave 0 for all samples (and places, and micro-batches) of a step: nothing flows back through it. An
     output is saturated beyond ±0.97 for tanh, below 0.03 or above 0.97 for a sigmoid. Modules are seen, and what is called as a
-    function (``torch.relu(x)``) is not. Passes without gradients, as in an evaluation, do not count.
+    function (``torch.relu(x)``) is not. Passes without gradients, as in an evaluation, do not count. Where a module serves several
+    layers, those of one width count as one: a unit is dead there if it gave 0 in all of them.
 
     Parameters
     ----------
@@ -78,11 +80,13 @@ class Activations:
         check_value("Activations", "every", every, Count)
         check_value("Activations", "axis", axis, Axis | None)
         self.model, self.every, self.axis, self.name = model, every, axis, name
-        self._hooks: list[Any] = []
-        self._alive: dict[str, torch.Tensor] = {}
+        self._hooks = Hooks()
+        self._optimizer: Any = None
+        self._alive: dict[tuple[str, tuple[int, ...]], torch.Tensor] = {}
         self._saturated: dict[str, tuple[torch.Tensor, int]] = {}
 
     def start(self, subject: Subject) -> None:
+        self._optimizer = subject.optimizer
         if not any(type(module) in _KINDS for module in self.model.modules()):
             known = ", ".join(kind.__name__ for kind in _KINDS)
             raise ValueError(
@@ -91,13 +95,14 @@ class Activations:
 
     def before(self, step: int) -> None:
         self.close()
+        self._hooks.start(self._optimizer)
         for name, module in self.model.named_modules():
             kind = _KINDS.get(type(module))
             if kind is not None:
-                self._hooks.append(module.register_forward_hook(self._hook(name, kind)))
+                self._hooks.add(module.register_forward_hook, self._hook(name, kind))
 
     def measure(self, step: int) -> Values:
-        self._remove()
+        self._hooks.finish()
         found: dict[str, float] = {}
         for what, layers in (("dead", self._dead()), ("saturated", self._flat())):
             if layers:
@@ -108,13 +113,8 @@ class Activations:
         return found
 
     def close(self) -> None:
-        self._remove()
+        self._hooks.remove()
         self._alive, self._saturated = {}, {}
-
-    def _remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
 
     def _hook(self, name: str, kind: _Kind) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         def see(module: nn.Module, _: Any, output: torch.Tensor) -> None:
@@ -125,8 +125,9 @@ class Activations:
                 axis = (self.axis if self.axis is not None else 1 if seen.ndim >= 4 else -1) % max(seen.ndim, 1)
                 others = tuple(d for d in range(seen.ndim) if d != axis)
                 alive = ~(kind.dead(seen).all(dim=others) if others else kind.dead(seen))
-                known = self._alive.get(name)
-                self._alive[name] = alive if known is None else known | alive
+                layer = name, tuple(alive.shape)
+                known = self._alive.get(layer)
+                self._alive[layer] = alive if known is None else known | alive
             if kind.saturated is not None:
                 count, of = self._saturated.get(name, (torch.zeros((), dtype=torch.int64, device=seen.device), 0))
                 self._saturated[name] = count + kind.saturated(seen).sum(), of + seen.numel()
@@ -134,7 +135,11 @@ class Activations:
         return see
 
     def _dead(self) -> dict[str, tuple[int, int]]:
-        return {name: (int((~alive).sum()), alive.numel()) for name, alive in self._alive.items()}
+        found: dict[str, tuple[int, int]] = {}
+        for (name, _), alive in self._alive.items():
+            dead, of = found.get(name, (0, 0))
+            found[name] = dead + int((~alive).sum()), of + alive.numel()
+        return found
 
     def _flat(self) -> dict[str, tuple[int, int]]:
         return {name: (int(count), of) for name, (count, of) in self._saturated.items()}

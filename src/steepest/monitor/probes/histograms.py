@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from steepest.checks import Count, check_value, unknown_name
 from steepest.monitor.probes import Subject, Values
+from steepest.monitor.probes.hooks import Hooks
 
 __all__ = ["LOWEST", "Histograms", "histogram"]
 
@@ -97,7 +98,7 @@ class Histograms:
         self._subject: Subject | None = None
         self._before: list[Any] = []
         self._gradients: list[Any] = []
-        self._hook: Any = None
+        self._hooks = Hooks()
 
     def start(self, subject: Subject) -> None:
         self._subject = subject
@@ -108,11 +109,12 @@ class Histograms:
         optimizer, params = self._subject.optimizer, self._subject.params
         if "updates" in self.of:
             self._before = [p.copy() if isinstance(p, np.ndarray) else p.detach().clone() for p in params]
-        if "gradients" in self.of and hasattr(optimizer, "register_step_pre_hook"):
-            self._hook = optimizer.register_step_pre_hook(self._see)
+        if "gradients" in self.of:
+            self._hooks.start(optimizer, at_step=self._see)
 
     def measure(self, step: int) -> Values:
         assert self._subject is not None
+        self._hooks.finish()
         params = [p if isinstance(p, np.ndarray) else p.detach() for p in self._subject.params]
         self.step, self.counts = step, {}
         if "weights" in self.of:
@@ -126,12 +128,11 @@ class Histograms:
         return {f"{self.name}_{kind}": _medians(rows) for kind, rows in self.counts.items()}
 
     def close(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook, self._before, self._gradients = None, [], []
+        self._hooks.remove()
+        self._before, self._gradients = [], []
 
-    def _see(self, *_: Any) -> None:
-        """Right before the step, when gradients are complete and still there."""
+    def _see(self) -> None:
+        """Right after the step, when gradients are complete and still there."""
         assert self._subject is not None
         self._gradients = [
             np.zeros(WIDTH, np.int64) if p.grad is None else histogram(_dense(p.grad)) for p in self._subject.params

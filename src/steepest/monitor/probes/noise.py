@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from steepest.checks import Count, Decay, check_value
 from steepest.monitor.probes import Subject, Values
+from steepest.monitor.probes.hooks import Hooks
 
 __all__ = ["NoiseScale", "signal_and_noise"]
+
+_FAR_SHORTER = 1e-3
+"""Squared lengths: the mean of n gradients that point anywhere is shorter by about n, never by a thousand times that."""
 
 
 def signal_and_noise(small: float, large: float, small_batch: float, large_batch: float) -> tuple[float, float]:
@@ -36,7 +41,7 @@ class NoiseScale:
 
     - from gradient accumulation: hooks see what each backward pass brings, and what has come together;
     - from data-parallel replicas (``replicas=True``): hooks see a process' own gradients, the step those of all together. Clip
-      inside the optimizer's chain then, not by `clip_grad_norm_` before the step;
+      inside the optimizer's chain then, not by `clip_grad_norm_` before the step, and give the gradient scaler if there is one;
     - from batches of its own (``loss_fn``): gradients of ``batches`` further losses, at the weights after the step;
     - from lengths that are known anyway: `add`, which is what there is for NumPy.
 
@@ -48,12 +53,18 @@ class NoiseScale:
     replicas : whether the gradients of several processes are averaged before the step.
     loss_fn : gives the loss of a batch of its own choice, another one at each call.
     batches : how many of them, >= 2; 2.
+    scaler : the ``GradScaler`` that multiplies the loss, if there is one: what backward passes bring is divided by its scale.
 
     Values
     ------
     noise_scale : the ratio of the running means; nan where ``|G|²`` is not above 0 yet.
     noise_scale_signal, noise_scale_noise : ``|G|²`` and ``tr(Σ)``, of the loss whose gradients were seen: not divided by the
-        number of micro-batches where these are summed up.
+        number of micro-batches where these are summed up, and with a scale that no ``scaler`` tells of.
+
+    Raises
+    ------
+    ValueError : where a step has a single small gradient, and with ``replicas`` where the step's gradients are far shorter than
+        means of those that backward passes brought. It closes the probe, not the training.
 
     Notes
     -----
@@ -71,6 +82,7 @@ class NoiseScale:
         replicas: bool = False,
         loss_fn: Callable[[], Any] | None = None,
         batches: int = 2,
+        scaler: Any = None,
         name: str = "noise_scale",
     ) -> None:
         check_value("NoiseScale", "batch_size", batch_size, Count)
@@ -82,13 +94,16 @@ class NoiseScale:
             raise ValueError(
                 f"NoiseScale: batches is {batches}, allowed is a whole number >= 2. One gradient shows no noise."
             )
+        if scaler is not None and not callable(getattr(scaler, "get_scale", None)):
+            raise TypeError(f"NoiseScale: scaler is a {type(scaler).__name__}, allowed is a GradScaler, or None.")
         self.batch_size, self.every, self.decay, self.name = batch_size, every, decay, name
-        self.replicas, self.loss_fn, self.batches = replicas, loss_fn, batches
+        self.replicas, self.loss_fn, self.batches, self.scaler = replicas, loss_fn, batches, scaler
         self.signal = self.noise = 0.0
         self._weight = 0.0
         self._subject: Subject | None = None
-        self._hooks: list[Any] = []
+        self._hooks = Hooks()
         self._given = False
+        self._scale = 1.0
 
     def start(self, subject: Subject) -> None:
         self._subject = subject
@@ -100,27 +115,28 @@ class NoiseScale:
         self._hooked = on_torch and self.loss_fn is None
 
     def before(self, step: int) -> None:
-        self._remove()
         if self._subject is None or not self._hooked:
             return
         params = [p for p in self._subject.params if p.requires_grad]
         self._squares: list[list[Any]] = [[] for _ in params]
         self._sums: list[Any] = [None for _ in params]
-        self._seeing = True
+        self._scale = 1.0
+        self._hooks.start(self._subject.optimizer, at_step=self._see_step)
         for number, p in enumerate(params):
-            self._hooks.append(p.register_hook(lambda grad, n=number: self._see(n, grad)))
+            self._hooks.add(p.register_hook, partial(self._see, number))
             if not self.replicas:
-                self._hooks.append(p.register_post_accumulate_grad_hook(lambda p, n=number: self._see_sum(n, p)))
-        self._hooks.append(self._subject.optimizer.register_step_pre_hook(self._see_step))
+                self._hooks.add(p.register_post_accumulate_grad_hook, partial(self._see_sum, number))
 
     def measure(self, step: int) -> Values:
-        try:
-            if self.loss_fn is not None:
-                self._from_batches()
-            elif self._hooks:
-                self._from_hooks()
-        finally:
-            self._remove()
+        if self.loss_fn is not None:
+            self._from_batches()
+        elif self._subject is not None and self._hooked:
+            failed: Exception | None = None
+            try:
+                self._hooks.finish()
+            except Exception as error:
+                failed = error
+            self._from_hooks(failed)
         if not self._given:
             return {}
         self._given = False
@@ -139,38 +155,50 @@ class NoiseScale:
         self._add(mean, large, len(small))
 
     def close(self) -> None:
-        self._remove()
+        self._hooks.remove()
 
     # ---- what hooks see
 
     def _see(self, number: int, grad: Any) -> None:
-        if self._seeing:
-            self._squares[number].append(_square(grad))
+        self._squares[number].append(_square(grad))
 
     def _see_sum(self, number: int, param: Any) -> None:
-        if self._seeing and param.grad is not None:
+        if param.grad is not None:
             self._sums[number] = _square(param.grad)
 
-    def _see_step(self, *_: Any) -> None:
-        """Before the step: gradients are complete now, and what comes later is another probe's."""
-        self._seeing = False
+    def _see_step(self) -> None:
+        """Gradients are complete, and the scaler, which has divided them by its scale for the step, has not changed it yet."""
+        if self.scaler is not None:
+            self._scale = float(self.scaler.get_scale())
         if self.replicas and self._subject is not None:
             self._sums = [_square(p.grad) for p in self._subject.params if p.grad is not None]
 
-    def _from_hooks(self) -> None:
+    def _from_hooks(self, failed: Exception | None) -> None:
         count = max((len(one) for one in self._squares), default=0)
-        squares = [square for one in self._squares for square in one]
         sums = [one for one in self._sums if one is not None]
-        if count == 0 or not sums:
-            return
+        scale = self._scale**2
         # As if each small gradient had not been divided by their number: that scales both lengths alike.
-        small, large = _total(squares) * count, _total(sums)
+        small = _total([square for one in self._squares for square in one]) * count / scale
+        large = _total(sums) / (1.0 if self.replicas else scale)
         processes = 1
         if self.replicas:
-            small, processes = _mean_of_processes(small)
-        if count * processes < 2:
+            small, failures, processes = _over_processes(small, failed is not None)
+            if failures and failed is None:  # or the next exchange would wait for a probe that is closed
+                raise RuntimeError(f"{self.name}: the probe of another process has failed.")
+        if failed is not None:
+            raise failed
+        count *= processes
+        if count == 0 or not sums:
+            return
+        if self.replicas and count >= 2 and large * count < _FAR_SHORTER * small:
+            raise ValueError(
+                f"{self.name}: the step's gradients have length {math.sqrt(large):.3g}, those of the backward passes "
+                f"{math.sqrt(small):.3g}: a gradient scaler or a clip has shortened them in between. Give scaler=…, and clip in "
+                f"the optimizer's chain."
+            )
+        if count < 2:
             self.add([small], large)  # which says what is missing
-        self._add(small, large, count * processes)
+        self._add(small, large, count)
 
     def _from_batches(self) -> None:
         import torch
@@ -196,12 +224,6 @@ class NoiseScale:
             self._weight = self.decay * self._weight + 1 - self.decay
             self._given = True
 
-    def _remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        self._seeing = False
-
 
 def _square(grad: Any) -> Any:
     """The squared length, left where it is: nobody waits for a device inside a backward pass."""
@@ -218,14 +240,15 @@ def _total(squares: Sequence[Any]) -> float:
     return float(torch.stack([s.double() for s in squares]).sum()) if squares else 0.0
 
 
-def _mean_of_processes(number: float) -> tuple[float, int]:
-    """The mean over the processes, and how many there are."""
+def _over_processes(number: float, failed: bool) -> tuple[float, int, int]:
+    """The mean over the processes, how many have failed, and how many there are."""
     import torch
 
     distributed = torch.distributed
     if not distributed.is_available() or not distributed.is_initialized():
-        return number, 1
+        return number, int(failed), 1
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    found = torch.tensor([number], dtype=torch.float64, device=device)
+    found = torch.tensor([number, float(failed)], dtype=torch.float64, device=device)
     distributed.all_reduce(found)
-    return float(found) / distributed.get_world_size(), distributed.get_world_size()
+    size = distributed.get_world_size()
+    return float(found[0]) / size, int(found[1]), size
