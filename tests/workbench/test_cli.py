@@ -499,7 +499,9 @@ def test_version_and_help_are_quick_and_load_nothing_heavy(capsys: pytest.Captur
     assert capsys.readouterr().out == f"steepest {steepest.__version__}\n"
     for command in ("compare", "tune", "lr-find", "reproduce", "report", "list", "plan", "completion"):
         assert main([command, "--help"]) == 0
-        assert capsys.readouterr().out.startswith(f"usage: steepest {command}")
+        usage, said, *_ = capsys.readouterr().out.split("\n\n")
+        assert usage.startswith(f"usage: steepest {command}")
+        assert said[0].isupper() and said.endswith(".")  # what it is for
     heavy = "{'optuna', 'bokeh', 'torch', 'numba', 'sklearn', 'scipy', 'rich', 'sqlalchemy'}"
     code = f"import sys; from steepest.workbench.cli import main; main(['--help']); print(*sys.modules.keys() & {heavy}, 'none')"
     begun = time.perf_counter()

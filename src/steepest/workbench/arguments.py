@@ -25,7 +25,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"steepest {steepest.__version__}")
     commands = made.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
 
-    compare = commands.add_parser("compare", help="train with several optimizers on real work and say which to use")
+    def add(name: str, said: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=said, description=f"{said[:1].upper()}{said[1:]}.")
+
+    compare = add("compare", "train with several optimizers on real work and say which to use")
     compare.add_argument(
         "--workload", default="digits-mlp", help="names, separated by commas, or my_module:name (digits-mlp)"
     )
@@ -41,14 +44,14 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--space", default="", help='narrow the tuned track: "lr=1e-4:1e-2; schedule=cosine"')
     _shared(compare)
 
-    tune = commands.add_parser("tune", help="search the hyperparameters of one optimizer")
+    tune = add("tune", "search the hyperparameters of one optimizer")
     tune.add_argument("optimizer", help="a chain; what it leaves open is searched")
     tune.add_argument("--workload", default="digits-mlp", help="a name or my_module:name (digits-mlp)")
     tune.add_argument("--trials", type=_whole, default=40, help="configurations to try (40)")
     tune.add_argument("--space", default="", help='narrow what is searched: "lr=1e-4:1e-2; schedule=cosine"')
     _shared(tune)
 
-    find = commands.add_parser("lr-find", help="a learning rate, by a range test and by short honest runs")
+    find = add("lr-find", "a learning rate, by a range test and by short honest runs")
     find.add_argument("--workload", default="digits-mlp", help="a name or my_module:name (digits-mlp)")
     find.add_argument("--optimizer", default="adamw", help="a chain that leaves the learning rate open (adamw)")
     find.add_argument("--steps", type=_whole, default=200, help="of each run (200)")
@@ -56,24 +59,22 @@ def parser() -> argparse.ArgumentParser:
     find.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
     find.add_argument("--output", default=None, help="folder for lr-find.html and lr-find.json")
 
-    again = commands.add_parser("reproduce", help="published claims, small, each with a computed verdict")
+    again = add("reproduce", "published claims, small, each with a computed verdict")
     again.add_argument("claims", nargs="*", help="names; the list of all if left out")
     again.add_argument("--all", action="store_true", help="every claim, the long ones too")
     again.add_argument("--quick", action="store_true", help="those that fit ten minutes together")
     again.add_argument("--jobs", type=_whole, default=None, help="processes (one per core)")
     again.add_argument("--json", action="store_true", help="print the outcomes as JSON")
 
-    report = commands.add_parser("report", help="the page of a comparison or of a monitored run again, from its folder")
+    report = add("report", "the page of a comparison or of a monitored run again, from its folder")
     report.add_argument("folder", help="of a comparison, or the flight recorder's of a run")
 
-    watch = commands.add_parser(
-        "watch", help="a monitored run, live while it trains: losses, gradients, every layer's step"
-    )
+    watch = add("watch", "a monitored run, live while it trains: losses, gradients, every layer's step")
     watch.add_argument("folder", nargs="?", help="of the run (the newest under runs/)")
     watch.add_argument("--once", action="store_true", help="print the present state and end")
     watch.add_argument("--json", action="store_true", help="print the last record as JSON and end")
 
-    doctor = commands.add_parser("doctor", help="what is wrong with a monitored run, why, and the line to change")
+    doctor = add("doctor", "what is wrong with a monitored run, why, and the line to change")
     doctor.add_argument("folder", nargs="?", help="of the run (the newest under runs/)")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument(
@@ -81,16 +82,16 @@ def parser() -> argparse.ArgumentParser:
         help="exit status 1 where a finding is at least that certain, 0 to 1",
     )  # fmt: skip
 
-    listing = commands.add_parser("list", help="every rule with its equation, defaults and source")
+    listing = add("list", "every rule with its equation, defaults and source")
     what = listing.add_mutually_exclusive_group()
     what.add_argument("--search", action="store_true", help="what a search draws hyperparameters from")
     what.add_argument("--workloads", action="store_true", help="the workloads, with their data and licences")
 
-    plan = commands.add_parser("plan", help='the passes of a chain: "clip_by_global_norm(1.0) | adamw(lr=1e-3)"')
+    plan = add("plan", 'the passes of a chain: "clip_by_global_norm(1.0) | adamw(lr=1e-3)"')
     plan.add_argument("chain", help="rules and recipes joined by |")
     plan.add_argument("--source", action="store_true", help="print the generated code too")
 
-    completion = commands.add_parser("completion", help='shell completion: eval "$(steepest completion bash)"')
+    completion = add("completion", 'shell completion: eval "$(steepest completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     return made
 

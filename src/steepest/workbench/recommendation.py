@@ -302,7 +302,11 @@ def _tuning(best: Entry, usual: Entry | None, own: Summary, mine: Sequence[Entry
         return "no tuning: nothing was searched" if best.track == "default" else f"nothing to search{gained}"
     suffice = "suffices" if own.trials_needed == 1 else "suffice"
     needed = f", of which {own.trials_needed} typically {suffice}" if own.trials_needed else ""
-    early = f" ({own.stopped_trials} fell behind and were stopped early)" if own.stopped_trials else ""
+    early = (
+        f" ({own.stopped_trials} fell behind and {'was' if own.stopped_trials == 1 else 'were'} stopped early)"
+        if own.stopped_trials
+        else ""
+    )
     searched = f"{counted(len(best.trials), 'trial')} of {', '.join(best.space) or 'nothing'}{early}{needed}"
     rate = next((e for e in mine if e.optimizer == best.optimizer and e.track == "rate"), None)
     width = outcomes.rate_sensitivity(rate.trials, facts) if rate else None
