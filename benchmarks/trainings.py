@@ -4,14 +4,12 @@ They stand beside the other benchmarks and not in the package, because nobody wh
 purpose; they measure the library, as ``benchmarks/steps.py`` does. Each is a function of a seed that returns a `Run`, on one
 of the workbench's workloads or its data, and takes a second or a few on one core. A sick one has one thing made wrong.
 
-All are run by steepest's own optimizers under its `Monitor` but one: steepest keeps states in float32 whatever the parameters
-are, so the second moment in bfloat16 is that of `torch.optim.AdamW`, and what a monitor would have measured is computed here.
+All are run by steepest's own optimizers under its `Monitor`.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +23,7 @@ from torch import nn
 import steepest
 import steepest.numpy
 import steepest.torch
-from steepest.monitor.records import Event, Facts, Record, Run, TensorFacts
+from steepest.monitor.records import Event, Facts, Record, Run
 from steepest.monitor.telemetry import ALL, available
 from steepest.workbench import digits
 from steepest.workbench.workload import TorchTask, Workload, find
@@ -242,44 +240,6 @@ def mislabelled(seed: int, task: Any) -> None:
     task.loss_and_gradients = gradients
 
 
-def narrow_state(seed: int) -> Run:
-    """`torch.optim.AdamW` on parameters in bfloat16, whose moments it keeps in bfloat16 too; measured from outside."""
-    task: Any = narrow.start(seed)
-    in_bfloat16(seed, task)
-    groups = {"lr": 3e-3, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01}
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    facts = Facts(
-        time.time(), "torch", "torch.optim.AdamW", ("adamw",), (groups,),
-        tuple(TensorFacts(n, tuple(p.shape), "bfloat16") for n, p in task.params.items()),
-        {"exp_avg": "bfloat16", "exp_avg_sq": "bfloat16"}, EVERY, notes={"batch_size": 64},
-    )  # fmt: skip
-    records, losses = [], []
-    params = list(task.params.values())
-    for step in range(1, 401):
-        loss, _ = task.gradients(step - 1)
-        losses.append(loss)
-        before = [p.detach().float().clone() for p in params]
-        optimizer.step()
-        if step % EVERY == 0:
-            grads = [p.grad.float() for p in params]
-            moved = [b - p.detach().float() for b, p in zip(before, params, strict=True)]
-            seen = {
-                "grad_norm": [g.norm() for g in grads],
-                "zero_grads": [(g == 0).float().mean() for g in grads],
-                "nonfinite_grads": [(~g.isfinite()).sum() for g in grads],
-                "update_norm": [m.norm() for m in moved],
-                "weight_norm": [b.norm() for b in before],
-                "unmoved": [(m == 0).float().mean() for m in moved],
-                "denominator": [optimizer.state[p]["exp_avg_sq"].float().sqrt().mean() for p in params],
-            }
-            values = {n: np.array([float(v) for v in row], dtype=np.float32) for n, row in seen.items()}
-            norm = float(np.sqrt(np.sum(values["grad_norm"].astype(float) ** 2)))
-            scalars = {"lr": 3e-3, "grad_norm": norm}
-            records.append(Record(step, step, 0.0, np.array(losses), scalars, values))
-            losses = []
-    return Run.of(facts, records, (), True)
-
-
 SICK = (
     Case(
         "one-layer-fast", "Adam's rate is 30 times too high in one layer",
@@ -325,7 +285,6 @@ SICK = (
         "nan-batch", "a pixel of the batch of step 101 is nan",
         on("digits-mlp", named("AdamW", lr=3e-3), 200, before=poisoned), "nonfinite",
     ),
-    Case("narrow-state", "β2 = 0.999 with the second moment in bfloat16 (torch.optim.AdamW)", narrow_state, "state_too_narrow"),
     Case(
         "narrow-parameter", "parameters in bfloat16 at a rate whose steps round to nothing",
         on(narrow, named("AdamW", lr=3e-5), 400, start=in_bfloat16), "updates_round_to_nothing",

@@ -22,6 +22,7 @@ from steepest.monitor.recorder import Recorder
 from steepest.monitor.recorder.reader import read
 from steepest.monitor.recorder.run_file import facts_of
 from steepest.monitor.records import MEASUREMENTS, Event, Facts, Record, Run, TensorFacts, rows_of
+from steepest.monitor.telemetry import STANDARD
 from steepest.workbench.cli import main
 
 RECORDS, EVERY, DEPTH = 40, 10, 4
@@ -191,11 +192,6 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
         ),
         "",
     ),
-    "a state in bfloat16": (
-        "state_too_narrow",
-        lambda r: settings_of(r, {"exp_avg": "bfloat16", "exp_avg_sq": "bfloat16"}),
-        "",
-    ),
     "steps too short for bfloat16": (
         "updates_round_to_nothing",
         lambda r: in_bfloat16(values(r, update_norm=lambda u: u / 10)),
@@ -207,11 +203,6 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
         "0.weight",
     ),
     "an eps above the gradients": ("eps_dominates", lambda r: settings_of(r, eps=0.1), ""),
-    "an eps that float16 has not got": (
-        "eps_is_zero",
-        lambda r: settings_of(r, {"exp_avg_sq": "float16"}, betas=[0.9, 0.99]),
-        "",
-    ),
     "a parameter that became nan": (
         "nonfinite",
         lambda r: happened(r, Event(57, 57, "nonfinite", "not finite since step 57: …", ("2.weight",), {"parameters": 1.0})),
@@ -288,15 +279,22 @@ def test_a_remark_is_below_the_alarm(what: str) -> None:
     assert found[0].confidence < ALARM
 
 
+STANDARD_ONLY = "with the standard measurements"
+
+
+@pytest.mark.parametrize("measured", ["with all measurements", STANDARD_ONLY])
 @pytest.mark.parametrize("what", [*SICK, *REMARKS])
-def test_a_finding_has_numbers_a_picture_a_source_and_a_line_of_code(what: str) -> None:
+def test_a_finding_has_numbers_a_picture_a_source_and_a_line_of_code(what: str, measured: str) -> None:
     change = SICK[what][1] if what in SICK else REMARKS[what][1]
     run = change(healthy())
+    if measured == STANDARD_ONLY:
+        run = replace(run, tensors={n: v for n, v in run.tensors.items() if n in STANDARD})
     for one in diagnose(run):
         assert any(character.isdigit() for character in one.evidence)
         assert 0 < one.confidence < 1 and one.rule and one.source and one.advice and one.code
         assert one.series and {*one.tensors} <= {*run.names}
         assert all(0 <= s.first <= s.last for s in one.series)
+        assert all(s.name == "loss" or s.name in (run.tensors if s.tensors else run.scalars) for s in one.series)
         assert one.cause == "nonfinite" or "nan" not in one.evidence
 
 
@@ -617,6 +615,17 @@ def test_nothing_found_says_what_was_looked_at(tmp_path: Path, capsys: pytest.Ca
     assert main(["doctor", str(tmp_path), "--fail-on", "0.1"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Nothing found that looks wrong. Looked for" in text and "causes in grad_norm, weight_norm" in text
+
+
+def test_nothing_recorded_is_too_early_to_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.start(healthy().facts)
+    assert main(["doctor", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("Too early to say: nothing has been recorded yet.\n") and "Nothing found" not in said
+    assert main(["doctor", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["looked_for"] == []
+    recorder.close()
 
 
 def test_json_is_strict_and_fail_on_decides_the_exit_status(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:

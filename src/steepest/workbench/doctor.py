@@ -66,6 +66,9 @@ def lines(run: Run, findings: Sequence[Finding], folder: Path) -> Iterator[Line]
     yield "bold", "", f"{folder}: {facts.optimizer}, {counted(len(facts.tensors), 'parameter')}, {steps}"
     alarms = [one for one in findings if one.confidence >= ALARM and not one.explained_by]
     remarks = [one for one in findings if one.confidence < ALARM and not one.explained_by]
+    if not len(run) and not findings:
+        yield "", "", "Too early to say: nothing has been recorded yet."
+        return
     if not alarms:
         yield "green", "", "Nothing found that looks wrong."
     for place, one in enumerate(alarms, 1):

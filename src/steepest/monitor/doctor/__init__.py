@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from steepest.monitor.doctor import costs, gradients, limits, losses, precision, rates
-from steepest.monitor.doctor.finding import ALARM, Finding, Rule, Series
+from steepest.monitor.doctor.finding import ALARM, Finding, Rule, Series, Sign
 from steepest.monitor.records import Run
 
 __all__ = ["ALARM", "FOLLOWS", "RULES", "Finding", "Rule", "Series", "diagnose", "unjudged"]
@@ -33,7 +33,6 @@ _STALLED = ("loss_does_not_fall", "learning_rate_too_low", "layer_left_behind")
 _UNSTABLE = ("loss_spikes", "bad_batch", "nonfinite", "steps_left_out", "loss_rises")
 FOLLOWS = {
     "nonfinite": ("steps_left_out", "loss_spikes", "loss_rises", "loss_does_not_fall", "dead_units", "layer_does_not_move"),
-    "state_too_narrow": ("updates_round_to_nothing", "warmup_missing", "loss_spikes", "loss_rises", *_STALLED),
     "updates_round_to_nothing": _STALLED,
     "eps_dominates": _STALLED,
     "exploding_gradients": (
@@ -74,14 +73,7 @@ def diagnose(run: Run) -> tuple[Finding, ...]:
     """
     run = run.whole
     with np.errstate(all="ignore"):
-        found = [
-            Finding(
-                rule.cause, sign.title, sign.confidence, sign.evidence, sign.series, rule.says, rule.source, sign.advice,
-                sign.code, sign.onset,
-            )
-            for rule in RULES
-            for sign in rule.examine(run)
-        ]  # fmt: skip
+        found = [_finding(run, rule, sign) for rule in RULES for sign in rule.examine(run)]
     found = _once(sorted(found, key=lambda one: -one.confidence))
     standing: list[Finding] = []
     followed: list[Finding] = []
@@ -91,6 +83,22 @@ def diagnose(run: Run) -> tuple[Finding, ...]:
             one if cause is None else replace(one, explained_by=cause.cause)
         )
     return (*standing, *followed)
+
+
+def _finding(run: Run, rule: Rule, sign: Sign) -> Finding:
+    """What a rule has seen, with those of its series that the run has."""
+    drawn = tuple(one for one in sign.series if _is_recorded(run, one))
+    tensors = tuple(dict.fromkeys(name for one in sign.series for name in one.tensors))
+    return Finding(
+        rule.cause, sign.title, sign.confidence, sign.evidence, drawn, rule.says, rule.source, sign.advice, sign.code,
+        sign.onset, tensors,
+    )  # fmt: skip
+
+
+def _is_recorded(run: Run, one: Series) -> bool:
+    if one.name == "loss":
+        return len(run.losses) > 0
+    return len(run) > 0 and one.name in (run.tensors if one.tensors else run.scalars)
 
 
 def _once(found: Sequence[Finding]) -> list[Finding]:

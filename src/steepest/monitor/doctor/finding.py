@@ -91,10 +91,11 @@ class Finding:
     cause, title : a short key, and plain words.
     confidence : from 0 to 1; from `ALARM` on it is an alarm.
     evidence : what was measured, with numbers and steps.
-    series : the measurements behind it, for a picture.
+    series : the recorded measurements behind it, for a picture.
     rule, source : when the rule fires, and who says so.
     advice, code : what to do, and the line that does it.
     onset : the step at which it began.
+    tensors : every parameter that the evidence names.
     explained_by : the cause of another finding that this one follows from; "" where there is none.
     """
 
@@ -108,12 +109,8 @@ class Finding:
     advice: str
     code: str
     onset: int
+    tensors: tuple[str, ...] = ()
     explained_by: str = ""
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Every parameter that the evidence names."""
-        return tuple(dict.fromkeys(name for one in self.series for name in one.tensors))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -156,7 +156,7 @@ RULES = (
         f"alarm where it takes back {UNDONE:.0%} of what had been learned, nothing below {NOTED:.0%}.",
         "Karpathy 2019, A Recipe for Training Neural Networks: look at the data of the largest losses; Chowdhery et al. 2022, "
         "arXiv:2204.02311, on batches skipped; own rule for what a spike is",
-        ((),),
+        (("losses",),),
         single_batch,
     ),
     Rule(
@@ -165,14 +165,14 @@ RULES = (
         f"of their second moment, or a gradient norm {JUMP:g} times its median. An alarm where it takes back "
         f"{UNDONE:.0%} of what had been learned.",
         "Wortsman et al. 2023, arXiv:2304.13013: spikes follow 1 to 8 steps after RMS over 2.3; own rule for what a spike is",
-        ((),),
+        (("losses",),),
         unstable,
     ),
     Rule(
         "loss_does_not_fall",
         f"No tenth of the run has a median loss below {PROGRESS:g} of the first losses.",
         "Amazon SageMaker Debugger, LossNotDecreasing; Karpathy 2019, A Recipe for Training Neural Networks",
-        ((),),
+        (("losses",),),
         no_progress,
     ),
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""What numbers can't hold: values that are not finite, states and steps below a type's resolution, an epsilon that rules."""
+"""What numbers can't hold: values that are not finite, steps below a type's resolution, an epsilon that rules.
+
+States are float32 whatever the parameters are, so none of the rules is about states of 16 bits.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,6 @@ __all__ = ["RULES"]
 
 RESOLUTION = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """The distance from 1 to the next number."""
-SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
 STUCK = 0.9
 FEW, OFTEN = 3, 0.01
 
@@ -149,34 +151,6 @@ def _became_nan(run: Run, values: Values) -> NDArray[np.bool_]:
     return found
 
 
-def narrow_state(run: Run) -> Iterator[Sign]:
-    name = second_moment(run)
-    kind = run.facts.states.get(name or "", "")
-    if kind not in RESOLUTION or name is None:
-        return
-    for group in range(len(run.facts.groups)):
-        beta2 = setting(run, group, "betas.1", "beta2", "alpha")
-        if beta2 is None or 1 - beta2 >= RESOLUTION[kind] / 4:
-            continue
-        seen = values_of(run, "denominator")
-        said = ""
-        if seen is not None and len(run) > 4:
-            fell = float(np.nanmin(seen[-1] / np.nanmax(seen, axis=0))) if np.isfinite(seen).any() else float("nan")
-            said = f" As recorded, the root of the second moment ended at {fell:.0%} of its highest value or above everywhere."
-        yield Sign(
-            f"beta2 = {number(beta2)} can't work with a second moment in {kind}",
-            0.95,
-            f"{name} is kept in {kind}, whose numbers are at least {number(RESOLUTION[kind] / 4)} of their size away from the "
-            f"middle to the next; decaying by 1 - beta2 = {number(1 - beta2)} rounds back to the same number, so "
-            f"it never forgets.{said}",
-            (series(run, "denominator", matrix_columns(run)), series(run, "grad_norm")),
-            "Keep states in float32, as steepest does for parameters of 16 bits, or lower beta2.",
-            "steepest.torch.AdamW(model.parameters(), lr)",
-            0,
-        )
-        return
-
-
 def rounded_away(run: Run) -> Iterator[Sign]:
     ratio, unmoved, zero, moves = (values_of(run, n) for n in ("update_ratio", "unmoved", "zero_grads", "update_norm"))
     narrow = [i for i in matrix_columns(run) if run.facts.tensors[int(i)].dtype in RESOLUTION]
@@ -260,26 +234,6 @@ def epsilon(run: Run) -> Iterator[Sign]:
         )
 
 
-def lost_epsilon(run: Run) -> Iterator[Sign]:
-    kind = run.facts.states.get(second_moment(run) or "", "")
-    if kind not in SMALLEST:
-        return
-    for group in range(len(run.facts.groups)):
-        eps = setting(run, group, "eps")
-        if eps and eps < SMALLEST[kind] / 2:
-            yield Sign(
-                f"eps = {number(eps)} is 0 in {kind}",
-                0.8,
-                f"The smallest number above 0 in {kind} is {number(SMALLEST[kind])}: where the second moment is 0, the step "
-                "divides by 0.",
-                (series(run, "denominator"),),
-                "Keep states in float32, as steepest does, or raise eps.",
-                f"steepest.adam(lr, eps={number(2 * SMALLEST[kind])})",
-                0,
-            )
-            return
-
-
 def skipped(run: Run) -> Iterator[Sign]:
     events = [e for e in run.events if e.kind == "skipped"]
     calls = int(run.calls[-1]) if len(run) else 0
@@ -308,13 +262,6 @@ RULES = (
         nonfinite,
     ),
     Rule(
-        "state_too_narrow",
-        "The second moment is in bfloat16 or float16, and 1 - beta2 is below a quarter of the type's resolution (2^-7, 2^-10).",
-        "Arithmetic: half a unit in the last place is a quarter to a half of the resolution; torchdistx, pull request 52",
-        ((),),
-        narrow_state,
-    ),
-    Rule(
         "updates_round_to_nothing",
         f"Parameters of 16 bits whose median step is below a sixteenth of the type's resolution of their length, or of whose "
         f"elements with gradients {STUCK:.0%} stay what they are, in most matrices.",
@@ -328,13 +275,6 @@ RULES = (
         "Choi et al. 2019, arXiv:1910.05446, on eps; Godbole et al. 2023, Deep Learning Tuning Playbook",
         (("denominator",), ("grad_norm",)),
         epsilon,
-    ),
-    Rule(
-        "eps_is_zero",
-        "The second moment is in a type in which eps rounds to 0.",
-        "Arithmetic: the smallest number of float16 is 2^-24",
-        ((),),
-        lost_epsilon,
     ),
     Rule(
         "steps_left_out",

@@ -280,7 +280,7 @@ RULES = (
         "loss_rises",
         f"The median loss of every later tenth of the run is over {STAYED} times its lowest, by a quarter of what was learned.",
         "Godbole et al. 2023, Deep Learning Tuning Playbook: loss that goes up during periods of training; own factors",
-        ((),),
+        (("losses",),),
         rose_and_stayed,
     ),
     Rule(
