@@ -298,6 +298,38 @@ def test_a_finding_has_numbers_a_picture_a_source_and_a_line_of_code(what: str, 
         assert one.cause == "nonfinite" or "nan" not in one.evidence
 
 
+@pytest.mark.parametrize("made", ["by its name", "of a chain", "of NumPy's chain"])
+@pytest.mark.parametrize("what", [*SICK, *REMARKS])
+def test_the_line_of_code_can_be_pasted(what: str, made: str) -> None:
+    change = SICK[what][1] if what in SICK else REMARKS[what][1]
+    run = healthy()
+    if made != "by its name":
+        numpys = "NumPy" in made
+        groups = tuple(group | ({"chain": "adamw"} if numpys else {}) for group in run.facts.groups)
+        facts = replace(run.facts, optimizer="Optimizer", framework="numpy" if numpys else "torch", groups=groups)
+        run = replace(run, facts=facts)
+    for one in diagnose(change(run)):
+        assert one.code.startswith("$ ") or compile(one.code, "a cure", "exec")
+
+
+@pytest.mark.parametrize(("size", "eps", "cure"), [(1.0, 0.1, "1e-08"), (1e-8, 1e-8, "1e-12")])
+def test_an_eps_is_lowered_below_what_the_gradients_are(size: float, eps: float, cure: str) -> None:
+    sick = settings_of(values(healthy(), denominator=lambda d: size * d, grad_norm=lambda g: size * g), eps=eps)
+    finding = next(one for one in diagnose(sick) if one.cause == "eps_dominates")
+    assert finding.code == f"for group in optimizer.param_groups: group['eps'] = {cure}"
+    assert finding.advice.startswith(f"Lower eps to {cure}, ")
+
+
+def test_a_group_whose_rate_is_0_gets_the_others() -> None:
+    sick = SICK["a layer whose rate is 0"][1](healthy())
+    assert diagnose(sick)[0].code == "optimizer.param_groups[1]['lr'] = 0.001"
+
+
+def test_a_layer_that_stands_still_at_the_others_rate_is_looked_for_in_the_plan() -> None:
+    finding, *_ = diagnose(values(healthy(), update_norm=put(LAYER, 0.0)))
+    assert (finding.cause, finding.code) == ("layer_does_not_move", "print(optimizer.plan)")
+
+
 def test_every_rule_is_shown_to_fire() -> None:
     assert {rule.cause for rule in RULES} == {row[0] for row in [*SICK.values(), *REMARKS.values()]}
 

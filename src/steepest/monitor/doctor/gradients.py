@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.doctor.cures import behind
+from steepest.monitor.doctor.cures import behind, change
 from steepest.monitor.doctor.finding import Rule, Sign, sure
 from steepest.monitor.doctor.look import (
     at_records,
@@ -273,6 +273,11 @@ def motionless(run: Run) -> Iterator[Sign]:
         groups = sorted({run.facts.tensors[int(i)].group for i in held})
         lr = rates(run, groups[0])
         zero = lr is not None and np.isfinite(lr).any() and float(np.nanmax(lr)) == 0
+        others = [
+            r
+            for g in range(len(run.facts.groups))
+            if (r := rates(run, g)) is not None and np.nanmax(r, initial=0.0) > 0
+        ]
         yield Sign(
             f"{listed(names_of(run, held))} do not move" + (": their rate is 0" if zero else ""),
             0.95,
@@ -280,7 +285,9 @@ def motionless(run: Run) -> Iterator[Sign]:
             "was exactly 0, though they have gradients.",
             (series(run, "update_norm", held), series(run, "grad_norm", held)),
             "Give their group a rate above 0; look for a mask, or a chain that leaves them out.",
-            f"optimizer.param_groups[{groups[0]}]['lr'] = …",
+            change(run, "lr", f"= {number(float(np.nanmax(others[0])))}" if others else "= 1e-3", groups)
+            if zero
+            else "print(optimizer.plan)",
             0,
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.doctor.cures import behind, watched_for_nan
+from steepest.monitor.doctor.cures import behind, change, watched_for_nan
 from steepest.monitor.doctor.finding import Rule, Series, Sign, sure
 from steepest.monitor.doctor.look import (
     Values,
@@ -222,14 +222,20 @@ def epsilon(run: Run) -> Iterator[Sign]:
             ruled[0][2],
             float(np.median([f[3] for f in found])),
         )
+        lower = 1e-8 if usual >= 1e-7 else 10.0 ** np.floor(np.log10(usual) - 2)
+        advice = (
+            "with such an eps the rule is SGD with momentum"
+            if usual >= 1e-7
+            else "or scale the loss up: gradients are tiny"
+        )
         yield Sign(
             f"eps = {number(eps)} outweighs the gradients' size",
             sure(ratio, 1, 100, 0.7, 0.95),
             f"The root of the second moment is {number(usual)} in the median matrix, eps {number(ratio)} times that: the step is "
             "hardly scaled any more, and that much shorter.",
             (series(run, "denominator" if seen is not None else "grad_norm", [f[0] for f in ruled]),),
-            "Lower eps to 1e-8, or raise the rate knowingly: with such an eps the rule is SGD with momentum.",
-            "steepest.adam(lr, eps=1e-8)",
+            f"Lower eps to {number(lower)}, or raise the rate knowingly: {advice}.",
+            change(run, "eps", f"= {number(lower)}", {run.facts.tensors[f[0]].group for f in ruled}),
             0,
         )
 
