@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.doctor.cures import change
 from steepest.monitor.doctor.finding import Rule, Sign, sure
 from steepest.monitor.doctor.look import (
     across,
@@ -30,21 +31,27 @@ __all__ = ["RULES"]
 USUAL = 1e-3
 """What the length of a step over that of the weights is in a training that goes well, roughly."""
 LARGE, SMALL = 30 * USUAL, USUAL / 10
-ROSE = 1.5
+ROSE, NOISE = 1.5, 4.0
+AT_ONCE = 5
+"""Losses whose median stands for one, so that a single batch says nothing."""
+FROM_ZERO = 0.1
 GREW = 2.0
 STAYED = 1.5
+CERTAIN, FALLS = 4.0, 3.0
+"""Standard errors by which a later median must lie above an earlier one, or below, that it is not by chance."""
+STEADY, MOST = 0.5, 30.0
 SHORT, FIRST = 0.3, 10
 APART = 10.0
 
 
 def too_high(run: Run) -> Iterator[Sign]:
-    ratio, columns = values_of(run, "update_ratio"), matrix_columns(run)
+    ratio, columns = values_of(run, "update_ratio"), _not_from_zero(run, matrix_columns(run))
     finite = np.flatnonzero(np.isfinite(run.losses))
-    if ratio is None or not len(finite):
+    if ratio is None or not len(finite) or not len(columns):
         return
     start, early = float(run.losses[finite[0]]), max(20, len(run.losses) // 10)
     head = np.where(np.isnan(run.losses[:early]), -np.inf, run.losses[:early])
-    rose = float(head.max() / start) if start > 0 else 0.0
+    rose = _rise(run, float(head.max()), early)
     records = slice(0, max(1, int(np.searchsorted(run.calls, early, side="right"))))
     peaks = np.nan_to_num(highest(ratio[records, columns].T), nan=0.0)
     guilty = columns[(peaks >= LARGE) & (peaks >= peaks.max(initial=0.0) / 3)]
@@ -54,11 +61,9 @@ def too_high(run: Run) -> Iterator[Sign]:
     where = "" if everywhere else f" of {listed(names_of(run, guilty))}"
     largest = float(peaks.max())
     call = int(run.loss_calls[int(head.argmax())])
+    groups = () if everywhere else {run.facts.tensors[int(i)].group for i in guilty}
     grown = _growth(run, guilty)
     factor = next((f for f in (3.0, 10.0, 30.0) if largest / f <= 5 * USUAL), 100.0)
-    group = run.facts.tensors[int(guilty[0])].group
-    lr = rates(run, group)
-    new = "*= 0.1" if lr is None or not lr.size else f"= {number(float(np.nanmax(lr)) / factor)}"
     yield Sign(
         f"The learning rate{where} is too high",
         min(0.98, sure(rose, ROSE, 5, 0.7, 0.95) + (0.03 if grown >= GREW else 0)),
@@ -68,13 +73,47 @@ def too_high(run: Run) -> Iterator[Sign]:
         (series(run, "update_ratio", guilty), series(run, "weight_norm", guilty), series(run, "loss")),
         f"Lower the rate{where} by a factor of about {number(factor)}, or find one: steepest lr-find. If only the first steps "
         "suffer, a warm-up does.",
-        f"optimizer.param_groups[{group}]['lr'] {new}",
+        change(run, "lr", f"/= {number(factor)}", groups),
         0,
     )
 
 
+def _rise(run: Run, peak: float, early: int) -> float:
+    """How far the loss rose among the first batches, 1 where not at all: as a multiple of the first loss (of what was learned
+    later, where that is more: losses may be below 0).
+
+    A rise counts where it is several times what losses scatter later on; where there is no later on, as medians of a few losses.
+    """
+    finite = np.isfinite(run.losses)
+    head, later = run.losses[:early][finite[:early]], run.losses[early:][finite[early:]]
+    if not len(head):
+        return 1.0  # before anything finite came
+    start, scale = float(head[0]), max(abs(float(head[0])), float(head[0] - run.losses[finite].min()))
+    if len(later) >= early:
+        parts = np.array_split(later, len(later) // early)
+        if peak - start < NOISE * float(np.median([p.max() - np.median(p) for p in parts])):
+            return 1.0
+    elif len(head) >= 2 * AT_ONCE:
+        middles = np.median(np.lib.stride_tricks.sliding_window_view(head, AT_ONCE), axis=1)
+        start, peak = float(middles[0]), float(middles.max())
+        scale = max(scale, abs(start))
+    return 1 + (peak - start) / scale if scale > 0 else 1.0
+
+
+def _not_from_zero(run: Run, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those that did not start (almost) from 0, as LoRA's second factors do: relative to nothing any step is long. Of the usual
+    initial weights the root mean square is a half to twice 1 / sqrt(inputs)."""
+    weights = values_of(run, "weight_norm")
+    if weights is None:
+        return columns
+    shapes = [run.facts.tensors[int(c)].shape for c in columns]
+    outputs = np.array([shape[0] if shape else 1 for shape in shapes])
+    kept: NDArray[np.intp] = columns[~(weights[0, columns] < FROM_ZERO * np.sqrt(outputs))]
+    return kept
+
+
 def uneven(run: Run) -> Iterator[Sign]:
-    ratio, columns = values_of(run, "update_ratio"), matrix_columns(run)
+    ratio, columns = values_of(run, "update_ratio"), _not_from_zero(run, matrix_columns(run))
     if ratio is None or len(run.facts.groups) < 2 or len(columns) < 3:
         return
     of_group = np.array([run.facts.tensors[int(c)].group for c in columns])
@@ -99,45 +138,57 @@ def uneven(run: Run) -> Iterator[Sign]:
         f"{number(largest)} times as long as the weights, {number(usual)} times in the median layer.",
         (series(run, "update_ratio", guilty), series(run, "weight_norm", guilty)),
         "Give this group the others' rate.",
-        f"optimizer.param_groups[{group}]['lr'] = {number(usual_rate)}",
+        change(run, "lr", f"/= {number(times)}", [group]),
         0,
     )
 
 
 def _growth(run: Run, columns: NDArray[np.intp]) -> float:
-    """How many times as long the weights of a column became, at most."""
+    """How many times as long the weights of a column became, at most; 0 where none had a length before."""
     weights = values_of(run, "weight_norm")
     if weights is None:
         return 0.0
     finite = np.where(np.isfinite(weights[:, columns]), weights[:, columns], np.nan)
-    first = finite[0]
     with np.errstate(all="ignore"):
-        grown = highest((finite / first).T)
-    return float(np.nan_to_num(grown, nan=0.0).max(initial=0.0))
+        grown = highest((finite / finite[0]).T)
+    return float(grown[np.isfinite(grown)].max(initial=0.0))
 
 
 def rose_and_stayed(run: Run) -> Iterator[Sign]:
     finite = np.isfinite(run.losses)
     losses, calls = run.losses[finite], run.loss_calls[finite]
-    width = len(losses) // 10
-    if width < 5:
+    if len(losses) < 50:
         return
-    parts = [float(np.median(p)) for p in np.array_split(losses, 10)]
+    tenths = np.array_split(losses, 10)
+    parts = [float(np.median(p)) for p in tenths]
     best = int(np.argmin(parts[:-1]))
-    start, low, end = float(np.median(losses[: min(5, width)])), parts[best], parts[-1]
-    risen = [p for p in parts[best + 1 :] if p > STAYED * low]
-    if low <= 0 or len(risen) < len(parts) - best - 1 or end - low < 0.25 * abs(start - low):
+    start, low, end = float(np.median(losses[:20])), parts[best], parts[-1]
+    later = parts[best + 1 :]
+    by_chance = CERTAIN * float(np.hypot(_error(tenths[best]), _error(tenths[-1])))
+    if min(later) - low <= (STAYED - 1) * abs(low) or end - low < max(0.25 * abs(start - low), by_chance):
         return
+    learned = start - low > max(
+        by_chance, 0.1 * abs(low)
+    )  # a loss that only ever rises may be meant to: an adversary's
+    stayed = len(later) > 1 and end > 0.9 * max(later)  # it falls again: new data, or a recovery
     first = int(calls[(best + 1) * len(losses) // 10])
     yield Sign(
         "The loss rose in the middle of the run and stayed up",
-        sure(end / low, STAYED, 10, 0.5, 0.8),
+        sure(1 + (end - low) / abs(low) if low else np.inf, STAYED, 10, 0.5, 0.8) if learned and stayed else 0.4,
         f"The median loss was {number(low)} in the {_tenth(best)} tenth of the run, and {number(end)} in the last.",
         (series(run, "loss"), series(run, "grad_norm")),
         "Lower the rate, or let it fall with a schedule; go back to weights from before the rise.",
-        "steepest.adamw(steepest.schedules.cosine(lr, steps=total))",
+        change(run, "lr", "*= 0.3"),
         first,
     )
+
+
+def _error(losses: NDArray[np.float64]) -> float:
+    """The standard error of the median of losses, by their median deviation; nan where there are none."""
+    if not len(losses):
+        return float("nan")
+    deviation = 1.4826 * float(np.median(np.abs(losses - np.median(losses))))
+    return 1.2533 * deviation / float(np.sqrt(len(losses)))
 
 
 def _tenth(index: int) -> str:
@@ -147,30 +198,42 @@ def _tenth(index: int) -> str:
 
 def too_low(run: Run) -> Iterator[Sign]:
     ratio, columns = values_of(run, "update_ratio"), matrix_columns(run)
-    finite = run.losses[np.isfinite(run.losses)]
-    if ratio is None or len(run) < 4:
+    losses = run.losses[np.isfinite(run.losses)]
+    if ratio is None or len(run) < 4 or len(losses) < 12:
         return
     usual = across(ratio[:, columns])
     usual = usual[np.isfinite(usual)]
     if not len(usual) or not (high := float(np.quantile(usual, 0.9))) > 0 or high >= SMALL:
         return
-    tenth = len(finite) // 10 + 1
-    first, last = (float(np.median(p)) if len(p) else 0.0 for p in (finite[:tenth], finite[-tenth:]))
-    if len(finite) and last < 0.5 * first:
-        return  # it learns all the same: fine-tuning, or a model that needs little
-    lr = rates(run)
-    factor = 10 ** np.floor(np.log10(USUAL / high))
-    new = "*= 10" if lr is None or not lr.size else f"= {number(float(np.nanmax(lr)) * factor)}"
+    tenth = len(losses) // 10 + 1
+    begun, ended = float(np.median(losses[:tenth])), float(np.median(losses[-tenth:]))
+    if ended <= 0 or ended < 0.5 * begun or not (found := _fall(losses))[0]:
+        return  # it learns all the same; or it has converged, or a model is tuned that knows already
+    steady = found[1]
+    factor = float(min(MOST, 10 ** np.floor(np.log10(USUAL / high))))
     yield Sign(
         "The learning rate is too low",
-        sure(high, SMALL, SMALL / 10, 0.6, 0.9),
+        sure(high, SMALL, SMALL / 10, 0.6, 0.9) if steady else 0.4,
         f"In nine of ten records a step of the median layer was at most {number(high)} times as long as its weights; the loss "
-        f"went from {number(first)} to {number(last)}.",
+        f"went from {number(begun)} to {number(ended)}"
+        + (", and fell to the end as it did at the start." if steady else ", more slowly in the end."),
         (series(run, "update_ratio", columns), series(run, "loss")),
         f"Raise the rate about {number(factor)}-fold, or find one: steepest lr-find.",
-        f"for group in optimizer.param_groups: group['lr'] {new}",
+        change(run, "lr", f"*= {number(factor)}"),
         0,
     )
+
+
+def _fall(losses: NDArray[np.float64]) -> tuple[bool, bool]:
+    """Whether a loss falls from its first third to its last, and to the end as it did at the start: from the second third to the
+    last by half of what it fell from the first to the second, as far as noise can tell."""
+    thirds = np.array_split(losses, 3)
+    first, middle, last = (float(np.median(p)) for p in thirds)
+    errors = np.array([_error(p) for p in thirds])
+    falls = first - last > FALLS * float(np.hypot(errors[0], errors[2]))
+    bend = (middle - last) - STEADY * (first - middle)
+    slack = 1.5 * float(np.linalg.norm(errors * (STEADY, 1 + STEADY, 1)))
+    return falls, bool(bend >= -slack and first - middle >= -slack)
 
 
 def no_warmup(run: Run) -> Iterator[Sign]:
@@ -188,7 +251,7 @@ def no_warmup(run: Run) -> Iterator[Sign]:
     if np.isfinite(losses).sum() > 4 and not np.nanmin(losses[early:], initial=np.inf) < losses[0]:
         return  # it does not learn later either: that is more than a missing warm-up
     first, times = float(seen[0]), 1 / max(float(np.median(seen)), 1e-9)
-    rate = "lr" if known is None or not len(known) else number(float(known.max()))
+    warm = max(10, int(run.steps[-1]) // 10)
     yield Sign(
         "A warm-up is missing",
         sure(first, SHORT, SHORT / 5, 0.6, 0.9),
@@ -201,7 +264,7 @@ def no_warmup(run: Run) -> Iterator[Sign]:
             series(run, "lr"),
         ),
         "Let the rate rise over the first steps (a tenth of the run at most), or use RAdam.",
-        f"steepest.adamw(steepest.schedules.warmup({max(10, int(run.steps[-1]) // 10)}, {rate}))",
+        change(run, "lr", f"= steepest.schedules.warmup({warm}, {{old}})"),
         0,
     )
 
@@ -262,8 +325,10 @@ _RATIO = "Karpathy, Zero to Hero 4, and CS231n: updates near 1e-3 of the weights
 RULES = (
     Rule(
         "learning_rate_too_high",
-        f"The loss rises to {ROSE} times its first value within the first tenth (20 batches at least), while a step in a matrix "
-        f"is {LARGE:g} times as long as its weights or longer. Named are the layers within a third of the longest.",
+        f"The loss rises to {ROSE} times its first value within the first tenth (20 batches at least), and by {NOISE:g} times as "
+        f"much as losses scatter later in as many batches (where there are none, medians of {AT_ONCE} rise so), while a step in a "
+        f"matrix that does not start from 0 is {LARGE:g} times as long as its weights or longer. Named are the layers within a "
+        "third of the longest.",
         f"{_RATIO}; Godbole et al. 2023, Deep Learning Tuning Playbook, on instability; the factors are the library's own",
         (("update_ratio",),),
         too_high,
@@ -278,7 +343,8 @@ RULES = (
     ),
     Rule(
         "loss_rises",
-        f"The median loss of every later tenth of the run is over {STAYED} times its lowest, by a quarter of what was learned.",
+        f"The median loss of every later tenth of the run is over {STAYED} times its lowest, and the last by a quarter of what was "
+        f"learned and {CERTAIN:g} standard errors. A remark where nothing was learned before, and where it falls again.",
         "Godbole et al. 2023, Deep Learning Tuning Playbook: loss that goes up during periods of training; own factors",
         (("losses",),),
         rose_and_stayed,
@@ -295,7 +361,8 @@ RULES = (
     ),
     Rule(
         "learning_rate_too_low",
-        f"In nine of ten records the median matrix moves by less than {SMALL:g} of its length, and the loss does not halve.",
+        f"In nine of ten records the median matrix moves by less than {SMALL:g} of its length, and the loss, above 0, falls by "
+        f"{FALLS:g} standard errors and does not halve. A remark where it falls more slowly in the end than at the start, by half.",
         f"{_RATIO}; a tenth of it is the library's own",
         (("update_ratio",),),
         too_low,
