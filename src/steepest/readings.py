@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -27,17 +27,22 @@ class _Reading:
 
 
 class Readings:
-    """Measurements by name, each as it was when it was taken last."""
+    """Measurements by name, each as it was when it was taken last; and apart from them those of the last step that took any.
+
+    ``step`` is that step's number, counted from 1; 0 before the first.
+    """
 
     def __init__(self) -> None:
+        self.step = 0
         self._by_name: dict[str, list[_Reading]] = {}
+        self._latest: dict[str, list[_Reading]] = {}
         self._ran: Sequence[Job] = ()
 
     def ran(self, jobs: Sequence[Job]) -> None:
         """These jobs are the step that runs now."""
         self._ran = jobs
 
-    def take(self) -> None:
+    def take(self, step: int) -> None:
         """Keep what each of the step's jobs has measured, all of it read from its engine at once."""
         read: dict[str, list[_Reading]] = {}
         for job in self._ran:
@@ -54,15 +59,23 @@ class Readings:
                     value = measure.value
                     numbers = [float(v[value.index]) if value.op != "const" else value.value for v in job.values]
                     read.setdefault(measure.name, []).append(_Reading((), np.array(numbers)))
-        self._by_name |= read
+        self._keep(read, step)
 
-    def join(self, parts: Iterable[Readings]) -> None:
-        """Take what these have measured for one step's measurements."""
+    def join(self, parts: Iterable[Readings], step: int) -> None:
+        """Take what these have measured in their last steps for one step's measurements."""
         found: dict[str, list[_Reading]] = {}
+        ran: list[Job] = []
         for part in parts:
-            for name, readings in part._by_name.items():
+            ran += part._ran
+            for name, readings in part._latest.items():
                 found.setdefault(name, []).extend(readings)
-        self._by_name |= found
+        self._ran = ran
+        if found:
+            self._keep(found, step)
+
+    def _keep(self, read: dict[str, list[_Reading]], step: int) -> None:
+        self.step, self._latest = step, read
+        self._by_name = self._by_name | read
 
     def copy(self) -> Readings:
         """The same, which later steps don't change."""
@@ -72,7 +85,8 @@ class Readings:
 
     def become(self, other: Readings) -> None:
         """Take the place of everything that was measured: what ``other`` has."""
-        self._by_name = dict(other._by_name)
+        self.step, self._ran = other.step, other._ran
+        self._by_name, self._latest = other._by_name, other._latest
 
     def named(self) -> dict[str, Any]:
         """By name: a number, a number per row of numbers, or a number per tensor's name."""
@@ -84,18 +98,24 @@ class Readings:
         return found
 
     def values(self, name: str) -> list[float]:
-        """A number for each tensor that was measured under this name, in no particular order."""
-        return [v for one in self._by_name.get(name, ()) for v in one.values.tolist()]
+        """A number for each tensor that the last step measured under this name, in no particular order."""
+        return [v for one in self._latest.get(name, ()) for v in one.values.tolist()]
 
-    def per_tensor(self, count: int, dtype: type[np.floating[Any]] = np.float64) -> dict[str, NDArray[Any]]:
-        """A number per tensor, in the order of their indices; nan where one of the ``count`` has not been measured."""
+    def per_tensor(self, count: int) -> dict[str, NDArray[np.float64]]:
+        """What the last step measured per tensor, by index; nan where one of the ``count`` was not measured."""
         found = {}
-        for name, readings in self._by_name.items():
+        for name, readings in self._latest.items():
             if readings[0].tensors:
-                found[name] = np.full(count, np.nan, dtype=dtype)
+                found[name] = np.full(count, np.nan)
                 for one in readings:
                     found[name][one.indices] = one.values
         return found
+
+    def numbers(self) -> Iterator[tuple[Mapping[str, float], NDArray[np.int64]]]:
+        """Step count, hyperparameters and host states as the last step used them, under their plan's names, and whose, by index."""
+        for job in self._ran:
+            indices, rows = np.array([t.index for t in job.bound.tensors]), np.array(job.row_of)
+            yield from ((inputs, indices[rows == row]) for row, inputs in enumerate(job.inputs))
 
     def totals_finite(self) -> bool:
         """Whether all sums over the model that the last step has waited for were finite."""

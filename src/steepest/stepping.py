@@ -236,7 +236,7 @@ class Stepper:
                     bucket.host[name] = float(job.values[row][value.index])
         self.steps += 1
         if any(job.program.measures for job in ran):
-            self.readings.take()
+            self.readings.take(self.steps)
         return True
 
     def _withdraw(self) -> None:
@@ -283,6 +283,6 @@ class Stepper:
             jobs.append((Job(program, bound, [i for _, i in members], rows), buckets))
         return jobs
 
-    def measured_tensors(self, dtype: type[np.floating[Any]] = np.float64) -> dict[str, NDArray[Any]]:
-        """What was measured last per tensor, in the order of the tensors; nan where one has not been measured."""
-        return self.readings.per_tensor(len(self.tensors), dtype)
+    def measured_tensors(self) -> dict[str, NDArray[np.float64]]:
+        """What the last step that measured has measured per tensor, in the order of the tensors; nan where one was not."""
+        return self.readings.per_tensor(len(self.tensors))

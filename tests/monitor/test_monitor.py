@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -275,11 +276,12 @@ def test_a_scheduled_rate_is_recorded_as_the_step_used_it() -> None:
 
 
 def test_the_folder_is_the_first_outputs() -> None:
-    from steepest.monitor.monitor import _folder
+    from steepest.monitor.output import folder_of
 
-    assert _folder("auto", [Kept(path=Path("runs/a.html"))]) == Path("runs/a")
-    assert _folder("here", [Kept(path=Path("runs/a.html"))]) == Path("here")
-    assert _folder(None, [Kept(path=Path("runs/a.html"))]) is None
+    assert folder_of("auto", [Kept(path=Path("runs/a.html"))]) == Path("runs/a")
+    assert folder_of("here", [Kept(path=Path("runs/a.html"))]) == Path("here")
+    assert folder_of(None, [Kept(path=Path("runs/a.html"))]) is None
+    assert folder_of("auto", [Kept(path=Path("log"))]) == Path("log-run")
 
 
 @pytest.mark.parametrize(
@@ -325,3 +327,175 @@ optimizer.step([w.copy()]); monitor(1.0)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert ended.stdout == "closed\n"
     assert ended.stderr == ""
+
+
+def test_two_monitors_in_one_second_have_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monitors = [s.Monitor(opt.SGD([np.ones(2)], lr=0.1)) for _ in range(3)]
+    folders = {monitor.folder for monitor in monitors}
+    for monitor in monitors:
+        monitor.close()
+    assert len(folders) == 3 and None not in folders
+
+
+def test_processes_that_cannot_agree_on_a_folder_must_be_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    optimizer = opt.SGD([np.ones(2)], lr=0.1)
+    with pytest.raises(ValueError, match=r"^Monitor: folder is 'auto' in one of several processes"):
+        s.Monitor(optimizer)
+    assert optimizer.stepper.watch is None
+
+
+def test_what_is_wrong_with_a_monitor_leaves_the_optimizer_as_it_was() -> None:
+    optimizer = opt.SGD([np.ones(2)], lr=0.1)
+    with pytest.raises(TypeError):
+        s.Monitor(optimizer, folder=123)  # type: ignore[arg-type]  # on purpose
+    s.Monitor(optimizer, folder=None).close()
+
+
+def test_the_rate_that_is_recorded_is_the_one_that_the_step_used() -> None:
+    model, kept = network(), Kept()
+    optimizer = steepest.torch.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 4)
+    with s.Monitor(optimizer, model, every=1, to=kept, folder=None) as monitor:
+        for _ in range(4):
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+            scheduler.step()
+            monitor(1.0)
+    np.testing.assert_allclose(kept.run.scalars["lr"], [0.1, 0.075, 0.05, 0.025])
+    np.testing.assert_allclose(kept.run.tensors["effective_lr"][:, 0], [0.1, 0.075, 0.05, 0.025], rtol=1e-5)
+
+
+def test_a_ready_chain_has_its_rate_and_its_correction_too() -> None:
+    found = []
+    for make in (
+        lambda w: opt.Optimizer(w, s.adam(s.schedules.linear(0.1, 0.0, steps=4))),
+        lambda w: opt.Adam(w, lr=0.1),
+    ):
+        kept = Kept()
+        optimizer = make([np.ones(3), np.ones(2)])
+        with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
+            for number in range(3):
+                optimizer.step([np.ones(3), np.ones(2) if number else None])
+                monitor(1.0)
+        found.append(kept.run)
+    np.testing.assert_allclose(found[0].scalars["lr"], [0.1, 0.075, 0.05])
+    for run in found:
+        np.testing.assert_allclose(run.tensors["spike"], [[1, np.nan], [1, 1], [1, 1]], rtol=1e-4)
+
+
+def test_a_tensor_that_a_step_left_out_has_no_value_of_an_earlier_one() -> None:
+    optimizer, kept = opt.SGD([np.ones(3), np.ones(2)], lr=0.1), Kept()
+    with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
+        for grads in ([np.ones(3), np.ones(2)], [np.ones(3), None], [None, None]):
+            optimizer.step(grads)
+            monitor(1.0)
+    norms = [one.tensors.get("grad_norm", np.full(2, np.nan)) for one in kept.records]
+    np.testing.assert_allclose(norms, np.sqrt([[3, 2], [3, np.nan], [np.nan, np.nan]]), rtol=1e-6)
+
+
+def test_a_measurement_of_the_users_own_keeps_its_name_and_its_value() -> None:
+    chain = s.chain(s.measure(grad_norm=lambda update: s.norm(update, per="model")), s.sgd(0.1))
+    optimizer, kept = opt.Optimizer([np.ones(3), np.ones(1)], chain), Kept()
+    with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
+        optimizer.step([np.ones(3), np.ones(1)])
+        monitor(1.0)
+        assert optimizer.measured["grad_norm"] == 2.0
+    np.testing.assert_allclose(kept.records[0].tensors["grad_norm"], np.sqrt([3, 1]), rtol=1e-6)
+    assert kept.records[0].scalars["grad_norm"] == 2.0
+
+
+def test_a_group_that_is_added_later_is_left_out_with_a_note() -> None:
+    model, kept, late = network(), Kept(), torch.nn.Parameter(torch.ones(3))
+    optimizer = steepest.torch.AdamW(model.parameters(), lr=0.01)
+    monitor = s.Monitor(optimizer, model, every=2, to=kept, folder=None)
+    train(model, optimizer, monitor, 2)
+    optimizer.add_param_group({"params": [late]})
+    late.grad = torch.ones(3)
+    train(model, optimizer, monitor, 4)
+    monitor.close()
+    assert [r.step for r in kept.records] == [2, 4, 6]
+    assert np.isfinite(kept.run.tensors["grad_norm"]).all()
+    assert [e.message for e in kept.events] == [
+        "parameters were added after the monitor was made, 1 of them: make a new Monitor to record them."
+    ]
+
+
+def test_a_checkpoint_that_is_loaded_after_the_monitor_was_made_goes_on_from_its_steps() -> None:
+    first, kept = opt.SGD([np.ones(2)], lr=0.1), Kept()
+    for _ in range(53):
+        first.step([np.ones(2)])
+    optimizer = opt.SGD([np.ones(2)], lr=0.1)
+    with s.Monitor(optimizer, every=10, to=kept, folder=None) as monitor:
+        optimizer.load_state_dict(first.state_dict())
+        for _ in range(10):
+            optimizer.step([np.ones(2)])
+            monitor(1.0)
+    assert [r.step for r in kept.records] == [60, 63]
+    assert kept.records[0].scalars["step_seconds"] > 1e-5
+
+
+def test_no_measurement_asked_for_is_none_taken() -> None:
+    optimizer, kept = opt.SGD([np.ones(2)], lr=0.1), Kept()
+    with s.Monitor(optimizer, every=1, to=kept, folder=None, measurements=()) as monitor:
+        optimizer.step([np.ones(2)])
+        monitor(1.0)
+    assert (kept.records[0].tensors, kept.records[0].scalars["lr"]) == ({}, 0.1)
+
+
+def test_a_metric_that_is_no_number_is_left_out_with_a_warning() -> None:
+    optimizer, kept = opt.SGD([np.ones(2)], lr=0.1), Kept()
+    with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
+        optimizer.step([np.ones(2)])
+        with pytest.warns(
+            RuntimeWarning, match=r"^Monitor: metric 'phase' is 'warmup', allowed is a number\. It is left out"
+        ):
+            monitor(1.0, phase="warmup", accuracy=0.5)
+    assert kept.records[0].scalars["accuracy"] == 0.5 and "phase" not in kept.records[0].scalars
+
+
+def test_a_loss_is_kept_as_it_was_when_it_was_given() -> None:
+    optimizer, kept = opt.SGD([np.ones(2)], lr=0.1), Kept()
+    losses = np.zeros(()), torch.zeros(())
+    with s.Monitor(optimizer, every=10, to=kept, folder=None) as monitor:
+        for loss in losses:
+            for value in (1.0, 2.0):
+                loss += value
+                optimizer.step([np.ones(2)])
+                monitor(loss)
+    assert kept.run.losses.tolist() == [1.0, 3.0, 1.0, 3.0]
+
+
+def test_an_error_in_training_is_noted_with_the_losses_up_to_it() -> None:
+    optimizer, kept = opt.SGD([np.ones(2)], lr=0.1), Kept()
+    with pytest.raises(KeyError), s.Monitor(optimizer, every=10, to=kept, folder=None) as monitor:
+        for number in range(15):
+            optimizer.step([np.ones(2)])
+            monitor(float(number))
+        raise KeyError("no such batch")
+    assert [e.message for e in kept.events] == ["training ended by KeyError: 'no such batch'"]
+    assert len(kept.run.losses) == 15
+
+
+def test_a_program_that_ends_without_closing_its_monitor_says_so() -> None:
+    kept = Kept()
+    monitor = s.Monitor(opt.SGD([np.ones(2)], lr=0.1), to=kept, folder=None)
+    monitor._at_exit()
+    assert ([e.message for e in kept.events], kept.closed) == (["the program ended without closing the monitor"], 1)
+
+
+def test_a_forked_child_closes_no_output_of_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, numpy as np, steepest as s, steepest.numpy as opt\n"
+        "o = opt.SGD([np.ones(2)], lr=0.1); m = s.Monitor(o, every=1, to=s.JsonLines('a.jsonl'), folder=None)\n"
+        "o.step([np.ones(2)]); m(1.0)\n"
+        "child = os.fork()\n"
+        "if child == 0: sys.exit(0)\n"
+        "os.waitpid(child, 0); o.step([np.ones(2)]); m(2.0); m.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in lines if one["type"] == "record"] == [1, 2]
+    assert not any("without closing" in json.dumps(one) for one in lines)

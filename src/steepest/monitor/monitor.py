@@ -12,8 +12,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,10 @@ from numpy.typing import NDArray
 from steepest.checks import Count, check_value
 from steepest.monitor.facts import facts_of, params_of, unwrapped
 from steepest.monitor.nonfinite import Watchman
-from steepest.monitor.output import Output
+from steepest.monitor.output import Output, Outputs, checked, folder_of, recorders_of
 from steepest.monitor.probes import Probe, Probes, Subject
 from steepest.monitor.records import Event, Record
-from steepest.monitor.telemetry import STANDARD, check_names, watched
+from steepest.monitor.telemetry import OURS, STANDARD, check_names, watched
 
 __all__ = ["Monitor"]
 
@@ -87,7 +85,9 @@ class Monitor:
         if measurements is not None:
             measurements = (measurements,) if isinstance(measurements, str) else tuple(measurements)
             check_names("Monitor", measurements, self.optimizer.stepper.chains)
-        outputs = _outputs(to)
+        outputs = checked(to)
+        self.folder = folder_of(folder, outputs)
+        recorders = recorders_of(self.folder, outputs)
         self.every, self.model = int(every), model
         self.last: Record | None = None
         self._probes, self._probing = Probes(probes), len(probes) > 0
@@ -96,24 +96,32 @@ class Monitor:
         self._metrics: dict[str, Any] = {}
         self._began = self._then = time.perf_counter()
         self._taken = 0
-        watch = partial(watched, every=self.every, measurements=tuple(measurements or STANDARD))
-        facts = facts_of(self.optimizer, model, self.every, notes or {})
-        self.optimizer.watch(watch)
-        self.facts = facts = replace(facts, plan=str(self.optimizer.plan))
-        params = params_of(self.optimizer)
-        names = [t.name for t in facts.tensors]
-        self._groups = np.array([t.group for t in facts.tensors], dtype=np.intp)
+        chains = self.optimizer.stepper.chains
+        watch = partial(
+            watched,
+            every=self.every,
+            measurements=STANDARD if measurements is None else measurements,
+            taken=frozenset(name for chain in chains for link in chain for name, _ in link.measures),
+        )
         self._watchman = Watchman(self.optimizer, model, self._where, self.event)
         self.optimizer.watch(watch, self._watchman)
-        self._steps = self.optimizer.steps
+        try:
+            self.facts = facts = facts_of(self.optimizer, model, self.every, notes or {})
+        except Exception:
+            self.optimizer.watch(None)
+            raise
+        self._params = params_of(self.optimizer)
+        self._groups = np.array([t.group for t in facts.tensors], dtype=np.intp)
+        self._strangers = 0
+        self._steps, self._seen = self.optimizer.steps, 0
         self._recorded = self._steps - self._steps % self.every
         self._seconds = self.optimizer.seconds
-        self.folder = _folder(folder, outputs)
-        self._outputs = _Outputs([*_recorders(self.folder, outputs), *outputs])
+        self._outputs = Outputs([*recorders, *outputs])
         self._outputs.send("start", facts)
-        self._probes.start(Subject(self.optimizer, tuple(names), tuple(params), model), self._steps)
+        names = tuple(t.name for t in facts.tensors)
+        self._probes.start(Subject(self.optimizer, names, tuple(self._params), model), self._steps)
         # The last page is written, too, where nobody calls close. The optimizer holds the monitor, so this is at its end.
-        self._at_exit = weakref.finalize(self, _Outputs.close, self._outputs)
+        self._at_exit = weakref.finalize(self, Outputs.left, self._outputs)
 
     # ---- while training
 
@@ -129,11 +137,15 @@ class Monitor:
             if self._watchman.failed is not None:
                 raise self._watchman.failed
             steps = self.optimizer.steps
+            seen, self._seen = self._watchman.taken - self._seen, self._watchman.taken
             if steps < self._steps:
                 self._go_back()
+            elif 0 < seen < steps - self._steps:  # a later checkpoint was loaded before the steps since the last call
+                self._steps = steps - seen
+                self._recorded = self._steps - self._steps % self.every
             if metrics:
                 loss = metrics.pop("loss", loss)
-                self._metrics |= metrics
+                self._metrics |= {name: value for name, value in metrics.items() if self._is_number(name, value)}
             self._calls += 1
             self._losses.append(math.nan if loss is None else _without_graph(loss))
             if steps > self._steps:
@@ -152,7 +164,7 @@ class Monitor:
         """Note that something happened at this step: an `Event`, or its kind and a message."""
         try:
             if self.optimizer.steps < self._steps:
-                self._go_back(told=event == "rewound")
+                self._go_back(told=(event if isinstance(event, str) else event.kind) == "rewound")
                 # The watchman's events, which are no texts, come between a batch's forward pass and its step: too late for probes.
                 if self._probing and isinstance(event, str):
                     self._probes.before(self._steps + 1)
@@ -182,19 +194,13 @@ class Monitor:
     def _record(self, step: int) -> None:
         now = time.perf_counter()
         optimizer, taken = self.optimizer, max(1, self._taken)
-        stepper = optimizer.stepper
-        tensors = stepper.measured_tensors(np.float32)
-        if "spike" in tensors:
-            tensors["spike"] *= self._correction(step)
-        scalars = {name: _number(value) for name, value in self._metrics.items()}
-        for number, group in enumerate(optimizer.param_groups):
-            if "lr" in group:
-                lr = group["lr"]
-                scalars[f"lr[{number}]" if number else "lr"] = float(lr(step - 1) if callable(lr) else lr)
+        tensors = self._measured(step)
+        scalars = {name: _number(value) for name, value in self._metrics.items()} | self._rates(step)
         if "grad_norm" in tensors:
-            scalars["grad_norm"] = math.hypot(*stepper.readings.values("grad_norm"))
+            scalars["grad_norm"] = float(math.hypot(*tensors["grad_norm"][~np.isnan(tensors["grad_norm"])]))
         scalars["step_seconds"] = (now - self._then) / taken
-        scalars["optimizer_seconds"] = (optimizer.seconds - self._seconds) / taken
+        if optimizer.seconds > self._seconds:  # steps inside the backward pass are not counted
+            scalars["optimizer_seconds"] = (optimizer.seconds - self._seconds) / taken
         probed, per_tensor = self._probes.taken()
         record = Record(
             step,
@@ -202,18 +208,58 @@ class Monitor:
             now - self._began,
             _numbers(self._losses),
             scalars | probed,
-            tensors | per_tensor,
+            {name: _in_float32(values) for name, values in tensors.items()} | per_tensor,
         )
         self._recorded, self._then, self._seconds, self._taken = step, now, optimizer.seconds, 0
         self._losses, self._metrics, self.last = [], {}, record
         self._outputs.send("record", record)
 
-    def _correction(self, step: int) -> NDArray[np.float64]:
-        """What turns grad² / v into grad² / corrected v, per tensor: the second moment starts at 0 (Adam's bias correction)."""
-        groups = self.optimizer.param_groups
-        found = [g.get("betas", (0, None))[1] if "betas" in g else g.get("beta2") for g in groups]
-        of_groups = [math.sqrt(1 - float(b) ** step) if isinstance(b, (int, float)) else 1.0 for b in found]
-        return np.array(of_groups)[self._groups]
+    def _measured(self, step: int) -> dict[str, NDArray[np.float64]]:
+        """What this step has measured, in the order of the facts' tensors."""
+        stepper = self.optimizer.stepper
+        if stepper.readings.step != step:
+            return {}
+        tensors: dict[str, NDArray[np.float64]] = stepper.measured_tensors()
+        tensors |= {name.removeprefix(OURS): values for name, values in tensors.items() if name.startswith(OURS)}
+        tensors = {name: values for name, values in tensors.items() if not name.startswith(OURS)}
+        if "spike" in tensors:
+            tensors["spike"] *= _correction(stepper)
+        params = params_of(self.optimizer)
+        if len(params) != len(self._params) or any(a is not b for a, b in zip(params, self._params, strict=True)):
+            tensors = self._known(params, tensors)
+        return tensors
+
+    def _known(self, params: list[Any], tensors: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+        """The columns of the parameters that there were at the start; that there are others now is said once."""
+        at = {id(p): i for i, p in enumerate(params)}
+        known = np.array([at.get(id(p), len(params)) for p in self._params], dtype=np.intp)
+        strangers = len(params) - int((known < len(params)).sum())
+        if strangers > self._strangers:
+            said = f"parameters were added after the monitor was made, {strangers} of them: make a new Monitor to record them."
+            self._outputs.send("event", Event(self._steps, self._calls, "note", said))
+        self._strangers = strangers
+        return {name: np.append(values, np.nan)[known] for name, values in tensors.items()}
+
+    def _rates(self, step: int) -> dict[str, float]:
+        """Each group's learning rate as the step has used it; schedulers have moved on by now."""
+        stepper, used = self.optimizer.stepper, dict[int, float]()
+        groups = [number for number, group in enumerate(stepper.groups) for _ in group]
+        for inputs, indices in stepper.readings.numbers():
+            if "lr" in inputs:
+                used.setdefault(groups[indices[0]], inputs["lr"])
+        rates = {}
+        for number, group in enumerate(self.optimizer.param_groups):
+            rate = used.get(number, group.get("lr"))
+            if rate is not None:
+                rates[f"lr[{number}]" if number else "lr"] = float(rate(step - 1) if callable(rate) else rate)
+        return rates
+
+    def _is_number(self, name: str, value: Any) -> bool:
+        if hasattr(value, "__float__") or hasattr(value, "detach"):
+            return True
+        said = f"Monitor: metric {name!r} is {value!r}, allowed is a number. It is left out; keep texts in notes or as an event."
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+        return False
 
     # ---- the end
 
@@ -227,7 +273,8 @@ class Monitor:
                 self._record_rest()
         except Exception as error:
             self._give_up(error)
-        self._at_exit()
+        self._outputs.close()
+        self._at_exit.detach()
         with contextlib.suppress(Exception):  # an optimizer that is broken by now is not the monitor's to report
             self.optimizer.watch(None)
 
@@ -241,88 +288,40 @@ class Monitor:
         said = f"Monitor: {type(error).__name__}: {error}. Monitoring ends here; training goes on."
         warnings.warn(said, RuntimeWarning, stacklevel=3)
         self._losses = []
-        self._at_exit()
+        self._outputs.close()
+        self._at_exit.detach()
         with contextlib.suppress(Exception):
             self.optimizer.watch(None)
 
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if kind is not None:
+            self.event("note", f"training ended by {kind.__name__}: {error}")
         self.close()
 
 
-class _Outputs:
-    """The outputs that still work."""
-
-    def __init__(self, outputs: Sequence[Output]) -> None:
-        self.alive, self.closed = list(outputs), False
-
-    def send(self, method: str, what: Any) -> None:
-        for output in tuple(self.alive):
-            try:
-                getattr(output, method)(what)
-            except Exception as error:
-                self.alive = [one for one in self.alive if one is not output]
-                warnings.warn(
-                    f"Monitor: {type(output).__name__} failed and is closed ({type(error).__name__}: {error}). "
-                    f"Training and the other outputs go on.",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
-                with contextlib.suppress(Exception):  # it has been said already that this one is broken
-                    output.close()
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            for output in self.alive:
-                try:
-                    output.close()
-                except Exception as error:
-                    said = f"Monitor: {type(output).__name__} could not be closed ({type(error).__name__}: {error})."
-                    warnings.warn(said, RuntimeWarning, stacklevel=3)
-            self.alive = []
+def _correction(stepper: Any) -> NDArray[np.float64]:
+    """What turns grad² / v into grad² / corrected v, per tensor: the second moment starts at 0 (Adam's bias correction)."""
+    found = np.ones(len(stepper.tensors))
+    for inputs, indices in stepper.readings.numbers():
+        if "beta2" in inputs:
+            found[indices] = math.sqrt(1 - inputs["beta2"] ** inputs["step"])
+    return found
 
 
-def _outputs(to: Sequence[Output] | Output) -> list[Output]:
-    listed = list(to) if isinstance(to, Sequence) and not isinstance(to, str) else [to]
-    for position, one in enumerate(listed):
-        if not all(callable(getattr(one, name, None)) for name in ("start", "record", "event", "close")):
-            hint = f" Call it: {one.__name__}(…)." if isinstance(one, type) else ""
-            raise TypeError(
-                f"Monitor: to[{position}] is {one!r}, allowed is an output: Terminal(), TensorBoard(folder), Report(path) ….{hint}"
-            )
-    return listed
-
-
-def _folder(folder: str | Path | None, outputs: Sequence[Output]) -> Path | None:
-    if folder is None:
-        return None
-    if str(folder) != "auto":
-        return Path(folder)
-    for one in outputs:
-        if getattr(one, "folder", None) is not None:
-            return Path(one.folder)  # type: ignore[attr-defined]  # asked for on the line above
-        if getattr(one, "path", None) is not None:
-            return Path(one.path).with_suffix("")  # type: ignore[attr-defined]  # likewise
-    return Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-
-
-def _recorders(folder: Path | None, outputs: Sequence[Output]) -> list[Output]:
-    """The flight recorder, unless there is to be none or one of the outputs is one."""
-    if folder is None:
-        return []
-    from steepest.monitor.recorder import Recorder
-
-    return [] if any(isinstance(one, Recorder) for one in outputs) else [Recorder(folder)]
+def _in_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """What is finite stays finite: a norm may lie beyond float32."""
+    most = float(np.finfo(np.float32).max)
+    return np.where(np.isfinite(values), np.clip(values, -most, most), values).astype(np.float32)
 
 
 def _without_graph(loss: Any) -> Any:
-    """A number at once where no device is waited for: a tensor kept until the record would cost more."""
+    """A number at once where no device is waited for; else a copy, since the loss may be written to again."""
     if getattr(loss, "is_cpu", False):
         return loss.item()
-    return loss.detach() if hasattr(loss, "detach") else loss
+    return loss.detach().clone() if hasattr(loss, "detach") else float(loss)
 
 
 def _number(value: Any) -> float:

@@ -41,6 +41,7 @@ class Watchman:
     ) -> None:
         self.optimizer, self.model, self.where, self.report = optimizer, model, where, report
         self.failed: Exception | None = None
+        self.taken = 0
         self.reported = 0
         self.broken = False
         self.steps = optimizer.steps
@@ -78,6 +79,8 @@ class Watchman:
             _, call = self.where()
             self._report(Event(self.steps + 1, call + 1, "skipped", "a guard of the chain left this step out"))
             self.broken = False
+        else:
+            self.taken += 1
 
     def _find(self, grads: Sequence[Any], before: bool) -> None:
         self.broken = True

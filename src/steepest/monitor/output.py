@@ -1,12 +1,20 @@
-"""What everything that shows or keeps a run's records answers to."""
+"""What everything that shows or keeps a run's records answers to, and all of a monitor's outputs together."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
 
+from steepest.monitor.facts import process_of
 from steepest.monitor.records import Event, Facts, Record
 
-__all__ = ["Output"]
+__all__ = ["Output", "Outputs", "checked", "folder_of", "recorders_of"]
 
 
 class Output(Protocol):
@@ -27,3 +35,108 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Called once, at the end of training: write what is left. May come without `start`."""
+
+
+class Outputs:
+    """The outputs that still work."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.alive, self.closed = list(outputs), False
+        self._process, self._last = os.getpid(), (0, 0)
+
+    def send(self, method: str, what: Any) -> None:
+        """Call a method of all; one that raises is closed with a warning. A child process that was forked sends nothing."""
+        if os.getpid() != self._process:
+            return
+        if method != "start":
+            self._last = (what.step, what.call)
+        for output in tuple(self.alive):
+            try:
+                getattr(output, method)(what)
+            except Exception as error:
+                self.alive = [one for one in self.alive if one is not output]
+                warnings.warn(
+                    f"Monitor: {type(output).__name__} failed and is closed ({type(error).__name__}: {error}). "
+                    f"Training and the other outputs go on.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                with contextlib.suppress(Exception):  # it has been said already that this one is broken
+                    output.close()
+
+    def left(self) -> None:
+        """At the end of a program that did not close its monitor."""
+        if not self.closed:
+            self.send("event", Event(*self._last, "note", "the program ended without closing the monitor"))
+            self.close()
+
+    def close(self) -> None:
+        """Close all, once."""
+        if not self.closed:
+            self.closed = True
+            for output in self.alive if os.getpid() == self._process else ():
+                try:
+                    output.close()
+                except Exception as error:
+                    said = f"Monitor: {type(output).__name__} could not be closed ({type(error).__name__}: {error})."
+                    warnings.warn(said, RuntimeWarning, stacklevel=3)
+            self.alive = []
+
+
+def checked(to: Sequence[Output] | Output) -> list[Output]:
+    """What a monitor was given, as a list; TypeError for what is no output."""
+    listed = list(to) if isinstance(to, Sequence) and not isinstance(to, str) else [to]
+    for position, one in enumerate(listed):
+        if not all(callable(getattr(one, name, None)) for name in ("start", "record", "event", "close")):
+            hint = f" Call it: {one.__name__}(…)." if isinstance(one, type) else ""
+            raise TypeError(
+                f"Monitor: to[{position}] is {one!r}, allowed is an output: Terminal(), TensorBoard(folder), Report(path) ….{hint}"
+            )
+    return listed
+
+
+def folder_of(folder: str | Path | None, outputs: Sequence[Output]) -> Path | None:
+    """Where the flight recorder writes: what was said, or, for ``"auto"``, beside the first output that writes somewhere.
+
+    Else a folder of its own, by the time, which no other run has.
+    """
+    if folder is None:
+        return None
+    if str(folder) != "auto":
+        return Path(folder)
+    for one in outputs:
+        if getattr(one, "folder", None) is not None:
+            return Path(one.folder)  # type: ignore[attr-defined]  # asked for on the line above
+        if getattr(one, "path", None) is not None:
+            path = Path(one.path)  # type: ignore[attr-defined]  # likewise
+            return path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-run")
+    found = first = _named_alike(Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    number = 1
+    while process_of()[1] == 1 and found.exists():
+        number += 1
+        found = first.with_name(f"{first.name}-{number}")
+    return found
+
+
+def _named_alike(folder: Path) -> Path:
+    """The first process's folder, in all processes of a distributed run: each has its own clock."""
+    if process_of()[1] == 1:
+        return folder
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        raise ValueError(
+            "Monitor: folder is 'auto' in one of several processes, which would each choose another by its clock. Name one for "
+            "all, folder='runs/…', or make the monitor after torch.distributed.init_process_group."
+        )
+    named = [str(folder)]
+    torch.distributed.broadcast_object_list(named)
+    return Path(named[0])
+
+
+def recorders_of(folder: Path | None, outputs: Sequence[Output]) -> list[Output]:
+    """The flight recorder, unless there is to be none or one of the outputs is one."""
+    if folder is None:
+        return []
+    from steepest.monitor.recorder import Recorder
+
+    return [] if any(isinstance(one, Recorder) for one in outputs) else [Recorder(folder)]

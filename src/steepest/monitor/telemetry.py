@@ -23,6 +23,8 @@ STANDARD = (
     "grad_norm", "update_norm", "weight_norm", "update_ratio", "effective_lr", "clipped", "clipped_norm", "trust_ratio", "spike",
 )  # fmt: skip
 """What a `Monitor` measures unless told otherwise."""
+OURS = "monitor."
+"""Stands in front of a measurement's name where the user measures something else under the same."""
 ALL = tuple(name for name in MEASUREMENTS if name != "distance")
 """Everything that needs no memory of its own; ``"distance"`` keeps a copy of the first weights."""
 
@@ -119,10 +121,12 @@ def _of_state(name: str, state: str) -> Callable[..., Any]:
     return made
 
 
-def watched(given: Chain, every: int = 10, measurements: Collection[str] = STANDARD) -> Chain:
+def watched(
+    given: Chain, every: int = 10, measurements: Collection[str] = STANDARD, taken: Collection[str] = ()
+) -> Chain:
     """A chain with measurements, taken at each step that ``every`` divides; what the chain does to parameters stays the same.
 
-    Measurements that the chain has no place for are left out.
+    Measurements that the chain has no place for are left out; names in ``taken``, which the user's own have, get `OURS` in front.
 
     >>> import steepest
     >>> from steepest.monitor.telemetry import watched
@@ -131,10 +135,14 @@ def watched(given: Chain, every: int = 10, measurements: Collection[str] = STAND
     """
     kept = "distance" in measurements
     links = [*given.links, *(_remember_first().links if kept else ())]
-    clips = [i for i, link in enumerate(links) if "clip" in link.name]
+    clips = [i for i, link in enumerate(links) if _is_clip(link)]
     places = {"start": -1, "end": len(links) - 1, "clip": max(clips, default=None), "ratio": _ratio(links)}
     wanted = available(Chain(tuple(links)), measurements)
     after: dict[int, list[Link]] = {}
+
+    def measured(**named: Callable[..., Any]) -> tuple[Link, ...]:
+        return measure(every=every, **{OURS + n if n in taken else n: f for n, f in named.items()}).links
+
     for place, position in places.items():
         named = {name: _function(name, links) for name in wanted if _ROWS[name].place == place}
         if position is None or not named:
@@ -142,10 +150,10 @@ def watched(given: Chain, every: int = 10, measurements: Collection[str] = STAND
         if place == "clip" and clips != list(range(len(clips))) and "clipped" in named:
             # Not the first of the chain: compared with what this one rule was given, for the tensors that it applies to.
             named.pop("clipped")
-            added = measure(every=every, clipped=_changed_last).links
+            added = measured(clipped=_changed_last)
             after.setdefault(position, []).extend(replace(a, selectors=links[position].selectors) for a in added)
         if named:
-            added = measure(every=every, **named).links
+            added = measured(**named)
             selectors = links[position].selectors if place == "ratio" else ()
             after.setdefault(position, []).extend(replace(a, selectors=selectors) for a in added)
     result = after.get(-1, [])
@@ -154,8 +162,14 @@ def watched(given: Chain, every: int = 10, measurements: Collection[str] = STAND
     return Chain(tuple(result))
 
 
+def _is_clip(link: Link) -> bool:
+    """Rules are known by their names: a user's own ``clip_by_something`` is measured as ours are."""
+    return "clip" in link.name and link.changes == "update"
+
+
 def _ratio(links: list[Link]) -> int | None:
-    return max((i for i, link in enumerate(links) if "ratio" in link.name), default=None)
+    found = [i for i, link in enumerate(links) if "ratio" in link.name and link.changes == "update"]
+    return max(found, default=None)
 
 
 def _states(links: Iterable[Link]) -> set[str]:
@@ -171,7 +185,7 @@ def available(given: Chain, measurements: Iterable[str]) -> list[str]:
     """Those of the measurements that are taken inside the step and that this chain has a place for, in the table's order."""
     wanted = {source for name in measurements for source in DERIVED.get(name, (name,))}
     links, states = list(given.links), _states(given.links)
-    places = {"start", "end"} | ({"clip"} if any("clip" in link.name for link in links) else set())
+    places = {"start", "end"} | ({"clip"} if any(map(_is_clip, links)) else set())
     places |= set() if _ratio(links) is None else {"ratio"}
     has = {"first_weights", *states}
     return [n for n, r in _ROWS.items() if n in wanted and r.place in places and (not r.states or has & {*r.states})]

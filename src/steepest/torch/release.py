@@ -154,8 +154,9 @@ class Released:
             stepper = optimizer._ready()
             for param in [p for p in self._ones if p.grad is not None]:
                 self._step(param)
-        stepper.readings.join(one.part.readings for one in self._ones.values() if one.stepped)
         stepper.steps += 1
+        parts = [one.part for one in self._ones.values() if one.stepped]
+        stepper.readings.join([p.readings for p in parts if p.readings.step == p.steps], stepper.steps)
         self.begin()
 
     # ---- inside the backward pass
