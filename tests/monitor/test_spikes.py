@@ -29,9 +29,22 @@ def alarms(losses: Any, rule: Any = 3.0) -> list[int]:
 
 
 def test_the_limit_is_so_far_above_the_median_as_it_says() -> None:
-    assert beyond_the_worst([2.0, 1.0, 1.0, 1.0], start=1.0, factor=3.0) == 4.0
-    assert beyond_the_worst([1.0, 1.0, 1.0], start=9.0) == pytest.approx(1.4)  # a twentieth of the fall of 8
-    assert beyond_the_worst([1.0, 1.0, 1.0], start=0.5) == 1.0
+    assert beyond_the_worst([2.0, 1.0, 1.0, 0.5], start=1.0, factor=3.0) == 4.0
+    assert beyond_the_worst([1.0, 1.0, 0.9], start=9.0) == pytest.approx(1.4)  # a twentieth of the fall of 8
+
+
+def test_there_is_no_limit_where_half_of_the_losses_are_the_lowest() -> None:
+    assert beyond_the_worst([1.0, 1.0, 1.0], start=0.5) == beyond_the_worst([2.0, 1.0, 1.0], start=9.0) == math.inf
+
+
+@pytest.mark.parametrize("falling", [0, 60], ids=["from the start", "after a fall"])
+def test_the_few_losses_that_are_not_zero_are_no_spikes(falling: int) -> None:
+    """As of triplets and hinges: precisely those have a gradient."""
+    fallen = np.linspace(1.0, 0.0, falling)
+    rare = np.zeros(3000)
+    rare[::200] = 0.3
+    late = np.r_[np.zeros(120), np.full(50, 0.3)]
+    assert alarms(np.r_[fallen, rare]) == [] == alarms(np.r_[fallen, late])
 
 
 def test_there_is_no_limit_before_the_warm_up_is_over() -> None:

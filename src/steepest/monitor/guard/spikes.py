@@ -33,10 +33,15 @@ Limit: TypeAlias = Callable[[Sequence[float]], float]
 def beyond_the_worst(past: Sequence[float], start: float, factor: float = FACTOR) -> float:
     """``median + max(factor * (worst - median), (start - median) / 20)`` of the last good losses.
 
-    >>> beyond_the_worst([1.0, 1.5, 1.0, 1.0], start=3.0)
+    Infinite where half of them are the lowest: so they are where a loss is 0 for most batches (hinge, triplets), and then the few
+    others, which alone have a gradient, are no spikes.
+
+    >>> beyond_the_worst([1.0, 1.5, 1.1, 0.9, 1.0], start=3.0)
     2.5
     """
     middle = median(past)
+    if middle == min(past):
+        return math.inf
     return middle + max(factor * (max(past) - middle), FALL * (start - middle))
 
 
@@ -60,6 +65,15 @@ class Losses:
             if callable(self.rule)
             else beyond_the_worst(self.past, self.start, self.rule)
         )
+
+    def width(self) -> float:
+        """How far above the median the worst of the last good losses lies."""
+        return max(self.past) - median(self.past) if self.past else 0.0
+
+    def forget(self) -> None:
+        """Begin a new warm-up."""
+        self.past.clear()
+        self.start = math.nan
 
     def add(self, loss: float) -> None:
         self.past.append(loss)
