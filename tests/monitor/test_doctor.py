@@ -346,7 +346,8 @@ def causes(found: tuple[Finding, ...]) -> list[tuple[str, str]]:
 
 def test_a_rate_too_high_explains_dead_units_and_nan_that_come_later() -> None:
     sick = SICK["a rate too high in one layer"][1](healthy())
-    sick = values(sick, grad_norm=put((slice(6, None), [0, 1, 2, 3]), 0.0))
+    dying = put((slice(6, None), [0, 1, 2, 3]), 0.0)
+    sick = values(sick, grad_norm=dying, update_norm=dying)
     nan = Event(300, 300, "nonfinite", "not finite since step 300: …", ("2.weight",), {"parameters": 1.0})
     assert causes(diagnose(happened(sick, nan))) == [
         ("learning_rate_too_high", ""),
@@ -384,9 +385,31 @@ def test_parts_that_take_turns_are_not_dead() -> None:
     assert remark.confidence < ALARM
 
 
+def test_biases_that_stay_0_are_dead_too() -> None:
+    silence = put(LAYER, 0.0)
+    finding, *_ = diagnose(
+        values(healthy(), grad_norm=silence, update_norm=silence, weight_norm=put((slice(None), [3]), 0.0))
+    )
+    assert (finding.cause, finding.tensors) == ("dead_units", ("1.weight", "1.bias")) and finding.confidence > ALARM
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_part_whose_turn_never_falls_on_a_record_is_not_dead(momentum: float) -> None:
+    w, kept = {"own": np.full((3, 3), 2.0), "shared": np.full((3, 3), 3.0)}, Kept()
+    optimizer = opt.SGD(w, lr=1e-3, momentum=momentum)
+    with steepest.Monitor(optimizer, every=10, folder=None, to=kept) as monitor:
+        for batch in range(1, 401):
+            turn = float(batch % 2 == 1)
+            optimizer.step({"own": turn * w["own"], "shared": w["shared"].copy()})
+            monitor(float(w["shared"].sum()))
+    assert not kept.run.tensors["grad_norm"][:, 0].any()
+    found = [one for one in diagnose(kept.run) if one.cause == "dead_units"]
+    assert [(one.tensors, one.confidence) for one in found] == [(("own",), 0.3)]
+
+
 def test_dead_units_are_dead_from_the_last_record_on_in_which_they_were_not() -> None:
-    silent = np.arange(RECORDS) != 5
-    finding, *_ = diagnose(values(healthy(), grad_norm=put((np.ix_(silent, [2, 3])), 0.0)))
+    silence = put(np.ix_(np.arange(RECORDS) != 5, [2, 3]), 0.0)
+    finding, *_ = diagnose(values(healthy(), grad_norm=silence, update_norm=silence))
     assert finding.cause == "dead_units" and finding.confidence > ALARM
     assert finding.evidence.startswith("From step 70 on ") and finding.onset == 70
 

@@ -21,6 +21,7 @@ from steepest.monitor.doctor.look import (
     number,
     rates,
     series,
+    setting,
     values_of,
 )
 from steepest.monitor.records import Run
@@ -138,7 +139,8 @@ def dead(run: Run) -> Iterator[Sign]:
         shares = (grads == 0).sum(axis=0) / known.sum(axis=0)
     to_the_end = known[late].any(axis=0) & ~(grads[late] > 0).any(axis=0)
     often, alive = shares >= ALWAYS, np.flatnonzero(shares < 0.2)
-    silent, seldom = np.flatnonzero(often & to_the_end), np.flatnonzero(often & ~to_the_end)
+    still = to_the_end & ~_moves_on(run)
+    silent, seldom = np.flatnonzero(often & still), np.flatnonzero(often & ~still)
     if len(silent) and len(alive):
         used = np.flatnonzero((grads[:, silent] > 0).any(axis=1))
         row = int(used[-1]) + 1 if len(used) else 0
@@ -155,11 +157,13 @@ def dead(run: Run) -> Iterator[Sign]:
         )
         return
     if len(seldom) and len(alive):
-        used_in = f"{float(1 - shares[seldom].min()):.0%} of the records"
+        most = float(1 - shares[seldom].min())
+        where = f"in {most:.0%} of the records" if most else "between the records only"
         yield Sign(
-            f"{listed(names_of(run, seldom))}: used in {used_in}",
+            f"{listed(names_of(run, seldom))}: used {where}",
             0.3,
-            f"Their gradients are exactly 0 but in {used_in} at most, while {listed(names_of(run, alive))} learn all the time.",
+            f"{len(seldom)} of {len(grads[0])} parameters have gradients {where}, and exactly 0 else, while "
+            f"{listed(names_of(run, alive))} learn all the time.",
             (series(run, "grad_norm", seldom),),
             "Where they are one part of several that take turns, nothing is to be done; else look for units that are nearly dead.",
             "optimizer.zero_grad(set_to_none=True)  # what is not used takes no step"
@@ -168,6 +172,28 @@ def dead(run: Run) -> Iterator[Sign]:
             0,
         )
     yield from _dead_units(run)
+
+
+def _moves_on(run: Run) -> NDArray[np.bool_]:
+    """Which tensors the second half of the run changes by more than decay does: they get gradients between the records."""
+    found = np.zeros(len(run.facts.tensors), dtype=bool)
+    moves, weights = values_of(run, "update_norm"), values_of(run, "weight_norm")
+    if moves is None or weights is None:
+        return found
+    late = slice(len(run) // 2, None)
+    steps = int(np.ptp(run.steps[late]))
+    for column, one in enumerate(run.facts.tensors):
+        strength, lr = setting(run, one.group, "weight_decay") or 0.0, rates(run, one.group)
+        chain = run.facts.chains[min(one.group, len(run.facts.chains) - 1)] if run.facts.chains else ""
+        if strength and (lr is None or chain.rfind("add_decayed_weights") < max(0, chain.find("scale_by_"))):
+            continue  # decay that is part of the gradient makes steps of any length
+        decayed = 2 * strength * middle(lr[late]) if strength and lr is not None else 0.0
+        length = weights[late, column]
+        length = length[np.isfinite(length)]
+        if len(length) > 1:
+            stepped = middle(moves[late, column]) > (STILL + decayed) * middle(length)
+            found[column] = stepped or abs(length[-1] - length[0]) > (STILL + decayed * steps) * length[0]
+    return found
 
 
 def _dead_units(run: Run) -> Iterator[Sign]:
@@ -257,12 +283,12 @@ def motionless(run: Run) -> Iterator[Sign]:
         lacking = np.flatnonzero(absent & ~frozen)
         names = names_of(run, lacking)
         yield Sign(
-            f"{listed(names)} never got a gradient",
+            f"{listed(names)} got no gradient in any record",
             0.85 if records >= SEEN else 0.4,
             f"In none of {records} records, up to step {int(run.steps[-1])}, did {len(lacking)} of {moves.shape[1]} parameters "
             "have a gradient.",
             (series(run, "update_norm", lacking),),
-            "Look for a detach(), a no_grad() or a branch that the loss does not use.",
+            "Look for a detach(), a no_grad() or a branch that the loss does not use; or for one that is used in other steps only.",
             f"[name for name, p in model.named_parameters() if p.grad is None]  # after backward(): {listed(names)}",
             0,
         )
@@ -313,8 +339,8 @@ RULES = (
     Rule(
         "dead_units",
         f"A parameter's gradient is exactly 0 in {ALWAYS:.0%} of the records and in all of the run's second half, while others "
-        f"learn (a remark where it is not 0 to the end); or {MOSTLY:.0%} of a bias' gradients are 0 in the median record of the "
-        f"second half ({FEW} units at least).",
+        f"learn (a remark where it is not 0 to the end, or moves all the same); or {MOSTLY:.0%} of a bias' gradients are 0 in the "
+        f"median record of the second half ({FEW} units at least).",
         "Amazon SageMaker Debugger, DeadRelu and AllZero; Karpathy, Zero to Hero 4; own shares",
         (("grad_norm",), ("zero_grads",)),
         dead,
