@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,18 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def together(function: Callable[..., None], *given: Any, seconds: float = 400.0) -> None:
+    """Run ``function(rank, *given)`` in two processes, for a bounded time."""
+    import torch.multiprocessing as mp
+
+    running, end = mp.spawn(function, given, 2, join=False), time.monotonic() + seconds
+    while not running.join(max(0.0, end - time.monotonic())):
+        if time.monotonic() >= end:
+            for process in running.processes:
+                process.kill()
+            raise TimeoutError(f"{function.__name__}: the processes have not come together in {seconds} seconds")
 
 
 SPOILT = {25: 1e3, 31: float("nan"), **dict.fromkeys(range(40, 44), 1e4)}

@@ -217,6 +217,106 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_training(tmp_path: Path)
     assert one.optimizer.steps == 25
 
 
+# ---- a new level
+
+
+def unharmed(guard: s.Guard, losses: Any) -> list[int]:
+    """The batches that are left out of a training whose losses do not hang on its weights."""
+    found = []
+    for number, loss in enumerate(losses):
+        if guard(float(loss)):
+            guard.optimizer.step([np.ones(2)])
+        else:
+            found.append(number)
+    return found
+
+
+@pytest.mark.parametrize("skip", [1, 2, 5])
+def test_a_lasting_change_of_level_is_learnt_and_not_fought(skip: int, rng: np.random.Generator) -> None:
+    losses = np.r_[0.2 + rng.normal(0, 0.01, 300), 1.5 + rng.normal(0, 0.05, 300)]
+    losses[500] = 9.0
+    guard = s.Guard(opt.SGD([np.ones(2)], lr=0.1), rewind=10, skip=skip)
+    with pytest.warns(RuntimeWarning, match=r"^Guard: the loss has a new level, 1\.\d+ instead of 0\.2") as said:
+        gone = unharmed(guard, losses)
+    assert len(said) == 1 and gone == [*range(300, gone[-2] + 1), 500] and len(gone) <= 12
+    assert guard.rewinds == (2 if skip == 1 else 1)
+    assert [e.kind for e in guard.events][-2:] == ["note", "spike"]
+
+
+def test_levels_may_change_more_often_than_training_may_be_rewound(rng: np.random.Generator) -> None:
+    losses = np.concatenate([3.0**level * (1 + rng.normal(0, 0.02, 60)) for level in range(8)])
+    guard = s.Guard(opt.SGD([np.ones(2)], lr=0.1), rewind=10, most_rewinds=2)
+    with pytest.warns(RuntimeWarning, match="new level") as said:
+        unharmed(guard, losses)
+    assert len(said) == 7 == guard.rewinds
+
+
+def test_losses_that_differ_after_a_rewind_are_no_new_level() -> None:
+    losses = [*np.linspace(1.0, 0.9, 50), *[9.0] * 6, *[5.0] * 6, *[7.0] * 6]
+    guard = s.Guard(opt.SGD([np.ones(2)], lr=0.1), rewind=10)
+    with pytest.raises(RuntimeError, match="there is no snapshot left to go back to"):
+        unharmed(guard, losses)
+
+
+# ---- groups that are added, scalers
+
+
+def test_parameters_that_join_later_bring_a_new_snapshot() -> None:
+    a, b = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    optimizer = torch_opt.SGD([a], lr=0.1, momentum=0.9)
+    guard = s.Guard(optimizer, rewind=100, skip=0)
+
+    def train(loss: float) -> bool:
+        good = guard(loss)
+        if good:
+            a.grad, b.grad = torch.ones(1), torch.ones(1)
+            optimizer.step()
+        return good
+
+    assert all(train(1.0) for _ in range(3))
+    optimizer.add_param_group({"params": [b]})
+    assert train(1.0)
+    held = a.item(), b.item()
+    assert all(train(1.0) for _ in range(3))
+    assert not train(math.nan)
+    assert (a.item(), b.item()) == held and optimizer.steps == 4 and guard.rewinds == 1
+
+
+def test_snapshots_from_before_parameters_joined_are_passed_over() -> None:
+    a, b = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    optimizer = torch_opt.SGD([a], lr=0.1)
+    guard = s.Guard(optimizer, rewind=100, skip=0)
+    assert guard(1.0)
+    optimizer.add_param_group({"params": [b]})
+    message = "Guard: the snapshot of batch 0 was passed over: ValueError: Guard: "
+    with (
+        pytest.warns(RuntimeWarning, match=f"^{message}"),
+        pytest.raises(FloatingPointError, match="there is no snapshot left to go back to"),
+    ):
+        guard(math.nan)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_gradient_scaler_unscales_after_the_guard_or_is_updated_where_it_says_no(before: bool) -> None:
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch_opt.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    guard = s.Guard(optimizer, model, also=scaler, rewind=10)
+    for number in range(6):
+        loss = model(torch.ones(1)).square().sum()
+        optimizer.zero_grad()
+        if before and not guard(loss * (math.nan if number == 3 else 1.0)):
+            continue
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        if not before and not guard(loss * (math.nan if number == 3 else 1.0)):
+            scaler.update()
+            continue
+        scaler.step(optimizer)
+        scaler.update()
+    assert optimizer.steps == 5
+
+
 # ---- what is said
 
 

@@ -12,13 +12,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 from steepest.checks import Positive, Range, check_value
 from steepest.monitor.facts import unwrapped
-from steepest.monitor.guard.packing import packed, unpacked
-from steepest.monitor.guard.processes import newest_of_all, rank_and_size, worst
-from steepest.monitor.guard.snapshots import KEPT, Snapshots
+from steepest.monitor.guard.choice import newest_usable
+from steepest.monitor.guard.level import Rejected
+from steepest.monitor.guard.packing import packed
+from steepest.monitor.guard.processes import largest, rank_and_size, worst
+from steepest.monitor.guard.snapshots import Snapshots, any_in
 from steepest.monitor.guard.spikes import FACTOR, Limit, Losses
 from steepest.monitor.guard.training import Training
 from steepest.monitor.records import Event
@@ -36,12 +39,15 @@ class Guard:
     """Protects a training from loss spikes and from steps that are not finite.
 
     Called once per step, before it, with the step's loss (that of all its micro-batches where gradients are accumulated). It
-    says whether to learn from the batch. False means: drop the gradients and go on with the next batch. Then either this batch
+    says whether to learn from the batch. Ask before gradients are unscaled or averaged by hand: a gradient scaler that has
+    unscaled them wants its ``update()`` before the next batch. False means: drop the gradients and go on. Then either this batch
     is left out, or training has been put back to a snapshot; both leave nothing of the batch behind but the random numbers that
     it used. After a rewind training goes on, bit for bit, as if all batches since the snapshot had been left out so.
 
     Up to ``skip`` batches in a row are left out, since a bad batch does no harm before its step. If the next one is bad too, the
-    weights are to blame: training is rewound to the last snapshot, and if that does not help, to the one before. What the
+    weights are to blame: training is rewound to the last snapshot, and if that does not help, to the one before. They are not
+    where losses come back to the same level from there (another task, another weight of a term): then this is the level from now
+    on, with a warning and a new warm-up. It takes six such losses, so a ``skip`` of at least 1, and snapshots. What the
     optimizer itself leaves out (`steepest.skip_nonfinite`, ``clip_by_global_norm(…, on_nonfinite="skip")``, a gradient scaler) is
     counted too: more than ``most_skipped`` of its steps in a row are a reason to rewind.
 
@@ -51,7 +57,8 @@ class Guard:
     model : the torch module, if there is one: its buffers (running statistics) and weights that the optimizer does not step.
     spike : how many times as far above the median as the worst of the last hundred good losses a spike lies, > 0; 3.0, see
         `steepest.monitor.guard.spikes`, also for what was rejected. Or a function of the last good losses that gives the limit
-        (Lightning's rule: ``lambda past: 3 * sum(past[-10:]) / 10``). None: only losses that are not finite are bad.
+        (Lightning's rule: ``lambda past: 3 * sum(past[-10:]) / 10``). None: only losses that are not finite are bad; for losses
+        that jump lawfully.
     skip : bad batches in a row that are left out before training is rewound, >= 0; 5.
     rewind : a snapshot is taken every so many good steps, >= 1; None: no snapshots. PaLM (Chowdhery et al., 2022, section 5.1)
         went back about 100 steps and left out 200 to 500 batches.
@@ -59,10 +66,11 @@ class Guard:
     also : what else goes back with the weights: schedulers, a gradient scaler, an average of the weights. Each has
         ``state_dict()`` and ``load_state_dict()``, or is a generator of NumPy or torch. States consist of numbers, texts, arrays,
         tensors and containers of them; a function in one (as in the ``SWALR`` of some versions of torch) is refused.
-    data : what knows the position in the data, in the same form (torchdata's ``StatefulDataLoader``, a sampler's generator). It
-        goes back only in `resume`: after a rewind the data go on.
+    data : what knows the position in the data, in the same form (torchdata's ``StatefulDataLoader``, a generator that is drawn
+        from for each batch; not the one of ``DataLoader(shuffle=True)``, see `resume`). It goes back only in `resume`: after a
+        rewind the data go on.
     most_skipped : steps in a row that the optimizer may leave out, >= 0; 20.
-    most_rewinds : rewinds in all, >= 0; 10. PaLM saw about 20 spikes in its whole training.
+    most_rewinds : rewinds in all, >= 0, but for those that found a new level; 10. PaLM saw about 20 spikes in its whole training.
     monitor : a `Monitor` that is told of it, by events ``"spike"``, ``"nonfinite"`` and ``"rewound"``. Steps that the chain left
         out it sees by itself.
 
@@ -75,7 +83,7 @@ class Guard:
     Raises
     ------
     RuntimeError, FloatingPointError : when none of this helps any more, with a report; for spikes, and for what is not finite.
-        The weights are then those of before the bad batch.
+        The weights are then those of before the bad batch, and the snapshots stay.
 
     Examples
     --------
@@ -93,8 +101,8 @@ class Guard:
     -----
     Price: a call takes 30 microseconds; on a device it waits for the loss. A snapshot costs a copy of weights and states every
     ``rewind`` steps: 5 ms in memory for 44 MB, 50 ms on a disk with its fsync (``benchmarks/probes.py``). With several processes
-    the worst verdict holds for all: 8 bytes are exchanged at each step, and each process keeps its own snapshots; make the guard
-    after ``init_process_group``.
+    the worst verdict holds for all: 24 bytes are exchanged at each step. Each process keeps its own snapshots; they count only if
+    all could be written, and all go back to the same one. Make the guard after ``init_process_group``.
     """
 
     def __init__(
@@ -129,26 +137,36 @@ class Guard:
             self._training.check_states()
         self._losses = Losses(spike)
         self._snapshots = Snapshots(_own(folder), ".pt" if self._training.on_torch else ".npz")
-        self._begun = False
-        self._bad = self._skipped = 0
+        self._folder = folder
+        self._begun = self._parted = False
+        self._bad = self._skipped = self._in_vain = 0
         self._good = rewind or 0  # so that the first good batch brings the first snapshot
-        self._tried = False
+        self._groups = self._training.groups()
+        self._back: int | None = None  # the snapshot put back last, until there is a new one
+        self._rejected = Rejected()
         self._accepted: int | None = None
-        self._settle()
+        self.settle()
 
     def __call__(self, loss: Any) -> bool:
         """Whether to learn from the batch with this loss; where not, drop its gradients and go on with the next one."""
         self._begin()
         value = float(loss.detach() if hasattr(loss, "detach") else loss)
         self.calls += 1
-        self._look_back()
         limit = self._losses.limit()
-        verdict = worst(_NONFINITE if not math.isfinite(value) else _SPIKE if value > limit else _GOOD)
+        own = _NONFINITE if not math.isfinite(value) else _SPIKE if value > limit else _GOOD
+        taken = 0 if self._accepted is None else self.optimizer.steps - self._accepted
+        verdict, most, least = largest([own, taken, -taken])
+        self._look_back(-least, most)
+        if verdict != _GOOD:
+            self._rejected.add(math.nan if verdict == _NONFINITE else value if own != _GOOD else None)
+        if verdict == _SPIKE and self._bad >= self.skip and self._rejected.are_one_level(self._losses.width()):
+            self._accept_level()
+            verdict = _GOOD
         good = verdict == _GOOD and self._skipped <= self.most_skipped
         if good:
-            if self.rewind is not None and self._good >= self.rewind:
-                self._keep()
+            self._keep_if_due()
             self._losses.add(value)
+            self._rejected.interrupt()
             self._bad, self._accepted = 0, self.optimizer.steps
         else:
             self._accepted = None
@@ -158,14 +176,26 @@ class Guard:
                 self._note_bad(verdict, value, limit)
             if self._bad > self.skip or self._skipped > self.most_skipped:
                 self._go_back(verdict)
-        self._settle()
+        self.settle()
         return good
 
     def resume(self) -> int:
         """Go on from the newest whole snapshot in the folder, before the first batch; the number of steps taken so far.
 
         Everything is put back, random numbers and ``data`` too, so that training goes on as it would have without the
-        interruption. Where there is no snapshot nothing changes. Raises ValueError for snapshots of another training.
+        interruption; what happens between a step and the next batch is known by `settle` only. In the middle of an epoch a shuffled
+        `DataLoader` must give the epoch's order again: let its generator follow from the epoch's number, and skip what was seen::
+
+            first, seen = divmod(guard.calls, len(loader))
+            for epoch in range(first, epochs):
+                order.manual_seed(epoch)  # loader = DataLoader(data, shuffle=True, generator=order)
+                for batch in itertools.islice(loader, seen, None):
+                    ...
+                seen = 0
+
+        Where there is no snapshot nothing changes. Newer ones that are broken, or that not all processes have, are passed over
+        with a warning and set aside as ``unused-…``; no whole one is deleted. Raises ValueError, with nothing changed, where there
+        are some and none can be used, and for snapshots of another training; what keeps a file from being read is raised too.
         """
         store = self._snapshots
         if store.folder is None:
@@ -174,47 +204,61 @@ class Guard:
             raise RuntimeError(
                 f"Guard.resume: {self.calls} batches have been seen already. Resume before the first one."
             )
-        self._begun = True
         store.tidy()
-        whole = {number: found for number in store.numbers if (found := store.read(number)) is not None}
-        number = newest_of_all(whole, KEPT)
-        if number is not None:
-            tree = unpacked(whole[number])
-            self._training.check(tree)
-            self._put_back(tree)
-            self.calls, self.rewinds = tree["guard"]["calls"], tree["guard"]["rewinds"]
-            self._training.put_back_position(tree["position"])
-            self._settle()
-            self._note("note", f"resumed from {store.path(number)} at step {self.optimizer.steps}")
-        for other in store.numbers:
-            if other not in whole or number is None or other > number:
-                store.drop(other)
+        passed: dict[int, str] = {}
+        found = newest_usable(store, self._training.check, passed, strict=True)
+        if found is None:
+            if worst(any_in(self._folder)):
+                said = "".join(f"\n  {store.path(number).name}: {why}" for number, why in passed.items())
+                raise ValueError(
+                    f"Guard.resume: none of the snapshots in {self._folder} can be used here. Bring back what is missing (each of "
+                    f"several processes has its own), or give another folder to start anew.{said}"
+                )
+            self._begun = True
+            return int(self.optimizer.steps)
+        self._begun = True
+        number, tree = found
+        self._put_back(tree)
+        self.calls, self.rewinds = tree["guard"]["calls"], tree["guard"]["rewinds"]
+        self._in_vain = tree["guard"]["in_vain"]
+        self._training.put_back_position(tree["position"])
+        self.settle()
+        self._note("note", f"resumed from {store.path(number)} at step {self.optimizer.steps}")
+        for newer, why in passed.items():
+            store.set_aside(newer)
+            self._warn(f"{store.path(newer).name} was passed over and is now unused-{store.path(newer).name}: {why}")
         return int(self.optimizer.steps)
 
-    # ---- between two calls
+    def settle(self) -> None:
+        """Take how things stand now for how the next batch finds them: random numbers, ``data``, the model's buffers.
 
-    def _begin(self) -> None:
-        if not self._begun and self._snapshots.folder is not None and self._snapshots.numbers:
-            raise FileExistsError(
-                f"Guard: {self._snapshots.folder} holds snapshots of an earlier run. Call resume() before the first batch to go "
-                f"on with it, or give another folder."
-            )
-        self._begun = True
-
-    def _settle(self) -> None:
-        """Keep what the next forward pass changes, as it is before it; of what is put back in `resume` only if it is needed.
-
-        Neither a backward pass nor a step draws random numbers or moves the data on, so this is how things stand at the end of
-        this iteration, when everything else of the snapshot has not happened yet.
+        A guard looks at the end of its call. Neither a backward pass nor a step draws random numbers or moves the data on; but call
+        this after whatever does so between a step and the next batch (an evaluation, samples from the model), so that `resume` goes
+        on behind it, and before the next batch is drawn.
         """
         self._buffers = self._training.copied_buffers()
         if self.rewind is not None and self._good + (self._accepted is not None) >= self.rewind:
             self._position = self._training.position()
 
-    def _look_back(self) -> None:
-        """Whether the step of the last good batch has happened."""
+    # ---- between two calls
+
+    def _begin(self) -> None:
+        if not self._begun and any_in(self._folder):
+            raise FileExistsError(
+                f"Guard: {self._folder} holds snapshots of an earlier run. Call resume() before the first batch to go on with it, "
+                f"or give another folder."
+            )
+        self._begun = True
+
+    def _look_back(self, taken: int, most: int) -> None:
+        """Whether the step of the last good batch has happened, and in all processes."""
+        if most != taken and not self._parted:
+            self._parted = True
+            self._warn(
+                f"after batch {self.calls - 1} some processes have taken {most} steps and others {taken}. Where they train one "
+                f"model, their weights differ from now on: leave out steps in all processes or in none"
+            )
         if self._accepted is not None:
-            taken = self.optimizer.steps - self._accepted
             self._good += taken
             self._skipped = 0 if taken else self._skipped + 1
             if not taken:  # a monitor has seen that by itself
@@ -222,25 +266,46 @@ class Guard:
 
     # ---- snapshots
 
+    def _keep_if_due(self) -> None:
+        if self.rewind is None:
+            return
+        groups = self._training.groups()
+        if self._good >= self.rewind:
+            self._keep()
+        elif groups != self._groups:  # older snapshots fit no more; the next call knows the position for a new one
+            self._good = self.rewind
+        self._groups = groups
+
     def _keep(self) -> None:
         """A snapshot of the training as it was after the last batch: with its weights this one's loss is good."""
         guard = {
             "calls": self.calls - 1,
             "rewinds": self.rewinds,
+            "in_vain": self._in_vain,
             "bad": self._bad,
             "losses": self._losses.state_dict(),
         }
         tree = {**self._training.state(), "buffers": self._buffers, "position": self._position, "guard": guard}
+        store, number, failed = self._snapshots, self.calls - 1, None
         try:
-            self._snapshots.keep(self.calls - 1, packed("Guard", tree, copy=self._snapshots.folder is None))
-            self._tried = False
+            store.keep(number, packed("Guard", tree, copy=store.folder is None))
         except OSError as error:
-            warnings.warn(
-                f"Guard: no snapshot could be written ({error}). Training goes on; the next is tried in {self.rewind} steps.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            failed = error
         self._good = 0
+        if worst(failed is not None):  # one that not all processes have is none
+            if failed is None:
+                store.drop(number)
+            why = failed or "by another process"
+            self._warn(
+                f"no snapshot could be written ({why}). Training goes on; the next is tried in {self.rewind} steps"
+            )
+            return
+        if self._back is not None:
+            for other in [n for n in store.numbers if self._back < n < number]:  # they did not help
+                store.drop(other)
+        store.trim()
+        self._back = None
+        self._rejected.forget()
 
     def _put_back(self, tree: Mapping[str, Any]) -> None:
         self._training.put_back(tree)
@@ -250,29 +315,37 @@ class Guard:
 
     def _go_back(self, verdict: int) -> None:
         """To the newest snapshot; to the one before where training has been put back to that without a new one since."""
-        store = self._snapshots
         if self.rewind is None:
             raise self._error(verdict, "there are no snapshots to go back to (rewind=None)")
-        if self.rewinds >= self.most_rewinds:
+        if self.rewinds - self._in_vain >= self.most_rewinds:
             raise self._error(
-                verdict, f"training has been rewound {self.rewinds} times (most_rewinds={self.most_rewinds})"
+                verdict,
+                f"training has been rewound {self.rewinds - self._in_vain} times (most_rewinds={self.most_rewinds})",
             )
-        if self._tried:
-            store.drop(store.numbers[0])
-        snapshot = None
-        while snapshot is None:
-            if not store.numbers:
-                raise self._error(verdict, "there is no snapshot left to go back to")
-            snapshot = store.read(number := store.numbers[0])
-            if snapshot is None:
-                store.drop(number)
+        passed: dict[int, str] = {}
+        found = newest_usable(self._snapshots, self._training.check, passed, below=self._back)
+        for newer, why in passed.items():
+            self._warn(f"the snapshot of batch {newer} was passed over: {why}")
+        if found is None:
+            raise self._error(verdict, "there is no snapshot left to go back to")
+        number, tree = found
         why = self._why(verdict)
-        self._put_back(unpacked(snapshot))
+        self._put_back(tree)
         self._bad = 0
         self.rewinds += 1
-        self._tried = True
+        self._back = number
+        self._rejected.rewound()
         said = f"back to step {self.optimizer.steps}, {self.calls - number} batches left out: {why}"
         self._note("rewound", said, {"batches": float(self.calls - number)})
+
+    def _accept_level(self) -> None:
+        self._in_vain += self._rejected.rewinds
+        self._warn(
+            f"the loss has a new level, {self._rejected.median:.4g} instead of {median(self._losses.past):.4g}. It came back after "
+            f"training had been put back, so the weights are not to blame; a new warm-up begins"
+        )
+        self._losses.forget()
+        self._rejected.forget()
 
     # ---- what is said
 
@@ -286,6 +359,11 @@ class Guard:
         self._remember(kind, message, values or {}, self.calls)
         if self.monitor is not None:
             self.monitor.event(kind, message, values=values or {})
+
+    def _warn(self, message: str) -> None:
+        """For everybody to see, and not only for a monitor."""
+        self._note("note", message)
+        warnings.warn(f"Guard: {message}.", RuntimeWarning, stacklevel=4)
 
     def _remember(self, kind: str, message: str, values: dict[str, float], call: int) -> None:
         self.events.append(Event(self.optimizer.steps, call, kind, message, (), values))
@@ -302,8 +380,12 @@ class Guard:
         )
         return kind(
             f"Guard: {self._why(verdict)}, and {reason}. Lower the learning rate, clip the gradients, or look at these batches. "
-            f"What happened last:{events}"
+            f"{self._kept()}What happened last:{events}"
         )
+
+    def _kept(self) -> str:
+        kept = self._snapshots.folder is not None and self._snapshots.numbers
+        return f"Snapshots stay in {self._folder}; resume() goes on from them. " if kept else ""
 
 
 def _checked(optimizer: Any) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from steepest.monitor.facts import process_of
 
-__all__ = ["newest_of_all", "rank_and_size", "worst"]
+__all__ = ["largest", "newest_of_all", "rank_and_size", "worst"]
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -19,12 +19,17 @@ def rank_and_size() -> tuple[int, int]:
 
 def worst(verdict: int) -> int:
     """The largest of the verdicts of all processes."""
+    return largest([verdict])[0]
+
+
+def largest(numbers: Sequence[int]) -> list[int]:
+    """The largest of each number over all processes."""
     distributed = _distributed()
     if distributed is None:
-        return verdict
-    found = _tensor([verdict])
+        return list(numbers)
+    found = _tensor(list(numbers))
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found.item())
+    return [int(number) for number in found.tolist()]
 
 
 def newest_of_all(numbers: Iterable[int], most: int) -> int | None:

@@ -1,16 +1,19 @@
 """Where snapshots are kept: in memory, or in a folder from which another process goes on.
 
 Each is written to a file of its own, forced to the disk, and only then given its name; the second last stays. So whatever
-kills a training leaves at least one whole snapshot. A file is read without pickle's freedom (``torch.load(weights_only=True)``,
+kills a training leaves at least one whole snapshot. What turns out to be of no use is set aside under another name, for its owner
+to judge; only older ones make room for newer ones. A file is read without pickle's freedom (``torch.load(weights_only=True)``,
 or ``.npz`` for runs on NumPy) and only if the checksums of all its parts are right.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -19,7 +22,7 @@ import numpy as np
 
 from steepest.monitor.guard.packing import Packed, copied
 
-__all__ = ["KEPT", "Snapshots"]
+__all__ = ["KEPT", "Snapshots", "any_in"]
 
 KEPT = 2
 _TEXT = "steepest"
@@ -38,6 +41,7 @@ class Snapshots:
         self.folder = None if folder is None else Path(folder)
         self.suffix = suffix
         self._held: dict[int, Packed] = {}
+        self._gone: set[int] = set()
 
     @property
     def numbers(self) -> list[int]:
@@ -46,49 +50,76 @@ class Snapshots:
             return sorted(self._held, reverse=True)
         pattern = re.compile(rf"snapshot-(\d+){re.escape(self.suffix)}")
         found = [pattern.fullmatch(name) for name in (os.listdir(self.folder) if self.folder.is_dir() else ())]
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        return sorted({int(match[1]) for match in found if match} - self._gone, reverse=True)
 
     def path(self, number: int) -> Path:
         assert self.folder is not None
         return self.folder / f"snapshot-{number:09d}{self.suffix}"
 
     def keep(self, number: int, snapshot: Packed) -> None:
-        """Keep one, and of those before it the newest. Raises OSError where it can't be written; the old ones stay then."""
+        """Keep one more. Raises OSError where it can't be written."""
         if self.folder is None:
             self._held[number] = snapshot
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write_whole(self.path(number), snapshot, _FORMS[self.suffix][0])
+            self._gone.discard(number)
+
+    def trim(self) -> None:
+        """Forget all but the newest two."""
         for old in self.numbers[KEPT:]:
             self.drop(old)
 
     def drop(self, number: int) -> None:
-        """Forget one."""
+        """Forget one; also where the disk will not be written to."""
         if self.folder is None:
             del self._held[number]
         else:
-            self.path(number).unlink(missing_ok=True)
+            self._gone.add(number)
+            with contextlib.suppress(OSError):
+                self.path(number).unlink(missing_ok=True)
+
+    def set_aside(self, number: int) -> None:
+        """Give the file of one another name, by which nobody takes it for a snapshot."""
+        path = self.path(number)
+        self._gone.add(number)
+        with contextlib.suppress(OSError):
+            os.replace(path, path.with_name(f"unused-{path.name}"))
 
     def read(self, number: int) -> Packed | None:
-        """One of them, to do with as one likes; None if its file is not whole."""
+        """One of them, to do with as one likes; None if its file is broken.
+
+        Where it can't be read otherwise, by the fault of the disk or of the form, raises what says so, with the path as a note.
+        """
         if self.folder is None:
             held = self._held[number]
             return Packed(held.text, {name: copied(array) for name, array in held.arrays.items()})
         path = self.path(number)
         try:
-            with zipfile.ZipFile(path) as parts:
-                # torch.load does not look at the checksums that torch.save writes.
-                if parts.testzip() is not None:
-                    return None
-            return _FORMS[self.suffix][1](path)
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError):
-            return None
+            return _FORMS[self.suffix][1](path) if _whole(path) else None
+        except Exception as error:
+            error.add_note(f"while reading {path}")
+            raise
 
     def tidy(self) -> None:
         """Remove what a process that was killed while it wrote has left."""
         if self.folder is not None and self.folder.is_dir():
             for left in self.folder.glob(f".snapshot-*{self.suffix}.*"):
                 left.unlink(missing_ok=True)
+
+
+def any_in(folder: str | os.PathLike[str] | None) -> bool:
+    """Whether a folder holds snapshots of whatever form, of one process or of several."""
+    return folder is not None and any(next(Path(folder).glob(p), None) for p in ("snapshot-*", "process-*/snapshot-*"))
+
+
+def _whole(path: Path) -> bool:
+    """By the checksums of all parts: torch.load does not look at those that torch.save writes."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip() is None
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error, zlib.error):  # by a damaged directory
+        return False
 
 
 def _write_whole(path: Path, snapshot: Packed, write: _Write) -> None:
@@ -131,7 +162,10 @@ def _write_torch(file: IO[bytes], snapshot: Packed) -> None:
         for name, a in snapshot.arrays.items()
         if name not in tensors
     }
-    torch.save({_TEXT: snapshot.text, "tensors": tensors, "arrays": arrays}, file)
+    try:
+        torch.save({_TEXT: snapshot.text, "tensors": tensors, "arrays": arrays}, file)
+    except RuntimeError as error:  # so torch calls whatever its file could not write
+        raise OSError(str(error)) from error
 
 
 def _alone(tensor: Any) -> Any:

@@ -40,6 +40,10 @@ class Training:
 
     # ---- taken
 
+    def groups(self) -> list[int]:
+        """How many parameters each of the optimizer's groups has."""
+        return [len(group["params"]) for group in self.optimizer.param_groups]
+
     def weights(self) -> dict[str, Any]:
         """Every parameter by name: the optimizer's, and those of the model that it does not step."""
         found = dict(zip(names_of(self.optimizer, self.model), params_of(self.optimizer), strict=True))
@@ -74,13 +78,21 @@ class Training:
         if tree.get("format") != FORMAT:
             raise ValueError(f"Guard: the snapshot has format {tree.get('format')!r}, allowed is {FORMAT}.")
         for kind, here in (("params", self.weights()), ("buffers", self.buffers())):
-            then, now = ({name: tuple(a.shape) for name, a in arrays.items()} for arrays in (tree[kind], here))
-            for name in [*then, *now]:
-                if then.get(name) != now.get(name):
+            shapes, own = ({name: tuple(a.shape) for name, a in arrays.items()} for arrays in (tree[kind], here))
+            for name in [*shapes, *own]:
+                if shapes.get(name) != own.get(name):
                     raise ValueError(
-                        f"Guard: {name!r} is {_said(then.get(name))} in the snapshot, {_said(now.get(name))} here. Build the "
+                        f"Guard: {name!r} is {_said(shapes.get(name))} in the snapshot, {_said(own.get(name))} here. Build the "
                         f"same model, or give another folder."
                     )
+        saved = tree["optimizer"]["param_groups"]
+        then, now = [len(group["params"]) for group in saved], self.groups()
+        by_name = all("param_names" in group for group in saved)  # then they may stand in other groups
+        if then != now and not (by_name and sum(then) == sum(now)):
+            raise ValueError(
+                f"Guard: the optimizer had groups of {then} parameters at the snapshot, {now} here. Add the groups that are "
+                f"missing (add_param_group), or give another folder."
+            )
         counts = (("also", tree["also"], self.also), ("data", tree["position"]["data"], self.data))
         for name, states, objects in counts:
             if len(states) != len(objects):
