@@ -26,13 +26,13 @@ import steepest.torch
 from steepest.monitor.records import Event, Facts, Record, Run
 from steepest.monitor.telemetry import ALL, available
 from steepest.workbench import digits
-from steepest.workbench.workload import TorchTask, Workload, find
+from steepest.workbench.workload import ArrayTask, TorchTask, Workload, find
 from steepest.workbench.workloads.digits_mlp import loss_and_gradients
 from steepest.workbench.workloads.rnn_memory import adding
 from steepest.workbench.workloads.sampling import batches
 from steepest.workbench.workloads.supervised import classification, seeded
 
-__all__ = ["HEALTHY", "OTHER_HEALTHY", "OTHER_SICK", "SICK", "Case"]
+__all__ = ["HEALTHY", "OTHER_HEALTHY", "OTHER_KINDS", "OTHER_SICK", "SICK", "Case"]
 
 EVERY = 5
 Params = Mapping[str, Any]
@@ -86,10 +86,11 @@ def on(
     start: Change | None = None,
     before: Change | None = None,
     every: int = EVERY,
+    guarded: bool = False,
 ) -> Callable[[int], Run]:
     """A training of a workload with the optimizer that ``make`` makes of its parameters, all measurements taken.
 
-    ``start(seed, task)`` is called once, ``before(step, task)`` before each step.
+    ``start(seed, task)`` is called once, ``before(step, task)`` before each step; a guard may leave batches out.
     """
 
     def train(seed: int) -> Run:
@@ -108,11 +109,14 @@ def on(
             measurements=sorted(measured),
             notes={"batch_size": workload.batch} if workload.batch else {},
         )
+        guard = steepest.Guard(optimizer, monitor=monitor) if guarded else lambda loss: True
         with np.errstate(all="ignore"), monitor:
             for step in range(steps):
                 if before is not None:
                     before(step, task)
                 loss, grads = task.gradients(step)
+                if not guard(loss):
+                    continue
                 optimizer.step() if grads is None else optimizer.step(grads)
                 monitor(loss)
         return kept.run()
@@ -432,4 +436,122 @@ OTHER_HEALTHY = (
     Case("gpt-cosine", "AdamW, a warm-up, cosine to 0, clipped at 1",
          on("char-gpt", chained(clip(1.0), steepest.adamw(cosine(3e-3, 200, warmup=20))), 200)),
     Case("rnn-adam", "Adam, clipped at 1", on("rnn-memory-order", chained(clip(1.0), steepest.adam(3e-3)), 400)),
+)  # fmt: skip
+
+
+# ---- healthy trainings of other kinds: what may look like a sickness and is none
+
+
+def frozen(seed: int, task: Any) -> None:
+    """The first layer keeps its weights; the optimizer was given them all the same."""
+    task.model[0].requires_grad_(False)
+
+
+class Experts(nn.Module):
+    """Four experts, one for each batch, drawn; the last for one batch in ten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 10)
+        self.experts = nn.ModuleList(nn.Linear(64, 64) for _ in range(4))
+        self.drawn = torch.Generator().manual_seed(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        draw = int(torch.randint(10, (), generator=self.drawn))
+        said: torch.Tensor = self.last(self.experts[3 if draw == 9 else draw % 3](self.first(x).relu()).relu())
+        return said
+
+
+class LowRank(nn.Module):
+    """A fixed matrix and a product of two learned ones, the second of which starts from 0 (LoRA)."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int = 8) -> None:
+        super().__init__()
+        self.register_buffer("fixed", torch.randn(outputs, inputs) * inputs**-0.5)
+        self.down = nn.Parameter(torch.randn(rank, inputs) * inputs**-0.5)
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.fixed.T + x @ self.down.T @ self.up.T
+
+
+def tuned(seed: int, task: Any) -> None:
+    """Weights that know already what they are trained for."""
+    optimizer = torch.optim.Adam(task.model.parameters(), lr=1e-3)
+    for step in range(600):
+        task.gradients(step)
+        optimizer.step()
+
+
+def changed(change: Callable[[float], float]) -> Change:
+    """The loss as another number, its gradients in proportion where it is multiplied."""
+
+    def start(seed: int, task: Any) -> None:
+        honest, slope = task.loss_and_gradients, change(1.0) - change(0.0)
+
+        def gradients(step: int) -> Any:
+            loss, grads = honest(step)
+            return change(loss), {n: (slope * g).astype(g.dtype) for n, g in grads.items()}
+
+        task.loss_and_gradients = gradients
+
+    return start
+
+
+def linear(name: str, loss_and_slope: Callable[[Any, Any], tuple[float, Any]]) -> Workload:
+    """A linear map that fits its 64 examples, all of which make a step: eight outputs and the signs of these."""
+
+    def start(seed: int) -> ArrayTask:
+        rng = np.random.default_rng(seed)
+        x, wanted = rng.standard_normal((64, 20)), rng.standard_normal((8, 20))
+        params = {"weight": rng.standard_normal((8, 20))}
+
+        def gradients(step: int) -> Any:
+            loss, slope = loss_and_slope(x @ params["weight"].T, x @ wanted.T)
+            return loss, {"weight": slope.T @ x / len(x)}
+
+        return ArrayTask(params, gradients, lambda part: {"loss": gradients(0)[0]})
+
+    return Workload(name, start, 400, batch=64)
+
+
+def squares(found: Any, wanted: Any) -> tuple[float, Any]:
+    return float(np.square(found - wanted).sum(axis=1).mean() / 2), found - wanted
+
+
+def hinge(found: Any, wanted: Any) -> tuple[float, Any]:
+    side = np.sign(wanted)
+    missing = np.maximum(0, 1 - side * found)
+    return float(missing.sum(axis=1).mean()), -side * (missing > 0)
+
+
+small = partial(layers, (64, 64, 10), nn.ReLU)
+single, whole = stack("digits-single", small, batch=1), stack("digits-whole", small, batch=1257)
+experts = stack("digits-experts", Experts)
+low_rank = stack("digits-low-rank", lambda: nn.Sequential(LowRank(64, 64), nn.ReLU(), LowRank(64, 10)), batch=4)
+behind_adam = chained(steepest.scale_by_adam(), steepest.clip_by_norm(3.0), steepest.descend(1e-2))
+
+OTHER_KINDS = (
+    Case("odd-steps", "AdamW; its 403 steps end between two records", on("digits-mlp", named("AdamW", lr=3e-3), 403)),
+    Case("frozen-part", "AdamW; the first layer wants no gradients", on(plain, named("AdamW", lr=3e-3), 300, start=frozen)),
+    Case("rare-expert", "AdamW; an expert that one batch in ten uses", on(experts, named("AdamW", lr=3e-3), 400)),
+    Case("interpolation", "SGD with momentum; the loss falls below 1e-12",
+         on(linear("squares", squares), named("SGD", lr=0.3, momentum=0.5), 400)),
+    Case("hinge", "SGD; the loss falls to exactly 0", on(linear("hinge", hinge), named("SGD", lr=3.0), 400)),
+    Case("decay-at-rest", "AdamW with a decay of 1 from large weights, all examples in a step",
+         on(whole, named("AdamW", lr=0.01, weight_decay=1.0), 800, start=large)),
+    Case("decay-at-rest-sgd", "SGD with a decay of 0.01 from large weights, all examples in a step",
+         on(whole, named("SGD", lr=0.5, momentum=0.9, weight_decay=0.01), 500, start=large)),
+    Case("fine-tuning", "AdamW at a rate of 1e-6 on weights that were trained",
+         on(plain, named("AdamW", lr=1e-6), 400, start=tuned)),
+    Case("low-rank", "AdamW; LoRA with batches of 4", on(low_rank, named("AdamW", lr=1e-3, weight_decay=0.0), 400)),
+    Case("guarded", "AdamW; a guard leaves the one batch out whose loss is nan",
+         on("digits-mlp", named("AdamW", lr=3e-3), 400, before=poisoned, guarded=True)),
+    Case("batch-of-1", "SGD; a loss with heavy tails", on(single, named("SGD", lr=0.02), 1000)),
+    Case("inside-warm-up", "AdamW; 100 steps of a warm-up of 1,000",
+         on("digits-mlp", named("AdamW", lr=warmup(1000, 3e-3)), 100)),
+    Case("clip-behind-adam", "Adam's steps clipped at 3, a loss a thousand times as large",
+         on("digits-mlp", behind_adam, 400, start=changed(lambda loss: 1000 * loss))),
+    Case("below-zero", "AdamW; the loss less 3",
+         on("digits-mlp", named("AdamW", lr=3e-3), 400, start=changed(lambda loss: loss - 3))),
 )  # fmt: skip

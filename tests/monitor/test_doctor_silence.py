@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steepest.monitor.doctor import ALARM, Finding, diagnose, limits, rates
-from steepest.monitor.doctor import losses as losses_rules
+from steepest.monitor.doctor import ALARM, Finding, diagnose
 from steepest.monitor.records import Run
 from tests.monitor.test_doctor import (
     CALLS,
@@ -295,6 +294,5 @@ def test_a_cure_is_for_the_optimizer_that_ran(what: str, made_by: Callable[[Run]
 
 @pytest.mark.parametrize("what", [*SICK, *REMARKS])
 def test_a_cure_is_python_or_a_command_of_the_shell(what: str) -> None:
-    judged = {rule.cause for rule in (*rates.RULES, *losses_rules.RULES, *limits.RULES)}
     for one in diagnose((SICK | REMARKS)[what][1](healthy())):
-        assert one.cause not in judged or one.code.startswith("$ ") or ast.parse(one.code) is not None
+        assert one.code.startswith("$ ") or ast.parse(one.code) is not None
