@@ -154,7 +154,9 @@ SICK: dict[str, tuple[str, Callable[[Run], Run], str]] = {
     "a loss that rises and stays": ("loss_rises", lambda r: losses(r, put(slice(250, None), 1.5)), ""),
     "a rate too low": (
         "learning_rate_too_low",
-        lambda r: losses(values(r, update_norm=lambda u: u / 1000), lambda x: np.linspace(2.4, 2.3, len(x)) + 0.01 * np.sin(x * 1e3)),
+        lambda r: losses(
+            values(r, update_norm=lambda u: u / 1000), lambda x: np.linspace(2.4, 2.3, len(x)) + 0.01 * np.sin(x * 1e3)
+        ),
         "",
     ),
     "a missing warm-up": ("warmup_missing", lambda r: values(r, spike=at(slice(0, 6), 0.1)), ""),
@@ -551,6 +553,17 @@ def test_a_batch_is_known_by_a_number_of_its_event_not_by_its_words() -> None:
     assert diagnose(reworded)[0].title == "Batch 57 made the loss nan or infinite at step 57"
     unknown = happened(sick, replace(sick.events[0], values={"parameters": 0.0, "gradients": 8.0}))
     assert diagnose(unknown)[0].title == "Gradients of all parameters became nan or infinite at step 57"
+
+
+def test_a_batch_that_makes_every_gradient_nan_is_named_from_a_real_run() -> None:
+    w, kept = {"a": np.ones(2), "b": np.ones(3)}, Kept()
+    optimizer = opt.SGD(w, lr=0.01)
+    with steepest.Monitor(optimizer, every=10, folder=None, to=kept) as monitor:
+        for batch in range(1, 51):
+            loss = math.nan if batch == 33 else 1.0
+            optimizer.step({name: loss * one for name, one in w.items()})
+            monitor(loss)
+    assert diagnose(kept.run)[0].title == "Batch 33 made the loss nan or infinite at step 33"
 
 
 @pytest.mark.parametrize("given", [lambda batch: batch % 2, lambda batch: batch < 50], ids=["every second", "at first"])
