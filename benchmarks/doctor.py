@@ -230,8 +230,8 @@ them, or rules were changed after they had been judged. The command refuses to w
 
 All trainings are small, and sick in one way at a time. A confidence is a rule's, not a frequency. What a healthy training's loss
 did stands beside it, as medians of its first and last tenth, and of its best one in between where the loss rose again from there.
-The second moment in bfloat16 is that of `torch.optim.AdamW`, measured from outside, because steepest keeps states in float32. The
-network that explodes is recorded at every step; all others at every fifth.
+The network that explodes is recorded at every step; all others at every fifth. States of 16 bits are not looked for: steepest keeps
+them in float32 whatever the parameters are, and a `Monitor` takes no optimizer but steepest's.
 
 Run by {code}, on {machine}; {seconds} seconds. Over all suites, on seeds {seeds}:
 
