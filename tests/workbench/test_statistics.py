@@ -76,18 +76,35 @@ def test_the_interval_is_that_of_scipys_percentile_bootstrap(rng: np.random.Gene
     ).confidence_interval
     ours = statistics.interquartile_mean([list(sample)])
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08)
-    theirs = stats.bootstrap((sample,), np.median, n_resamples=4000, method="percentile", rng=rng).confidence_interval
-    ours = statistics.median_difference(sample)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.12)
 
 
-def test_the_intervals_cover_what_they_should(rng: np.random.Generator) -> None:
-    samples = rng.normal(size=(200, 10))
-    means = [statistics.interquartile_mean([list(sample)]) for sample in samples]
-    medians = [statistics.median_difference(sample) for sample in samples]
-    for found in (means, medians):
-        covered = sum(interval.low <= 0 <= interval.high for interval in found) / len(found)
-        assert 0.87 <= covered <= 0.99  # a percentile interval of ten covers a little less than it says
+def test_the_interval_of_a_mean_covers_a_little_less_than_it_says_for_ten(rng: np.random.Generator) -> None:
+    found = [statistics.interquartile_mean([list(sample)]) for sample in rng.normal(size=(200, 10))]
+    assert 0.87 <= sum(interval.low <= 0 <= interval.high for interval in found) / len(found) <= 0.99
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 25])
+def test_the_interval_of_the_median_difference_covers_exactly_what_its_order_statistics_do(n: int) -> None:
+    found = statistics.median_difference(np.arange(n, dtype=float)[::-1])
+    assert found.low == n - 1 - found.high and found.value == (n - 1) / 2
+    # of n differences, each positive or negative with chance 1/2, so many lie on one side of all that is inside
+    covers = [1 - 2 * stats.binom.cdf(outside, n, 0.5) for outside in range(int(found.low) + 2)]
+    if n < statistics.FEWEST_FOR_INTERVAL:
+        assert (found.low, statistics.kind_of(n)) == (0, "range") and covers[0] < 0.95
+    else:
+        assert statistics.kind_of(n) == "95 %" and covers[int(found.low)] >= 0.95 > covers[int(found.low) + 1]
+
+
+def test_a_median_difference_has_nobodys_luck_in_its_interval(rng: np.random.Generator) -> None:
+    for n, least in ((5, 0.9375), (6, 0.96875), (8, 0.9921875)):
+        drawn = [statistics.median_difference(one) for one in rng.normal(size=(2000, n))]
+        assert np.mean([f.low <= 0 <= f.high for f in drawn]) == pytest.approx(least, abs=0.015)
+
+
+def test_fewer_than_six_samples_have_a_range_and_no_interval() -> None:
+    assert statistics.interquartile_mean([[0.2]]) == Interval(0.2, 0.2, 0.2)
+    assert statistics.interquartile_mean([[1.0, 2.0, 6.0]]) == Interval(3.0, 1.0, 6.0)
+    assert statistics.interquartile_mean([[5.0, 1.0, 2.0, 3.0, 4.0]]) == Interval(3.0, 1.0, 5.0)
 
 
 def test_differences_are_paired_by_seed_and_two_failures_are_a_tie() -> None:

@@ -5,7 +5,8 @@ interval may end at infinity, and a median is infinite where half of the runs fa
 a fixed seed: the same results give the same numbers. Nothing here knows what a run or a workload is.
 
 Sources: Agarwal et al. 2021, «Deep RL at the edge of the statistical precipice» (interquartile mean, stratified bootstrap);
-Dodge et al. 2019, «Show your work» (best of k trials).
+Dodge et al. 2019, «Show your work» (best of k trials); Hahn and Meeker 1991, «Statistical intervals», section 5.2 (order statistics
+as an interval of the median, whatever the distribution).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import numpy.typing as npt
 from scipy import stats
 
 __all__ = [
-    "FEWEST_SEEDS", "Interval", "best_of", "differences", "ends", "holm", "interquartile_mean", "median", "median_difference",
-    "noise", "resampled", "seeds_needed", "signed_rank", "smallest_p", "success_rate", "wins",
+    "FEWEST_FOR_INTERVAL", "FEWEST_SEEDS", "Interval", "best_of", "differences", "ends", "holm", "interquartile_mean", "kind_of",
+    "median", "median_difference", "noise", "resampled", "seeds_needed", "signed_rank", "smallest_p", "success_rate", "wins",
 ]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -30,11 +31,13 @@ RESAMPLES = 2000
 TAILS = (0.025, 0.975)
 FEWEST_SEEDS = 5
 """With fewer pairs even the whole range of the differences covers their median in less than 90 %: nothing is claimed."""
+FEWEST_FOR_INTERVAL = 6
+"""Fewer samples have no interval of 95 %: their range stands for it, and is called so (`kind_of`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its 95 % interval."""
+    """An estimate and its 95 % interval; of fewer than `FEWEST_FOR_INTERVAL` samples their range."""
 
     value: float
     low: float
@@ -71,11 +74,22 @@ def ends(estimates: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def kind_of(n: int) -> str:
+    """What the interval of so many samples is called."""
+    return "range" if n < FEWEST_FOR_INTERVAL else "95 %"
+
+
 def interquartile_mean(strata: Sequence[Sequence[float]]) -> Interval:
-    """The mean of the middle half of all costs; the bootstrap draws within each stratum (a workload), as many as there are."""
+    """The mean of the middle half of all costs, of fewer than four that of all.
+
+    The bootstrap draws within each stratum (a workload), as many as there are.
+    """
     pooled = np.concatenate([np.asarray(s, dtype=float) for s in strata])
+    value = float(stats.trim_mean(pooled, 0.25))
+    if len(pooled) < FEWEST_FOR_INTERVAL:
+        return Interval(value, float(pooled.min()), float(pooled.max()))
     drawn = np.concatenate(resampled(strata), axis=1)
-    return Interval(float(stats.trim_mean(pooled, 0.25)), *ends(stats.trim_mean(drawn, 0.25, axis=1)))
+    return Interval(value, *ends(stats.trim_mean(drawn, 0.25, axis=1)))
 
 
 def differences(a: Mapping[int, float], b: Mapping[int, float]) -> Array:
@@ -84,8 +98,13 @@ def differences(a: Mapping[int, float], b: Mapping[int, float]) -> Array:
 
 
 def median_difference(paired: Array) -> Interval:
-    """The median of paired differences with its percentile bootstrap interval."""
-    return Interval(median(paired), *ends(_medians(resampled([paired])[0])))
+    """The median of paired differences with the shortest symmetric interval of order statistics that covers 95 % or more.
+
+    The k-th lowest and the k-th highest of n enclose the median with the chance that of n fair coins k to n - k show heads.
+    """
+    ordered = np.sort(paired)
+    k = max(1, int(stats.binom.ppf(TAILS[0], len(ordered), 0.5)))
+    return Interval(median(paired), float(ordered[k - 1]), float(ordered[-k]))
 
 
 def success_rate(successes: int, n: int) -> Interval:
