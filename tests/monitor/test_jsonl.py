@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,13 @@ def test_facts_records_and_events_are_a_line_each(tmp_path: Path) -> None:
     output.close()
     begin, event, one = lines(output.path)
     assert (begin["type"], begin["optimizer"], begin["notes"]) == ("facts", "AdamW", {"batch_size": 32})
-    assert begin["tensors"][1] == {"name": "layers.1.weight", "shape": [4, 2], "dtype": "float32", "group": 1}
+    assert begin["tensors"][1] == {
+        "name": "layers.1.weight",
+        "shape": [4, 2],
+        "dtype": "float32",
+        "group": 1,
+        "frozen": False,
+    }
     assert event == {
         "type": "event", "step": 7, "call": 7, "kind": "spike", "message": "a jump",
         "tensors": ["layers.1.weight"], "values": {"loss": "Infinity"},
@@ -72,6 +80,41 @@ def test_a_file_is_continued_and_a_line_that_was_cut_off_removed(tmp_path: Path)
     output.start(facts())
     output.close()
     assert [one["type"] for one in lines(path)] == ["facts", "record"] * 2 + ["facts"]
+
+
+def test_half_a_line_of_a_million_characters_is_found_in_a_few_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    for _ in range(2):
+        output = JsonLines(path)
+        output.start(facts())
+        output.close()
+    whole = path.read_bytes()
+    with open(path, "ab") as file:
+        file.write(b'{"type":"record","losses":[' + 200_000 * b"0.25," + b"0")
+    seeks: list[int] = []
+
+    class Counted(io.FileIO):
+        def seek(self, place: int, whence: int = 0, /) -> int:
+            seeks.append(place)
+            return super().seek(place, whence)
+
+    monkeypatch.setattr("builtins.open", lambda name, mode, buffering=-1: Counted(name, mode))
+    output = JsonLines(path)
+    output.start(facts())
+    output.close()
+    monkeypatch.undo()
+    assert len(seeks) < 50
+    assert path.read_bytes()[: len(whole)] == whole
+    assert [one["type"] for one in lines(path)] == ["facts"] * 3
+
+
+def test_notes_whose_keys_are_no_texts_are_kept_as_texts(tmp_path: Path) -> None:
+    output = JsonLines(tmp_path / "a.jsonl")
+    output.start(replace(facts(), notes={"sizes": {(1, 2): 3, None: float("inf")}}))
+    output.close()
+    assert lines(output.path)[0]["notes"] == {"sizes": {"(1, 2)": 3, "None": "Infinity"}}
 
 
 @pytest.mark.parametrize("text", ["# notes", "[1, 2]\n", '{"type": "other"}\n', "\n"])

@@ -14,6 +14,9 @@ from steepest.monitor.tags import tensors_by_name
 
 __all__ = ["JsonLines"]
 
+_BLOCK = 65_536
+"""Bytes that are read at once when the end of the last whole line is looked for."""
+
 
 class JsonLines:
     """Write one JSON object per line: ``{"type": "facts", …}`` when training starts, then ``"record"`` and ``"event"``.
@@ -94,8 +97,9 @@ class JsonLines:
 
     def _continue(self, file: IO[bytes]) -> None:
         """Cut off a line that a killed process left half written."""
-        file.seek(0)
-        text = file.readline()
+        with open(self.path, "rb") as written:
+            text = written.readline()
+            end = _end_of_lines(written)
         if not text:
             return
         try:
@@ -106,7 +110,17 @@ class JsonLines:
             raise ValueError(
                 f"JsonLines: path is {str(self.path)!r}, which is no file of JsonLines. Name a new one, or move it away."
             )
-        end = file.seek(0, os.SEEK_END)
-        while end and (file.seek(end - 1), file.read(1))[1] != b"\n":
-            end -= 1
         file.truncate(end)
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Where the last whole line ends, looked for from the end of the file."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - _BLOCK)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0

@@ -19,10 +19,12 @@ def to_json(value: Any) -> str:
 
     >>> to_json({"loss": float("nan"), "grad_norm": float("inf"), "shape": (2, 3)})
     '{"loss":null,"grad_norm":"Infinity","shape":[2,3]}'
+    >>> to_json({(1, 2): 3})
+    '{"(1, 2)":3}'
     """
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_strict)
-    except ValueError:  # something is not finite; looking for it in every value costs several times as much
+    except (ValueError, TypeError):  # not finite, or a key is no text; looking for it costs several times as much
         return json.dumps(_strict(value), allow_nan=False, separators=(",", ":"))
 
 
