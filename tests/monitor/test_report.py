@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 import time
 from dataclasses import replace
@@ -533,6 +535,22 @@ def test_a_page_is_there_before_training_ends(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["run.html"]
     report.close()
     assert "while training went on" not in text_of(report.path.read_text(encoding="utf-8"))
+
+
+def test_a_disk_that_is_full_leaves_the_page_before_and_nothing_beside_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.html"
+    module.write(made_run(2, 20), path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        module.write(run, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_only_the_first_process_writes_and_close_without_start_does_nothing(tmp_path: Path) -> None:

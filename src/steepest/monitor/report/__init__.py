@@ -97,10 +97,17 @@ class Report:
 
 
 def write(run: Run, path: Path) -> Path:
-    """Write a run's page with the doctor's findings; whoever opens the file meanwhile sees the page before."""
+    """Write a run's page with the doctor's findings, whole or not at all: on a full disk the page before stands."""
     from steepest.monitor.doctor import diagnose
     from steepest.monitor.report.page import page_of
 
     part = path.with_name(f"{path.name}.part")
-    part.write_text(page_of(run, diagnose(run)), encoding="utf-8")
-    return part.replace(path)
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(page_of(run, diagnose(run)))
+            file.flush()
+            os.fsync(file.fileno())  # a file system across a network says only now that its disk is full
+        return part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
