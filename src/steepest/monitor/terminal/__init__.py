@@ -72,7 +72,7 @@ class Terminal:
     """
 
     def __init__(self, *, live: bool | None = None, refresh: float | None = None, file: TextIO | None = None) -> None:
-        if live not in (None, True, False):
+        if not (live is None or isinstance(live, bool)):
             raise TypeError(f"Terminal: live is {live!r}, allowed is True, False or None.")
         if refresh is not None:
             check_number("Terminal", "refresh", refresh, Range(0, low_included=False, structure=True))
