@@ -11,6 +11,7 @@ import steepest as s
 import steepest.numpy as opt
 from steepest.monitor.records import DERIVED, MEASUREMENTS
 from steepest.monitor.telemetry import ALL, STANDARD, available, check_names, watched
+from steepest.plan.plan import Program
 from steepest.plan.planner import plan
 
 CHAINS = {
@@ -139,15 +140,19 @@ def test_watching_changes_no_bit_of_a_training_whose_steps_wait_for_no_sum(name:
         }
 
 
+def without_indices(program: Program) -> list[tuple[Any, ...]]:
+    """The passes as what they load, store and compute: a graph that measures as well numbers the same values otherwise."""
+    return [(one.loads, one.stores, len(one.body), len(one.reductions), one.barrier) for one in program.passes]
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_step_that_records_nothing_runs_the_plain_program(name: str) -> None:
     chain = CHAINS[name]
     plain, seen = plan(chain), plan(watched(chain, 10, ALL))
     usual = seen.program(seen.usual)
     assert usual.measures == ()
-    assert usual.passes == plain.program(plain.usual).passes or str(usual.passes).count("loads") == len(usual.passes)
+    assert without_indices(usual) == without_indices(plain.program(plain.usual))
     assert usual.bytes_per_parameter() == plain.bytes_per_parameter()
-    assert len(usual.passes) == len(plain.program(plain.usual).passes)
 
 
 @pytest.mark.parametrize("name", CHAINS)
