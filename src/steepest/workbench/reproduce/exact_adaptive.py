@@ -240,12 +240,13 @@ CLAIMS = (
     ),
     Claim(
         "amsgrad-convergence",
-        "AMSGrad goes to the best point of the same problems",
+        "AMSGrad moves towards the best point of the same problems",
         REDDI,
         "With the largest second moment so far the same steps converge.",
-        "as adam-non-convergence",
+        "as adam-non-convergence; the periodic problems end within 0.1 of the best point, the random one is not yet there after "
+        "40,000 steps: asked is a tenth of the way",
         4, True, 1, amsgrad_converges,
-        (below("end, period 3", -0.9), below("end, period 101", -0.9), below("end, at random", 0.0)),
+        (below("end, period 3", -0.9), below("end, period 101", -0.9), below("end, at random", -0.1)),
     ),
     Claim(
         "sgdr-restarts",
