@@ -107,6 +107,7 @@ def edge_of_adam(seeds: Sequence[int], make: Make = steepest.adam, lr: float = 2
 # ---- warm-up
 
 CONTEXT, BATCH = 32, 16
+WARM_UP_RATES = (1e-3, 3e-3, 1e-2)
 
 
 def post_norm(steps: int, layers: int = 4) -> Workload:
@@ -144,7 +145,7 @@ def post_norm(steps: int, layers: int = 4) -> Workload:
 
 
 def radam_warm_up(
-    seeds: Sequence[int], make: Make = steepest.radam, steps: int = 400, lrs: Sequence[float] = (1e-3, 3e-3, 1e-2)
+    seeds: Sequence[int], make: Make = steepest.radam, steps: int = 400, lrs: Sequence[float] = WARM_UP_RATES
 ) -> Figures:
     """Losses at the end, over the rates; with beta2 = 0.99 the untuned warm-up of 2/(1-beta2) steps fits into the run."""
     work = post_norm(steps)
@@ -197,12 +198,12 @@ CLAIMS = (
         "RAdam does without the warm-up that Adam needs",
         Paper("Liu et al.; Ma and Yarats", 2020, "1908.03265", "figure 1; 1910.04209, untuned warm-up"),
         "A transformer with its norms after the residual fails under Adam without warm-up; RAdam ends as Adam with warm-up does.",
-        "post-norm decoder of 4 layers on characters, 400 steps, beta2 0.99, warm-up of 2/(1-beta2) = 200 steps; judged at "
-        "lr 0.001 and 0.003; test loss",
+        "post-norm decoder of 4 layers on characters, 400 steps, beta2 0.99, warm-up of 2/(1-beta2) = 200 steps; lr "
+        "0.001, 0.003 and 0.01; test loss",
         300, False, 6, radam_warm_up,
         (
-            *(near(f"loss at lr {lr:g}, RAdam / Adam with warm-up", 1.0, 0.1) for lr in (1e-3, 3e-3)),
-            above("loss at lr 0.003, Adam / Adam with warm-up", 1.0),
+            *(near(f"loss at lr {lr:g}, RAdam / Adam with warm-up", 1.0, 0.1) for lr in WARM_UP_RATES),
+            above(f"loss at lr {WARM_UP_RATES[-1]:g}, Adam / Adam with warm-up", 1.1),
         ),
     ),
 )  # fmt: skip
