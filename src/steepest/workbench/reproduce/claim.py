@@ -185,19 +185,27 @@ def known(value: float) -> Interval:
     return Interval(float(value), float(value), float(value))
 
 
-def mean_of(samples: Sequence[float]) -> Interval:
-    """The mean with Student's 95 % interval, unbounded for fewer than two samples."""
+def mean_of(samples: Sequence[float], grid: float = 0.0) -> Interval:
+    """The mean with Student's 95 % interval, unbounded for fewer than two samples or where some are infinite.
+
+    Samples read off a ``grid`` are each known to half of its step; the interval is wider by that, since equal ones show no spread.
+    """
     mean = float(np.mean(samples))
+    if all(math.isinf(x) for x in samples) and math.isinf(mean):
+        return known(mean)
     if len(samples) < 2 or not np.isfinite(mean):
         return Interval(mean, -math.inf, math.inf)
-    half = float(stats.t.ppf(0.975, len(samples) - 1)) * float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+    half = (
+        float(stats.t.ppf(0.975, len(samples) - 1)) * float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+        + grid / 2
+    )
     return Interval(mean, mean - half, mean + half)
 
 
 def geometric_mean_of(samples: Sequence[float]) -> Interval:
-    """The geometric mean with the interval of its logarithm. Positive samples."""
+    """The geometric mean with the interval of its logarithm. Positive samples, of which any may be infinite."""
     found = mean_of([math.log(x) for x in samples])
-    return Interval(*(math.exp(min(x, 700.0)) for x in (found.value, found.low, found.high)))
+    return Interval(*(math.exp(x) if x < 700 else math.inf for x in (found.value, found.low, found.high)))
 
 
 def ratio_of(a: Sequence[float], b: Sequence[float]) -> Interval:

@@ -1,12 +1,14 @@
 """What the claims on small networks share: the digits' network with other batches, sizes and labels; tuning a learning rate.
 
-Seeds that choose are never those that judge: a search takes `SEARCH` on the validation part, figures come from the test part.
+What chooses never judges: a search takes the seeds `SEARCH` and the validation part, figures come from other seeds and the test
+part. A search whose best rate lies at the edge of its grid goes on beyond it.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,11 @@ from steepest.workbench.workload import ArrayTask, Workload
 from steepest.workbench.workloads.digits_mlp import loss_and_gradients
 from steepest.workbench.workloads.sampling import batches
 
-__all__ = ["SEARCH", "best_rate", "digits", "end", "rates"]
+__all__ = ["SEARCH", "WIDEST", "Searched", "best_rate", "digits", "end", "ends", "largest", "rates", "searched"]
 
 SEARCH = (1_000, 1_001)
+WIDEST = 6
+"""By how many rates at most a search goes beyond its grid."""
 
 
 def digits(batch: int, steps: int, kept: int | None = None, flipped: float = 0.0) -> Workload:
@@ -48,10 +52,17 @@ def digits(batch: int, steps: int, kept: int | None = None, flipped: float = 0.0
     return Workload("digits", start, steps=steps, failed=FAILED)
 
 
-def end(workload: Workload, chain: steepest.Chain, seed: int, part: str = "test") -> float:
-    """The loss on a part after the last step; the loss at which a run counts as failed where it has failed."""
+def ends(workload: Workload, chain: steepest.Chain, seed: int) -> tuple[float, float]:
+    """The losses after the last step, on validation and test part; where the run failed, that at which it counts as failed."""
     run = train(workload, chain, seed)
-    return workload.failed if run.failed else float((run.test if part == "test" else run.validation)[workload.metric])
+    if run.failed:
+        return workload.failed, workload.failed
+    return float(run.validation[workload.metric]), float(run.test[workload.metric])
+
+
+def end(workload: Workload, chain: steepest.Chain, seed: int) -> float:
+    """The loss on the test part after the last step, as `ends` gives it."""
+    return ends(workload, chain, seed)[1]
 
 
 def rates(low: float, high: float, per_decade: int = 2) -> list[float]:
@@ -60,8 +71,56 @@ def rates(low: float, high: float, per_decade: int = 2) -> list[float]:
     return [float(rate) for rate in np.geomspace(low, high, count)]
 
 
-def best_rate(
-    workload: Workload, make: Callable[[float], steepest.Chain], tried: Iterable[float], seeds: Sequence[int] = SEARCH
-) -> float:
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The rate of least cost; ``inside`` says whether smaller and larger ones were tried."""
+
+    rate: float
+    cost: float
+    inside: bool
+
+    def __str__(self) -> str:
+        return f"{self.rate:.2g}" if self.inside else f"{self.rate:.2g} (at the edge of the search)"
+
+
+def searched(cost: Callable[[float], float], tried: Sequence[float]) -> Searched:
+    """The best of two rates or more; while it lies at the edge, the grid goes on by its last factor, `WIDEST` times at most.
+
+    >>> searched(lambda lr: abs(lr - 8), [1, 2, 4])
+    Searched(rate=8.0, cost=0.0, inside=True)
+    """
+    low, high = min(tried), max(tried)
+    factor = high / max(rate for rate in tried if rate < high)
+    costs = {rate: cost(rate) for rate in tried}
+    best = min(costs, key=costs.__getitem__)
+    for _ in range(WIDEST):
+        if low < best < high:
+            break
+        beyond = low / factor if best == low else high * factor
+        low, high = min(low, beyond), max(high, beyond)
+        costs[beyond] = cost(beyond)
+        best = min(costs, key=costs.__getitem__)
+    return Searched(best, costs[best], low < best < high)
+
+
+def largest(trains: Callable[[float], bool], tried: Sequence[float]) -> float:
+    """The largest of two rates or more at which it trains, the smallest where it never does; where it trains at the largest, the
+    grid goes on by its last factor while it does, `WIDEST` times at most.
+
+    >>> largest(lambda lr: lr < 10, [1, 2])
+    8.0
+    """
+    *smaller, rate = sorted(map(float, tried))
+    if not trains(rate):
+        return next(filter(trains, reversed(smaller)), smaller[0])
+    factor = rate / smaller[-1]
+    for _ in range(WIDEST):
+        if not trains(rate * factor):
+            break
+        rate *= factor
+    return rate
+
+
+def best_rate(workload: Workload, make: Callable[[float], steepest.Chain], tried: Sequence[float]) -> Searched:
     """The learning rate with the least median validation loss."""
-    return min(tried, key=lambda lr: statistics.median(end(workload, make(lr), s, "validation") for s in seeds))
+    return searched(lambda lr: statistics.median(ends(workload, make(lr), s)[0] for s in SEARCH), tried)
