@@ -7,9 +7,9 @@ own optimizers; what a page says of the papers is a direction, never their figur
 from steepest.workbench.reproduce.catalogue import CLAIMS, EXACT, QUICK, announcement, chosen, listing
 from steepest.workbench.reproduce.claim import Claim, Condition, Outcome, Paper, judge
 from steepest.workbench.reproduce.report import line, markdown
-from steepest.workbench.reproduce.run import from_json, run_claims, to_json
+from steepest.workbench.reproduce.run import from_json, run_claims, to_json, updated
 
 __all__ = [
     "CLAIMS", "EXACT", "QUICK", "Claim", "Condition", "Outcome", "Paper", "announcement", "chosen", "from_json", "judge", "line",
-    "listing", "markdown", "run_claims", "to_json",
+    "listing", "markdown", "run_claims", "to_json", "updated",
 ]  # fmt: skip

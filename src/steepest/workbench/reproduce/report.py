@@ -38,13 +38,14 @@ def markdown(results: Iterable[tuple[Claim, Outcome]]) -> str:
 INTRODUCTION = """\
 # Published claims, tried out
 
-This page is written by `python -m steepest.workbench.reproduce --all --markdown docs/reproduced.md`. It shows
+This page is written by `python -m steepest.workbench.reproduce --all --json docs/reproduced.json --markdown docs/reproduced.md`;
+with `--update` and names of claims in place of `--all` those alone are measured anew. It shows
 {summary}.
 
 A verdict is computed from figures and conditions that stand in the code. Figures with brackets are means over seeds with their 95 %
-interval: a claim is reproduced where the whole interval meets every condition, not reproduced where it misses one, and
-inconclusive in between. Small networks on two cores can support a claim or fail to show it; that they fail to show it does not
-refute it at the size that the paper used.
+interval, which is wider by half a step where samples are read off a grid: a claim is reproduced where the whole interval meets
+every condition, not reproduced where it misses one, and inconclusive in between. Small networks on two cores can support a claim
+or fail to show it; that they fail to show it does not refute it at the size that the paper used.
 
 Run on {machine}; {total:.0f} seconds of one core."""
 

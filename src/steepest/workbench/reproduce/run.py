@@ -6,13 +6,14 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
 
 from steepest.checks import Count, check_value
 from steepest.workbench.processes import cores, interrupts_blocked, leave_interrupts_to_the_parent, one_thread
 from steepest.workbench.reproduce.catalogue import CLAIMS, QUICK, find
-from steepest.workbench.reproduce.claim import Claim, Outcome
+from steepest.workbench.reproduce.claim import Claim, Outcome, judge
 
-__all__ = ["FORMAT", "Results", "from_json", "run_claims", "to_json"]
+__all__ = ["FORMAT", "Results", "from_json", "run_claims", "to_json", "updated"]
 
 Results = list[tuple[Claim, Outcome]]
 FORMAT = 1
@@ -100,3 +101,23 @@ def from_json(text: str) -> Results:
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"these are no outcomes of claims: {error}.") from None
     return [(claim, outcomes[claim.name]) for claim in find(list(outcomes))]
+
+
+def updated(stored: Results, measured: Results) -> Results:
+    """Stored outcomes with those measured since in their place, in the order of `CLAIMS`.
+
+    Every verdict is computed anew from its figures. Raises ValueError where conditions ask for a figure that is not stored.
+    """
+    outcomes = {claim.name: outcome for claim, outcome in (*stored, *measured)}
+    results = []
+    for name, claim in CLAIMS.items():
+        if name not in outcomes:
+            continue
+        outcome = outcomes[name]
+        for condition in claim.conditions:
+            if condition.figure not in outcome.figures:
+                raise ValueError(
+                    f"reproduce: the stored figures of {name} are without {condition.figure!r}. Measure this claim anew, too."
+                )
+        results.append((claim, replace(judge(outcome.figures, claim.conditions), seconds=outcome.seconds)))
+    return results
