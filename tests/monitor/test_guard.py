@@ -258,6 +258,19 @@ def test_losses_that_differ_after_a_rewind_are_no_new_level() -> None:
         unharmed(guard, losses)
 
 
+def test_batches_that_are_left_out_again_and_again_are_told_of_once(rng: np.random.Generator) -> None:
+    losses = 0.2 + rng.normal(0, 0.01, 600)
+    losses[300::5] = 1.5
+    guard = s.Guard(opt.SGD([np.ones(2)], lr=0.1), rewind=10)
+    message = (
+        "Guard: 10 of the last 100 batches were left out as spikes. If their losses are lawful (one task of several, a rare "
+        "class), nobody learns from them: give a larger spike=…, or spike=None."
+    )
+    with pytest.warns(RuntimeWarning, match=f"^{re.escape(message)}$") as said:
+        assert unharmed(guard, losses) == [*range(300, 600, 5)]
+    assert len(said) == 1
+
+
 # ---- groups that are added, scalers
 
 

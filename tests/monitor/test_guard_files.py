@@ -83,7 +83,9 @@ def test_a_broken_newest_file_is_passed_over(kind: str, damage: str, tmp_path: P
     newest = sorted((tmp_path / "a").iterdir())[-1]
     raw = bytearray(newest.read_bytes())
     if damage == "flipped":
-        for place in range(len(raw) // 2, len(raw) // 2 + 200):  # more than what torch fills up with between two tensors
+        for place in range(
+            len(raw) // 2, len(raw) // 2 + 200
+        ):  # more than what torch fills up with between two tensors
             raw[place] ^= 1
     newest.write_bytes(raw if damage == "flipped" else raw[: len(raw) * 2 // 3] if damage == "truncated" else b"")
     one = TRAININGS[kind]()
@@ -227,6 +229,44 @@ def test_a_full_disk_ends_no_training_and_leaves_the_older_snapshots(kind: str, 
     assert guard.events[-1].kind == "note"
     guarded(one, guard, {}, 36)
     assert sorted(int(name[9:18]) for name in os.listdir(tmp_path / "a")) == [30, 35]
+
+
+def test_a_disk_that_only_reads_or_knows_no_folders_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    one, guard = started("numpy", tmp_path, 24)
+    monkeypatch.setattr(Path, "unlink", refuses)
+    guarded(one, guard, {}, 28)
+    assert newest(tmp_path) == 25 and guard._snapshots.numbers == [25, 20] and len(os.listdir(tmp_path)) == 3
+    guarded(one, guard, dict.fromkeys(range(29, 41), math.nan), 41)
+    assert guard.rewinds == 2 and guard._back == 20
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "open", refuses)  # of a folder, to force its names to the disk
+    guarded(one, guard, {}, 50)
+    assert newest(tmp_path) == 45
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started("numpy", tmp_path, 24)
+    one = OnArrays()
+    guard = s.Guard(one.optimizer, rewind=5, folder=tmp_path, also=one.also)
+
+    def refuses(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", refuses)
+    with pytest.raises(OSError, match="Input/output error"):
+        guard.resume()
+    monkeypatch.undo()
+    assert guard.resume() == 20
+    monkeypatch.setattr(os, "listdir", refuses)
+    guarded(one, guard, dict.fromkeys(range(27, 33), math.nan), 40)  # what it has written it knows
+    assert guard.rewinds == 1
+    monkeypatch.undo()
+    assert newest(tmp_path) == 37
 
 
 @KINDS

@@ -6,12 +6,11 @@ It is asked once per step, before it, and sees only the loss and whether the ste
 
 from __future__ import annotations
 
+import contextlib
 import math
-import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
@@ -20,19 +19,19 @@ from steepest.monitor.facts import unwrapped
 from steepest.monitor.guard.choice import newest_usable
 from steepest.monitor.guard.level import Rejected
 from steepest.monitor.guard.packing import packed
-from steepest.monitor.guard.processes import largest, rank_and_size, worst
+from steepest.monitor.guard.processes import largest, own_folder, worst
 from steepest.monitor.guard.snapshots import Snapshots, any_in
-from steepest.monitor.guard.spikes import FACTOR, Limit, Losses
+from steepest.monitor.guard.spikes import FACTOR, WINDOW, Limit, Losses
+from steepest.monitor.guard.told import Told
 from steepest.monitor.guard.training import Training
-from steepest.monitor.records import Event
 
 __all__ = ["Guard"]
 
 _Steps = Annotated[int, Range(1, whole=True, structure=True)]
 _Most = Annotated[int, Range(0, whole=True, structure=True)]
 _GOOD, _SPIKE, _NONFINITE = range(3)
-_REMEMBERED, _REPORTED = 100, 10
-"""Events that are kept, and how many of them an error reports."""
+_OFTEN = 10
+"""Spikes among the last hundred batches that are told of; of healthy trainings the rule leaves out one batch in thousands."""
 
 
 class Guard:
@@ -129,21 +128,22 @@ class Guard:
             raise ValueError("Guard: folder is given, but rewind is None, so there are no snapshots. Give rewind=100.")
         self.optimizer = _checked(optimizer)
         self.skip, self.rewind, self.most_skipped, self.most_rewinds = skip, rewind, most_skipped, most_rewinds
-        self.monitor = monitor
         self.calls = self.rewinds = 0
-        self.events: deque[Event] = deque(maxlen=_REMEMBERED)
+        self._told = Told(self.optimizer, monitor)
+        self.events = self._told.events
         self._training = Training(self.optimizer, model, _listed(also), _listed(data))
         if rewind is not None:
             self._training.check_states()
         self._losses = Losses(spike)
-        self._snapshots = Snapshots(_own(folder), ".pt" if self._training.on_torch else ".npz")
+        self._snapshots = Snapshots(own_folder(folder), ".pt" if self._training.on_torch else ".npz")
         self._folder = folder
-        self._begun = self._parted = False
+        self._begun = self._parted = self._often = False
         self._bad = self._skipped = self._in_vain = 0
         self._good = rewind or 0  # so that the first good batch brings the first snapshot
         self._groups = self._training.groups()
         self._back: int | None = None  # the snapshot put back last, until there is a new one
         self._rejected = Rejected()
+        self._spikes: deque[bool] = deque(maxlen=WINDOW)
         self._accepted: int | None = None
         self.settle()
 
@@ -163,7 +163,9 @@ class Guard:
             self._accept_level()
             verdict = _GOOD
         good = verdict == _GOOD and self._skipped <= self.most_skipped
+        self._spikes.append(verdict == _SPIKE)
         if good:
+            self._say_if_often()
             self._keep_if_due()
             self._losses.add(value)
             self._rejected.interrupt()
@@ -262,7 +264,7 @@ class Guard:
             self._good += taken
             self._skipped = 0 if taken else self._skipped + 1
             if not taken:  # a monitor has seen that by itself
-                self._remember("skipped", "the optimizer left this step out", {}, self.calls - 1)
+                self._told.remember(self.calls - 1, "skipped", "the optimizer left this step out")
 
     # ---- snapshots
 
@@ -300,10 +302,11 @@ class Guard:
                 f"no snapshot could be written ({why}). Training goes on; the next is tried in {self.rewind} steps"
             )
             return
-        if self._back is not None:
-            for other in [n for n in store.numbers if self._back < n < number]:  # they did not help
-                store.drop(other)
-        store.trim()
+        with contextlib.suppress(OSError):  # a folder that can't be listed now is tidied another time
+            for other in store.numbers:
+                if self._back is not None and self._back < other < number:  # it did not help
+                    store.drop(other)
+            store.trim()
         self._back = None
         self._rejected.forget()
 
@@ -317,11 +320,8 @@ class Guard:
         """To the newest snapshot; to the one before where training has been put back to that without a new one since."""
         if self.rewind is None:
             raise self._error(verdict, "there are no snapshots to go back to (rewind=None)")
-        if self.rewinds - self._in_vain >= self.most_rewinds:
-            raise self._error(
-                verdict,
-                f"training has been rewound {self.rewinds - self._in_vain} times (most_rewinds={self.most_rewinds})",
-            )
+        if (spent := self.rewinds - self._in_vain) >= self.most_rewinds:
+            raise self._error(verdict, f"training has been rewound {spent} times (most_rewinds={self.most_rewinds})")
         passed: dict[int, str] = {}
         found = newest_usable(self._snapshots, self._training.check, passed, below=self._back)
         for newer, why in passed.items():
@@ -346,6 +346,16 @@ class Guard:
         )
         self._losses.forget()
         self._rejected.forget()
+        self._spikes.clear()
+
+    def _say_if_often(self) -> None:
+        """Once: what is left out again and again between good batches brings no error, and would be missed by nobody."""
+        if not self._often and sum(self._spikes) >= _OFTEN:
+            self._often = True
+            self._warn(
+                f"{sum(self._spikes)} of the last {len(self._spikes)} batches were left out as spikes. If their losses are lawful "
+                f"(one task of several, a rare class), nobody learns from them: give a larger spike=…, or spike=None"
+            )
 
     # ---- what is said
 
@@ -356,17 +366,10 @@ class Guard:
             self._note("spike", f"loss {loss:.4g} above {limit:.4g}; batch left out", {"loss": loss, "limit": limit})
 
     def _note(self, kind: str, message: str, values: dict[str, float] | None = None) -> None:
-        self._remember(kind, message, values or {}, self.calls)
-        if self.monitor is not None:
-            self.monitor.event(kind, message, values=values or {})
+        self._told.note(self.calls, kind, message, values)
 
     def _warn(self, message: str) -> None:
-        """For everybody to see, and not only for a monitor."""
-        self._note("note", message)
-        warnings.warn(f"Guard: {message}.", RuntimeWarning, stacklevel=4)
-
-    def _remember(self, kind: str, message: str, values: dict[str, float], call: int) -> None:
-        self.events.append(Event(self.optimizer.steps, call, kind, message, (), values))
+        self._told.warn(self.calls, message)
 
     def _why(self, verdict: int) -> str:
         if self._skipped > self.most_skipped:
@@ -375,17 +378,11 @@ class Guard:
 
     def _error(self, verdict: int, reason: str) -> Exception:
         kind = FloatingPointError if verdict == _NONFINITE or self._skipped > self.most_skipped else RuntimeError
-        events = "".join(
-            f"\n  batch {e.call}, after step {e.step}: {e.kind}: {e.message}" for e in list(self.events)[-_REPORTED:]
-        )
+        kept = f"Snapshots stay in {self._folder}; resume() goes on from them. " if any_in(self._folder) else ""
         return kind(
             f"Guard: {self._why(verdict)}, and {reason}. Lower the learning rate, clip the gradients, or look at these batches. "
-            f"{self._kept()}What happened last:{events}"
+            f"{kept}What happened last:{self._told.report()}"
         )
-
-    def _kept(self) -> str:
-        kept = self._snapshots.folder is not None and self._snapshots.numbers
-        return f"Snapshots stay in {self._folder}; resume() goes on from them. " if kept else ""
 
 
 def _checked(optimizer: Any) -> Any:
@@ -400,11 +397,3 @@ def _checked(optimizer: Any) -> Any:
 
 def _listed(given: Any) -> Sequence[Any]:
     return tuple(given) if isinstance(given, (list, tuple)) else (given,)
-
-
-def _own(folder: str | PathLike[str] | None) -> Path | None:
-    """Each of several processes has a folder of its own in it."""
-    if folder is None:
-        return None
-    rank, size = rank_and_size()
-    return Path(folder) / f"process-{rank}" if size > 1 else Path(folder)

@@ -26,8 +26,13 @@ def newest_usable(
     Why newer ones were passed over is left in ``passed``. ``check`` raises for what does not fit this training. With ``strict``
     only files that are broken are passed over: what else keeps one from being read, or from fitting, is raised, on all processes.
     """
-    own = store.numbers
-    left = [number for number in own if below is None or number < below]
+    left, unlisted = [], None
+    try:
+        left = [number for number in store.numbers if below is None or number < below]
+    except OSError as error:
+        unlisted = error
+    if strict and worst(unlisted is not None):
+        raise unlisted or RuntimeError("Guard: another process can't list its snapshots, and says why.")
     while (number := newest_of_all(left, 2 * KEPT)) is not None:
         tree, failed = None, None
         try:

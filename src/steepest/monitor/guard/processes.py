@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from steepest.monitor.facts import process_of
 
-__all__ = ["largest", "newest_of_all", "rank_and_size", "worst"]
+__all__ = ["largest", "newest_of_all", "own_folder", "rank_and_size", "worst"]
 
 
 def rank_and_size() -> tuple[int, int]:
     """Which of how many processes this is."""
     distributed = _distributed()
     return process_of() if distributed is None else (distributed.get_rank(), distributed.get_world_size())
+
+
+def own_folder(folder: str | PathLike[str] | None) -> Path | None:
+    """Each of several processes has a folder of its own in it."""
+    if folder is None:
+        return None
+    rank, size = rank_and_size()
+    return Path(folder) / f"process-{rank}" if size > 1 else Path(folder)
 
 
 def worst(verdict: int) -> int:

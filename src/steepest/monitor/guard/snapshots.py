@@ -41,16 +41,25 @@ class Snapshots:
         self.folder = None if folder is None else Path(folder)
         self.suffix = suffix
         self._held: dict[int, Packed] = {}
+        self._known: set[int] = set()
         self._gone: set[int] = set()
 
     @property
     def numbers(self) -> list[int]:
-        """Of those that there are, the newest first; a file may turn out not to be whole."""
+        """Of those that there are, the newest first; a file may turn out not to be whole.
+
+        Where the folder can't be listed, those that are known; raises OSError where there are none.
+        """
         if self.folder is None:
             return sorted(self._held, reverse=True)
         pattern = re.compile(rf"snapshot-(\d+){re.escape(self.suffix)}")
-        found = [pattern.fullmatch(name) for name in (os.listdir(self.folder) if self.folder.is_dir() else ())]
-        return sorted({int(match[1]) for match in found if match} - self._gone, reverse=True)
+        try:
+            found = [pattern.fullmatch(name) for name in (os.listdir(self.folder) if self.folder.is_dir() else ())]
+            self._known = {int(match[1]) for match in found if match}
+        except OSError:
+            if not self._known:
+                raise
+        return sorted(self._known - self._gone, reverse=True)
 
     def path(self, number: int) -> Path:
         assert self.folder is not None
@@ -63,6 +72,7 @@ class Snapshots:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write_whole(self.path(number), snapshot, _FORMS[self.suffix][0])
+            self._known.add(number)
             self._gone.discard(number)
 
     def trim(self) -> None:
@@ -133,12 +143,13 @@ def _write_whole(path: Path, snapshot: Packed, write: _Write) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # so that the name, too, is on the disk
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if hasattr(os, "O_DIRECTORY"):  # so that the name, too, is on the disk; not every file system can do that
+        with contextlib.suppress(OSError):
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def _write_npz(file: IO[bytes], snapshot: Packed) -> None:
