@@ -36,6 +36,9 @@ class Monitor:
     Measurements join the passes that the step makes anyway, and only on every ``every``-th step; ``print(optimizer.plan)``
     shows what each of them adds. A flight recorder keeps the run in ``folder``, for ``steepest watch`` and ``steepest doctor``.
 
+    Where `steepest.torch.release_gradients` steps inside the backward pass, all is measured as well, but nobody looks for the first
+    value that is not finite, and how long the optimizer takes is not known.
+
     Parameters
     ----------
     optimizer : one of steepest.torch or steepest.numpy, also inside a wrapper of Lightning or Accelerate.
