@@ -20,7 +20,7 @@ from shown import COLOURS, plt
 from steepest.workbench import Result, recommend
 from steepest.workbench.outcomes import against_best, from_best, judged
 from steepest.workbench.results import Entry, WorkloadFacts
-from steepest.workbench.statistics import interquartile_mean
+from steepest.workbench.statistics import interquartile_mean, kind_of
 from steepest.workbench.words import shown, shown_interval
 
 ROW = 0.27
@@ -82,8 +82,9 @@ def table(result: Result, facts: WorkloadFacts) -> Page:
     """With the rate searched, from the best: the interquartile mean on the test part, its interval, and the paired verdict."""
     entries = from_best(entries_of(result, facts.name, "rate"), facts)
     verdict = {one.optimizer: SAID[one.shown] for one in against_best(entries, facts)}
+    interval = kind_of(max(len(e.runs) for e in entries))
     heads = "".join(
-        f"<th>{one}</th>" for one in (facts.name, "lr", facts.metric, "95 % interval", "paired with the first row")
+        f"<th>{one}</th>" for one in (facts.name, "lr", facts.metric, interval, "paired with the first row")
     )
     rows = []
     for e in entries:
@@ -105,7 +106,7 @@ def answer(result: Result) -> Page:
 
 
 def draw(result: Result, facts: WorkloadFacts) -> Any:
-    """A row for each optimizer: runs as points, the interquartile mean with its 95 % interval as a mark on a bar."""
+    """A row for each optimizer: runs as points, the interquartile mean with its range or 95 % interval as a mark on a bar."""
     ordered = [e.optimizer for e in from_best(entries_of(result, facts.name, "rate"), facts)]
     tracks = [track for track in ("default", "rate") if entries_of(result, facts.name, track)]
     height = ROW * len(ordered) * (0.5 + len(tracks)) + 0.9

@@ -54,7 +54,7 @@ def test_four_workloads_get_profiles_and_an_answer_each(result: Result) -> None:
         page(made_result([made_workload(f"work{i}", accuracy=i == 1) for i in range(4)], trials=2, seeds=range(5)))
     )
     assert "Over 4 workloads adamw comes closest to the best" in said and "Performance profiles." in said
-    assert all(f"for work{i}: median" in said for i in range(4))
+    assert all(re.search(f"(Use adamw .* for|Undecided on) work{i}[:.]", said) for i in range(4))
 
 
 def test_four_workloads_with_targets_get_a_table_of_who_is_quicker() -> None:
@@ -241,3 +241,18 @@ def test_write_leaves_the_page_and_results_that_can_be_read_again(result: Result
     assert "<h2>Use adamw" in report.read_text(encoding="utf-8")
     again = Result.from_json(data.read_text(encoding="utf-8"))
     assert again.workloads == result.workloads and again.entries[-1].trials == result.entries[-1].trials
+
+
+def test_the_table_calls_the_range_of_few_seeds_a_range() -> None:
+    def heading(result: Result) -> str:
+        shown = Console(width=160, file=io.StringIO())
+        shown.print(*table(result))
+        return shown.file.getvalue()  # type: ignore[attr-defined,no-any-return]  # a StringIO
+
+    few, many = (heading(made_result(seeds=range(n), trials=2)) for n in (5, 6))
+    assert "range" in few and "95 % interval" not in few
+    assert "95 % interval" in many and "range" not in many
+    whole = made_result(seeds=range(6), trials=2)
+    begun = replace(whole, entries=(replace(whole.entries[0], runs=whole.entries[0].runs[:2]), *whole.entries[1:]))
+    mixed = heading(begun)
+    assert "95 % interval or range" in mixed and mixed.count("range: ") == 1

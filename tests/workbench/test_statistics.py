@@ -299,36 +299,80 @@ def test_a_clear_best_is_recommended_with_what_it_costs() -> None:
         "20 µs a step for the optimizer itself (here from 20 to 20)", "8 bytes of state for each parameter",
         "no tuning: nothing was searched",
     )  # fmt: skip
-    assert (verdict.optimizer, verdict.python, verdict.equals) == ("adam", "steepest.chain('adam')", ())
+    assert (verdict.optimizer, verdict.python, verdict.undecided) == ("adam", "steepest.chain('adam')", ())
     assert (verdict.behind, verdict.untuned) == (("lion", "sgd"), ("beta1", "beta2", "eps"))
 
 
-def test_a_best_that_few_seeds_show_is_called_likely_better() -> None:
-    five = {
-        name: {seed: value for seed, value in spread(at).items() if seed < 5}
-        for name, at in (("adam", 0.2), ("sgd", 0.4))
-    }
-    verdict = recommend(compared(LOSS, five)).verdicts[0]
-    assert (
-        verdict.answer
-        == "Use adam (its defaults) for digits-mlp: median loss 0.1975, likely better than every other optimizer here."
-    )
-    assert verdict.sure[1].startswith("Likely behind")
+def test_a_best_that_few_seeds_show_is_called_likely_better_and_nobody_is_behind() -> None:
+    verdict = recommend(compared(LOSS, {"adam": spread(0.2, 5), "sgd": spread(0.4, 5)})).verdicts[0]
+    assert verdict.answer == "Use adam (its defaults) for digits-mlp: median loss 0.2, likely better than sgd."
+    assert verdict.sure[0] == "Interquartile mean over 5 seeds: 0.2 (range: 0.198 to 0.202)."
+    assert verdict.sure[1] == "Likely behind, the interval of the difference excludes 0 but p stays above 0.05: sgd."
+    assert (verdict.likely, verdict.behind) == (("sgd",), ())
+    many = recommend(compared(LOSS, {f"opt{i}": spread(0.2 + 0.1 * i, 8) for i in range(14)})).verdicts[0]
+    assert len(many.likely) == 13 and many.behind == () and "each for itself" in many.sure[1]
+    some = {"adam": spread(0.2), "sgd": spread(0.4) | {0: 0.1}, "lion": spread(0.6), "lamb": spread(0.7)}
+    assert recommend(compared(LOSS, some)).verdicts[0].behind == ("sgd", "lion", "lamb")
 
 
-def test_no_difference_is_said_where_none_was_shown_and_the_cheaper_one_is_named() -> None:
+def test_alike_are_those_that_no_difference_that_counts_can_lie_between_and_the_cheaper_one_is_named() -> None:
     alike = {seed: value + 0.0001 * (-1) ** seed for seed, value in spread(0.2).items()}
     result = compared(LOSS, {"adam": spread(0.2), "sgd": alike})
     entries = (result.entries[0], made_entry(LOSS, "sgd", "default", alike, state=4.0, micros=10.0))
     verdict = recommend(replace(result, entries=entries)).verdicts[0]
     best = verdict.optimizer
     assert verdict.answer == (
-        f"No difference shown on digits-mlp: choose by cost. The best median is that of {best} (its defaults): median loss 0.2."
+        "All alike on digits-mlp, within 0.01: choose by cost. "
+        f"The best median is that of {best} (its defaults): median loss 0.2."
     )
-    assert verdict.sure[1:] == (f"No difference shown: {verdict.equals[0]}.",)
+    assert verdict.sure[1:] == (f"Alike, at most 0.01 to either side: {verdict.alike[0]}.",)
     if best == "adam":
-        assert "less state, no difference shown: sgd (4 bytes)" in verdict.costs
-        assert "faster steps, no difference shown: sgd (10 µs)" in verdict.costs
+        assert "less state, alike: sgd (4 bytes)" in verdict.costs
+        assert "faster steps, alike: sgd (10 µs)" in verdict.costs
+    worse = (*entries, made_entry(LOSS, "lion", "default", spread(0.4)))
+    answer = recommend(replace(result, entries=worse)).verdicts[0].answer
+    assert answer.endswith(f"{verdict.alike[0]} is within 0.01 of it: any of them will do.")
+
+
+def test_what_was_not_shown_is_undecided_and_no_reason_to_choose_by_cost() -> None:
+    steady = dict(enumerate([0.20, 0.21, 0.22, 0.21, 0.23]))
+    wild = dict(enumerate([0.199, 2.0, 2.1, 1.9, 2.2]))
+    verdict = recommend(compared(LOSS, {"adam": steady, "sgd": wild})).verdicts[0]
+    assert verdict.answer == (
+        "Undecided on digits-mlp. The best median is that of adam (its defaults): median loss 0.21; sgd may be as good."
+    )
+    assert verdict.sure[1] == "No difference shown: sgd (up to 2)."
+    assert (verdict.alike, verdict.undecided, verdict.behind) == ((), ("sgd",), ())
+    small = {seed: value + 0.005 * (-1) ** seed for seed, value in spread(0.2).items()}
+    assert recommend(compared(LOSS, {"adam": spread(0.2), "sgd": small})).verdicts[0].alike
+    large = {seed: value + 0.02 * (-1) ** seed for seed, value in spread(0.2).items()}
+    assert recommend(compared(LOSS, {"adam": spread(0.2), "sgd": large})).verdicts[0].undecided
+
+
+def test_whose_median_run_fails_is_behind_a_best_that_never_failed_and_all_failures_are_told() -> None:
+    steady = dict(enumerate([0.20, 0.21, 0.22, 0.21, 0.23]))
+    often, once = {0: 0.199, **dict.fromkeys(range(1, 5), math.nan)}, {**steady, 3: math.nan}
+    verdict = recommend(compared(LOSS, {"adam": steady, "sgd": often})).verdicts[0]
+    assert verdict.answer == (
+        "Use adam (its defaults) for digits-mlp: median loss 0.21. It alone did not fail on half of the seeds or more."
+    )
+    assert (verdict.undecided, verdict.behind, verdict.sure[1:]) == ((), ("sgd",), ("Failed: sgd on 4 of 5 seeds.",))
+    three = recommend(compared(LOSS, {"adam": steady, "sgd": often, "lion": once})).verdicts[0]
+    assert (three.undecided, three.behind) == (("lion",), ("sgd",))
+    assert "No difference shown: lion (up to a failure)." in three.sure
+    assert "Failed: lion on 1 of 5 seeds and sgd on 4 of 5 seeds." in three.sure
+    one_of_two = recommend(compared(LOSS, {"adam": {0: 0.2, 1: 0.2}, "sgd": {0: 0.2, 1: math.nan}})).verdicts[0]
+    assert (one_of_two.undecided, one_of_two.behind) == (("sgd",), ())
+
+
+def test_of_a_few_seeds_the_range_is_shown_and_nothing_more() -> None:
+    def mean(seeds: int) -> str:
+        return recommend(compared(LOSS, {"adam": spread(0.2, seeds)})).verdicts[0].sure[0]
+
+    assert mean(1) == "One seed: 0.2."
+    assert mean(2) == "Mean over 2 seeds: 0.2 (range: 0.1995 to 0.2005)."
+    assert mean(5) == "Interquartile mean over 5 seeds: 0.2 (range: 0.198 to 0.202)."
+    assert mean(6).startswith("Interquartile mean over 6 seeds: 0.2 (95 %: ")
 
 
 def test_too_few_seeds_are_said_aloud() -> None:
@@ -416,10 +460,10 @@ def test_who_failed_on_every_seed_is_not_likely_behind_but_failed() -> None:
     five = recommend(compared(LOSS, runs)).verdicts[0]
     assert "Failed: lion on 5 of 5 seeds." in five.sure
     assert not any("lion" in said for said in five.sure if not said.startswith("Failed"))
-    assert five.behind == ("sgd", "lion")
+    assert (five.likely, five.behind) == (("sgd",), ("lion",))
     two = {name: {seed: value for seed, value in own.items() if seed < 2} for name, own in runs.items()}
     verdict = recommend(compared(LOSS, two)).verdicts[0]
-    assert (verdict.equals, verdict.behind) == (("sgd",), ("lion",))
+    assert (verdict.undecided, verdict.behind) == (("sgd",), ("lion",))
     assert "Failed: lion on 2 of 2 seeds." in verdict.sure
 
 
@@ -439,7 +483,8 @@ def test_a_run_that_only_compiled_says_nothing_about_the_time_of_a_step() -> Non
     [
         (0.3, 10, "Better on the same seeds (by 0.1, 95 %: 0.1 to 0.1): use what was found."),
         (0.1, 10, "Worse on the same seeds (by -0.1, 95 %: -0.1 to -0.1): keep the defaults."),
-        (0.2, 10, "No difference shown on the same seeds (by 0, 95 %: 0 to 0): the defaults will do."),
+        (0.3, 5, "Likely better on the same seeds (by 0.1, range: 0.1 to 0.1): use what was found."),
+        (0.2, 10, "Alike within 0.01 on the same seeds (by 0, 95 %: 0 to 0): the defaults will do."),
         (0.3, 1, "1 seed can't tell whether that is more than chance."),
     ],
 )
@@ -456,6 +501,25 @@ def test_one_optimizer_is_compared_with_its_own_defaults(default: float, seeds: 
     assert verdict.costs[2].startswith(counts)
     found = outcomes.summary(entries[1], LOSS)
     assert found is not None and (found.trials, found.stopped_trials, found.failed_trials) == (5, 3, 0)
+
+
+def test_a_gain_below_the_noise_of_the_seeds_is_none() -> None:
+    def found(gain: float, seeds: int, alternating: float = 0.0) -> tuple[str, str]:
+        noisy = {seed: 0.2 + 0.1 * seed for seed in range(seeds)}
+        usual = {seed: value + gain + alternating * (-1) ** seed for seed, value in noisy.items()}
+        entries = (
+            made_entry(LOSS, "adam", "default", usual),
+            made_entry(LOSS, "adam", "tuned", noisy, (trial(0.2), trial(0.3))),
+        )
+        verdict = recommend(replace(made_result(), entries=entries)).verdicts[0]
+        return verdict.answer.partition("tuned. ")[2], verdict.costs[2].partition("; ")[2]
+
+    said = "Alike within 0.02 on the same seeds (by 0.001, range: 0.001 to 0.001): the defaults will do."
+    assert found(0.001, 5) == (said, "no gain over its defaults was shown")
+    wide = "No difference shown on the same seeds (by 0.05, 95 %: -0.05 to 0.15): undecided."
+    assert found(0.05, 10, 0.1) == (wide, "no gain over its defaults was shown")
+    likely = "tuning likely gained 1 over its defaults (range: 1 to 1)"
+    assert found(1.0, 5)[1] == likely
 
 
 def test_workloads_are_ranked_over_from_four_on() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -32,14 +32,14 @@ from steepest.workbench.statistics import (
 )  # fmt: skip
 
 __all__ = [
-    "Against", "BestMoment", "Sensitivity", "Shown", "Summary", "ToTarget", "against_best", "best_moment", "cost_of", "from_best",
-    "judged", "learning_curve", "rate_sensitivity", "run_seconds", "steps_to_target", "summary", "to_target", "tolerance",
-    "trials_needed",
+    "Against", "BestMoment", "Sensitivity", "Shown", "Summary", "ToTarget", "against_best", "best_moment", "cost_of",
+    "from_best", "judged", "learning_curve", "paired_against", "rate_sensitivity", "run_seconds", "steps_to_target", "summary",
+    "to_target", "tolerance", "trials_needed",
 ]  # fmt: skip
 
 Shown: TypeAlias = Literal["clear", "likely", "no"]
-"""A difference is ``"likely"`` where its interval excludes 0 and it exceeds the seeds' noise, ``"clear"`` where Holm's p is
-below 0.05 besides."""
+"""A difference is ``"likely"`` where its interval excludes 0 and it exceeds the seeds' noise, whatever the number of comparisons;
+``"clear"`` where Holm's p is below 0.05 besides."""
 
 
 def cost_of(facts: WorkloadFacts, value: float) -> float:
@@ -86,6 +86,15 @@ class Against:
             return "no"
         return "clear" if self.p_holm < 0.05 else "likely"
 
+    @property
+    def possible(self) -> float:
+        """How large the difference may be, to either side."""
+        return max(abs(self.difference.low), abs(self.difference.high))
+
+    def alike(self, margin: float) -> bool:
+        """Whether no difference was shown and none above the margin is possible. That no difference was shown is not enough."""
+        return self.n >= FEWEST_SEEDS and self.shown == "no" and self.possible <= margin
+
 
 def from_best(entries: Sequence[Entry], facts: WorkloadFacts) -> list[Entry]:
     """Entries of one track from the best to the worst, by the median and then the interquartile mean of the judged costs."""
@@ -102,17 +111,20 @@ def against_best(entries: Sequence[Entry], facts: WorkloadFacts) -> list[Against
     ordered = from_best([e for e in entries if e.runs], facts)
     if len(ordered) < 2:
         return []
-    best = judged(ordered[0], facts)
-    pairs = [(e.optimizer, other, differences(other, best)) for e in ordered[1:] for other in [judged(e, facts)]]
-    pairs = [pair for pair in pairs if len(pair[2])]
-    raw = [signed_rank(paired) for *_, paired in pairs]
-    return [
-        Against(
-            name, len(paired), median_difference(paired), wins(paired), p, p_holm,
-            max(noise(list(best.values())), noise(list(other.values()))),
-        )
-        for (name, other, paired), p, p_holm in zip(pairs, raw, holm(raw), strict=True)
-    ]  # fmt: skip
+    found = [one for other in ordered[1:] if (one := paired_against(other, ordered[0], facts))]
+    corrected = holm([one.p for one in found])
+    return [replace(one, p_holm=p_holm) for one, p_holm in zip(found, corrected, strict=True)]
+
+
+def paired_against(other: Entry, best: Entry, facts: WorkloadFacts) -> Against | None:
+    """Another entry against the best alone, without a correction; None where they have no seed in common."""
+    costs, of_best = judged(other, facts), judged(best, facts)
+    paired = differences(costs, of_best)
+    if not len(paired):
+        return None
+    p = signed_rank(paired)
+    deviation = max(noise(list(of_best.values())), noise(list(costs.values())))
+    return Against(other.optimizer, len(paired), median_difference(paired), wins(paired), p, p, deviation)
 
 
 @dataclass(frozen=True, slots=True)

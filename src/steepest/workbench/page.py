@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, looks_of
 from steepest.pages.sheet import LIMIT, duration, embedded, environment, library
-from steepest.workbench import outcomes, pictures
+from steepest.workbench import outcomes, pictures, statistics
 from steepest.workbench.folder import write_whole
 from steepest.workbench.outcomes import Summary
 from steepest.workbench.recommendation import recommend, speed_ups, verdict_track
@@ -60,6 +60,7 @@ def page(result: Result) -> str:
         "library": library(), "optimizers": list(looks),
         "first_shown": FIRST_SHOWN, "reference": reference, "faster": faster, "shown_factor": shown_factor,
         "track_names": TRACK_NAMES, "untuned": _untuned(result), "works": _works(result),
+        "few": statistics.FEWEST_FOR_INTERVAL, "margin": listed(sorted({_tolerance(f) for f in result.workloads})),
         "duration": duration(result.facts.seconds), "short": _short, "listed": listed, "counted": counted,
     }  # fmt: skip
     templates = environment("steepest.workbench")
@@ -142,7 +143,7 @@ def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
         "trials_note": f"The track «{TRACK_NAMES['tuned']}», by the validation {measure(facts)} that decided the search. {of}.",
         "of": len(tracks[verdict_track(result, facts.name)]),
         "limit": f"{facts.failed:.3g}" if math.isfinite(facts.failed) else "infinitely bad",
-        "tolerance": "1 point of the best" if facts.higher_is_better else "5 % of the best",
+        "tolerance": _tolerance(facts),
         "tables": [
             {
                 "title": title,
@@ -154,6 +155,10 @@ def _part(result: Result, facts: WorkloadFacts) -> dict[str, Any]:
         "entries": "",
         "details": mine,
     }
+
+
+def _tolerance(facts: WorkloadFacts) -> str:
+    return "1 point of the best" if facts.higher_is_better else "5 % of the best"
 
 
 def _rows(entries: Sequence[Entry], facts: WorkloadFacts) -> dict[str, list[tuple[str, list[str]]]]:

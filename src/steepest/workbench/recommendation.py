@@ -1,8 +1,9 @@
 """What to use for this work, how sure that is and what it costs: plain words that follow from the numbers.
 
 Optimizers are compared on one track, the one with the most tuning that was run, so that each had the same budget. The best is
-the one with the lowest median cost on the test part; another one is called worse only where the paired difference shows it
-(`outcomes.Against`), otherwise «no difference shown» is said. Over fewer than four workloads nothing is ranked.
+the one with the lowest median cost on the test part; another one is behind only where the paired difference shows it after
+the correction for the number of comparisons (`outcomes.Against`), and alike only where no difference is possible that counts.
+All others are undecided, or likely behind. Over fewer than four workloads nothing is ranked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from steepest.workbench import outcomes, overall, statistics
 from steepest.workbench.outcomes import Against, Sensitivity, Summary
 from steepest.workbench.overall import FEWEST_WORKLOADS, Profiles, SpeedUp
 from steepest.workbench.results import TRACKS, Entry, Result, Track, WorkloadFacts
-from steepest.workbench.statistics import Interval
 from steepest.workbench.words import (
     TRACK_NAMES,
     TRACK_WORDS,
@@ -38,9 +38,10 @@ class Verdict:
     optimizer, track, python : what to use; empty where every run failed.
     answer : one sentence to act on.
     sure : how sure it is.
-    costs : what it costs: step time, memory, tuning, and what is cheaper without a difference shown.
+    costs : what it costs: step time, memory, tuning, and what is cheaper among those that are alike or undecided.
     unsearched : what to use where nothing can be searched; empty where nothing was.
-    equals, behind : the others, by whether a difference to the best was shown.
+    alike, undecided, likely, behind : the others: no difference to the best that counts is possible; one is, but was not shown;
+        shown each for itself, but not with all comparisons taken together; shown, or failed.
     against : the comparisons behind that.
     warnings : what makes the answer weaker.
     untuned : what stayed as it was.
@@ -54,7 +55,9 @@ class Verdict:
     sure: tuple[str, ...]
     costs: tuple[str, ...]
     unsearched: str
-    equals: tuple[str, ...]
+    alike: tuple[str, ...]
+    undecided: tuple[str, ...]
+    likely: tuple[str, ...]
     behind: tuple[str, ...]
     against: tuple[Against, ...]
     warnings: tuple[str, ...]
@@ -159,29 +162,61 @@ def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:
         failed = tuple(e.optimizer for e in entries)
         return Verdict(
             facts.name, "", track, "", f"Nothing to recommend for {facts.name}. {said}", (), (),
-            _unsearched(track, mine, facts), (), failed, (), (), (),
+            _unsearched(track, mine, facts), (), (), (), failed, (), (), (),
         )  # fmt: skip
     best = entries[0]
     usual = next((e for e in mine if e.optimizer == best.optimizer and e.track == "default" != track), None)
     against = tuple(outcomes.against_best(entries, facts))
-    hopeless = {name: s.n for name, s in summaries.items() if s.succeeded.value == 0}
-    equals = tuple(a.optimizer for a in against if a.shown == "no" and a.optimizer not in hopeless)
-    behind = tuple(a.optimizer for a in against if a.optimizer not in equals)
     own = summaries[best.optimizer]
+    others = _sorted(against, own, summaries, facts)
     costs = (
         *_timed(own, summaries),
         f"{best.state_bytes_per_parameter:g} bytes of state for each parameter",
         _tuning(best, usual, own, mine, facts),
-        *_cheaper(own, [summaries[name] for name in equals]),
+        *_cheaper(own, [summaries[name] for name in others.alike], "alike"),
+        *_cheaper(own, [summaries[name] for name in others.undecided], "undecided"),
     )
     if against or usual is None:
-        answer, unsearched = _answer(facts, best, own, equals, behind, against), _unsearched(track, mine, facts)
+        answer, unsearched = _answer(facts, best, own, others, against), _unsearched(track, mine, facts)
     else:
         answer, unsearched = _gained(facts, usual, best), ""
     return Verdict(
-        facts.name, best.optimizer, track, best.python, answer, tuple(_sure(own, against, hopeless, facts)), costs, unsearched,
-        equals, behind, against, tuple(_warnings(own, entries)), best.fixed,
+        facts.name, best.optimizer, track, best.python, answer, tuple(_sure(own, others, against, summaries, facts)), costs,
+        unsearched, others.alike, others.undecided, others.likely, (*others.clear, *others.failed), against,
+        tuple(_warnings(own, entries)), best.fixed,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """The names of all but the best, each in one place; ``margin`` is the difference that counts."""
+
+    margin: float
+    alike: tuple[str, ...]
+    undecided: tuple[str, ...]
+    likely: tuple[str, ...]
+    clear: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def _sorted(
+    against: Sequence[Against], own: Summary, summaries: Mapping[str, Summary], facts: WorkloadFacts
+) -> _Others:
+    """One whose median run fails is behind a best that never failed; with few seeds only if it failed on all."""
+    margin = outcomes.tolerance(own.median, facts)
+    reliable = own.succeeded.value == 1
+    kinds: dict[str, list[str]] = {"alike": [], "undecided": [], "likely": [], "clear": [], "failed": []}
+    for one in against:
+        other = summaries[one.optimizer]
+        enough = reliable and one.n >= statistics.FEWEST_SEEDS
+        if other.succeeded.value == 0 or (enough and math.isinf(other.median)):
+            kind = "failed"
+        elif one.shown == "no":
+            kind = "alike" if one.alike(margin) else "undecided"
+        else:
+            kind = one.shown
+        kinds[kind].append(one.optimizer)
+    return _Others(margin, **{kind: tuple(names) for kind, names in kinds.items()})
 
 
 def _failures(entries: Sequence[Entry]) -> str:
@@ -203,33 +238,34 @@ def _gained(facts: WorkloadFacts, usual: Entry, best: Entry) -> str:
     before, after = (shown(statistics.median(list(outcomes.judged(e, facts).values())), facts) for e in (usual, best))
     name = f"{best.optimizer} on {facts.name}"
     said = f"{name}: median {measure(facts)} {before} with its defaults -> {after} {TRACK_WORDS[best.track]}."
-    n, gap = _gap(usual, best, facts)
-    if gap is None or n < statistics.FEWEST_SEEDS:
-        return f"{said} {counted(n, 'seed').capitalize()} can't tell whether that is more than chance."
-    if not gap.excludes_zero:
-        return f"{said} No difference shown on the same seeds ({_gap_interval(gap)}): the defaults will do."
-    cure = "use what was found" if gap.low > 0 else "keep the defaults"
-    return f"{said} {'Better' if gap.low > 0 else 'Worse'} on the same seeds ({_gap_interval(gap)}): {cure}."
+    gap = outcomes.paired_against(usual, best, facts)
+    if gap is None or gap.n < statistics.FEWEST_SEEDS:
+        return (
+            f"{said} {counted(gap.n if gap else 0, 'seed').capitalize()} can't tell whether that is more than chance."
+        )
+    by = f"on the same seeds (by {_difference(gap)})"
+    if gap.shown == "no":
+        margin = _margin(best, facts)
+        if gap.alike(margin):
+            return f"{said} Alike within {margin:.2g} {by}: the defaults will do."
+        return f"{said} No difference shown {by}: undecided."
+    better = gap.difference.value > 0
+    word = "better" if better else "worse"
+    likely = "" if gap.shown == "clear" else "likely "
+    return f"{said} {f'{likely}{word}'.capitalize()} {by}: {'use what was found' if better else 'keep the defaults'}."
 
 
-def _gap(usual: Entry, best: Entry, facts: WorkloadFacts) -> tuple[int, Interval | None]:
-    """On how many seeds both ran, and by how much the defaults cost more on them."""
-    paired = statistics.differences(outcomes.judged(usual, facts), outcomes.judged(best, facts))
-    return len(paired), statistics.median_difference(paired) if len(paired) else None
+def _margin(entry: Entry, facts: WorkloadFacts) -> float:
+    """The difference that counts beside an entry's median."""
+    return outcomes.tolerance(statistics.median(list(outcomes.judged(entry, facts).values())), facts)
 
 
-def _gap_interval(gap: Interval) -> str:
-    return f"by {gap.value:.3g}, 95 %: {gap.low:.3g} to {gap.high:.3g}"
+def _difference(found: Against) -> str:
+    gap = found.difference
+    return f"{gap.value:.3g}, {statistics.kind_of(found.n)}: {gap.low:.3g} to {gap.high:.3g}"
 
 
-def _answer(
-    facts: WorkloadFacts,
-    best: Entry,
-    own: Summary,
-    equals: Sequence[str],
-    behind: Sequence[str],
-    against: Sequence[Against],
-) -> str:
+def _answer(facts: WorkloadFacts, best: Entry, own: Summary, others: _Others, against: Sequence[Against]) -> str:
     name = f"{best.optimizer} ({TRACK_NAMES[best.track]})"
     where = f"median {measure(facts)} {shown(own.median, facts)}"
     if not against:
@@ -237,39 +273,49 @@ def _answer(
     if max(a.n for a in against) < statistics.FEWEST_SEEDS:
         few = f"Too few seeds to tell optimizers apart on {facts.name}"
         return f"{few}. The best median is that of {name}: {where}; it may be chance."
-    if not equals:
-        better = "better" if all(a.shown == "clear" for a in against) else "likely better"
-        return f"Use {name} for {facts.name}: {where}, {better} than every other optimizer here."
-    if not behind:
-        return f"No difference shown on {facts.name}: choose by cost. The best median is that of {name}: {where}."
-    return f"Use {name} for {facts.name}: {where}. No difference shown to {listed(equals)}: any of them will do."
+    median = f"The best median is that of {name}: {where}"
+    if others.undecided:
+        return f"Undecided on {facts.name}. {median}; {listed(others.undecided)} may be as good."
+    if others.alike and not (others.likely or others.clear or others.failed):
+        return f"All alike on {facts.name}, within {others.margin:.2g}: choose by cost. {median}."
+    if others.alike:
+        near = f"{listed(others.alike)} {'is' if len(others.alike) == 1 else 'are'} within {others.margin:.2g} of it"
+        return f"Use {name} for {facts.name}: {where}. {near}: any of them will do."
+    if not (others.likely or others.clear):
+        return f"Use {name} for {facts.name}: {where}. It alone did not fail on half of the seeds or more."
+    if not others.likely:
+        return f"Use {name} for {facts.name}: {where}, better than every other optimizer here."
+    shown_to = (*others.clear, *others.failed)
+    surely = f"better than {listed(shown_to)} and " if shown_to else ""
+    return f"Use {name} for {facts.name}: {where}, {surely}likely better than {listed(others.likely)}."
 
 
-def _sure(own: Summary, against: Sequence[Against], hopeless: Mapping[str, int], facts: WorkloadFacts) -> list[str]:
-    mean = f"Interquartile mean over {counted(own.n, 'seed')}: {shown(own.mean.value, facts)}"
-    said = [f"{mean} (95 %: {shown_interval(own.mean, facts)})."]
+def _sure(
+    own: Summary, others: _Others, against: Sequence[Against], summaries: Mapping[str, Summary], facts: WorkloadFacts
+) -> list[str]:
+    said = [_mean(own, facts)]
     if not against:
         return said
-    alive = [a for a in against if a.optimizer not in hopeless]
-    by = {kind: [a for a in alive if a.shown == kind] for kind in ("clear", "likely", "no")}
-    if by["clear"]:
-        worst = max(a.p_holm for a in by["clear"])
+    found = {a.optimizer: a for a in against}
+    if others.clear:
+        worst = max(found[name].p_holm for name in others.clear)
+        said.append(f"Clearly behind, with p at most {worst:.2g} after Holm's correction: {listed(others.clear)}.")
+    if others.likely:
+        several = " each for itself," if len(against) > 1 else ""
         said.append(
-            f"Clearly behind, with p at most {worst:.2g} after Holm's correction: {listed([a.optimizer for a in by['clear']])}."
+            f"Likely behind,{several} the interval of the difference excludes 0 but p stays above 0.05: {listed(others.likely)}."
         )
-    if by["likely"]:
-        said.append(
-            f"Likely behind, the interval of the difference excludes 0 but p stays above 0.05: "
-            f"{listed([a.optimizer for a in by['likely']])}."
-        )
-    if by["no"]:
-        said.append(f"No difference shown: {listed([a.optimizer for a in by['no']])}.")
-    if hopeless:
-        each = [f"{name} on {n} of {counted(n, 'seed')}" for name, n in hopeless.items()]
+    if others.alike:
+        said.append(f"Alike, at most {others.margin:.2g} to either side: {listed(others.alike)}.")
+    if others.undecided:
+        said.append(f"No difference shown: {listed([_possible(found[name]) for name in others.undecided])}.")
+    failed = {name: s.n - round(s.succeeded.value * s.n) for name, s in summaries.items() if name in found}
+    if any(failed.values()):
+        each = [f"{name} on {n} of {counted(summaries[name].n, 'seed')}" for name, n in failed.items() if n]
         said.append(f"Failed: {listed(each)}.")
     n = min(a.n for a in against)
     least = statistics.smallest_p(n) * len(against)
-    if least >= 0.05:
+    if least >= 0.05 and len(others.failed) < len(against):
         corrected = (
             f", {min(1.0, least):.2g} after correction over {len(against)} comparisons" if len(against) > 1 else ""
         )
@@ -278,6 +324,24 @@ def _sure(own: Summary, against: Sequence[Against], hopeless: Mapping[str, int],
             f"{statistics.seeds_needed(len(against))} seeds could show it."
         )
     return said
+
+
+def _possible(found: Against) -> str:
+    """A name, and how large a difference may be that was not shown; of few seeds nothing is known."""
+    if found.n < statistics.FEWEST_SEEDS:
+        return found.optimizer
+    return (
+        f"{found.optimizer} ({f'up to {found.possible:.2g}' if math.isfinite(found.possible) else 'up to a failure'})"
+    )
+
+
+def _mean(own: Summary, facts: WorkloadFacts) -> str:
+    """The interquartile mean with its interval; that of one seed has none."""
+    name = "Interquartile mean" if own.n > 3 else "Mean"  # of fewer nothing is left out
+    if own.n == 1:
+        return f"One seed: {shown(own.mean.value, facts)}."
+    interval = f"{statistics.kind_of(own.n)}: {shown_interval(own.mean, facts)}"
+    return f"{name} over {counted(own.n, 'seed')}: {shown(own.mean.value, facts)} ({interval})."
 
 
 def _timed(own: Summary, summaries: Mapping[str, Summary]) -> list[str]:
@@ -292,12 +356,13 @@ def _timed(own: Summary, summaries: Mapping[str, Summary]) -> list[str]:
 def _tuning(best: Entry, usual: Entry | None, own: Summary, mine: Sequence[Entry], facts: WorkloadFacts) -> str:
     """What was spent on finding the values, and what that gained over the defaults."""
     gained = ""
-    if usual is not None:
-        n, gap = _gap(usual, best, facts)
-        if gap is not None and gap.low > 0 and n >= statistics.FEWEST_SEEDS:
-            gained = f"; tuning gained {gap.value:.3g} over its defaults (95 %: {gap.low:.3g} to {gap.high:.3g})"
-        elif gap is not None:
-            gained = "; no gain over its defaults was shown"
+    gap = outcomes.paired_against(usual, best, facts) if usual is not None else None
+    if gap is not None and gap.shown != "no" and gap.difference.value > 0:
+        likely = "" if gap.shown == "clear" else "likely "
+        gained = f"; tuning {likely}gained {gap.difference.value:.3g} over its defaults"
+        gained += f" ({statistics.kind_of(gap.n)}: {gap.difference.low:.3g} to {gap.difference.high:.3g})"
+    elif gap is not None:
+        gained = "; no gain over its defaults was shown"
     if not best.trials:
         return "no tuning: nothing was searched" if best.track == "default" else f"nothing to search{gained}"
     suffice = "suffices" if own.trials_needed == 1 else "suffice"
@@ -321,18 +386,19 @@ def _width(found: Sensitivity) -> str:
     return f"good learning rates span {at_least}{found.decades:.1f} decades"
 
 
-def _cheaper(own: Summary, alike: Sequence[Summary]) -> list[str]:
-    lighter = [s for s in alike if s.state_bytes_per_parameter < own.state_bytes_per_parameter]
+def _cheaper(own: Summary, others: Sequence[Summary], how: str) -> list[str]:
+    """Which of some that are alike, or undecided, take less."""
+    lighter = [s for s in others if s.state_bytes_per_parameter < own.state_bytes_per_parameter]
     faster = [
-        s for s in alike if s.step_microseconds < 0.8 * own.step_microseconds
+        s for s in others if s.step_microseconds < 0.8 * own.step_microseconds
     ]  # less is within what a machine varies
     said = []
     if lighter:
         names = listed([f"{s.optimizer} ({s.state_bytes_per_parameter:g} bytes)" for s in lighter])
-        said.append(f"less state, no difference shown: {names}")
+        said.append(f"less state, {how}: {names}")
     if faster:
         names = listed([f"{s.optimizer} ({s.step_microseconds:.3g} µs)" for s in faster])
-        said.append(f"faster steps, no difference shown: {names}")
+        said.append(f"faster steps, {how}: {names}")
     return said
 
 

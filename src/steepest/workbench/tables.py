@@ -9,6 +9,7 @@ from typing import Any
 from steepest.workbench.outcomes import from_best, summary
 from steepest.workbench.recommendation import speed_ups
 from steepest.workbench.results import Entry, Result, WorkloadFacts
+from steepest.workbench.statistics import kind_of
 from steepest.workbench.words import counted, shown, shown_factor, shown_interval
 
 __all__ = ["table"]
@@ -27,10 +28,12 @@ def table(result: Result) -> Iterator[Any]:
             title_justify="left",
         )
         made.add_column("optimizer", overflow="fold")
-        for heading in ("track", "lr", facts.metric, "95 % interval", "failed", "µs/step", "state B"):
+        kinds = {kind_of(len(entry.runs)) for entry in entries if entry.runs}
+        interval = " or ".join(sorted(f"{kind} interval" if "%" in kind else kind for kind in kinds)) or "interval"
+        for heading in ("track", "lr", facts.metric, interval, "failed", "µs/step", "state B"):
             made.add_column(heading, justify="right")
         for entry in entries:
-            made.add_row(*map(Text, _row(entry, facts)))  # what is in brackets is no markup
+            made.add_row(*map(Text, _row(entry, facts, len(kinds) > 1)))  # what is in brackets is no markup
         yield made
     reference, faster = speed_ups(result)
     if faster:
@@ -45,13 +48,16 @@ def table(result: Result) -> Iterator[Any]:
         yield made
 
 
-def _row(entry: Entry, facts: WorkloadFacts) -> list[str]:
+def _row(entry: Entry, facts: WorkloadFacts, mixed: bool) -> list[str]:
+    """The cells; ``mixed`` says that each interval must name its kind, since some are 95 % and some ranges."""
     found = summary(entry, facts)
     if found is None:
         return [entry.optimizer, entry.track, _rate(entry), "no runs", "", "", "", ""]
     failed = sum(bool(run.failed) for run in entry.runs)
+    interval = shown_interval(found.mean, facts)
+    named = f"{kind_of(found.n)}: {interval}" if mixed and interval else interval
     return [
-        entry.optimizer, entry.track, _rate(entry), shown(found.mean.value, facts), shown_interval(found.mean, facts), str(failed),
+        entry.optimizer, entry.track, _rate(entry), shown(found.mean.value, facts), named, str(failed),
         f"{found.step_microseconds:.0f}" if math.isfinite(found.step_microseconds) else "", f"{found.state_bytes_per_parameter:g}",
     ]  # fmt: skip
 
