@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
@@ -22,6 +21,7 @@ from steepest.monitor.probes import Activations, Histograms, NoiseScale, Probes,
 from steepest.monitor.probes.eigenvalue import largest_eigenvalue
 from steepest.monitor.probes.histograms import LOWEST, histogram
 from steepest.monitor.probes.stability import stability_of
+from tests.monitor.guarded import together
 
 
 def subject(optimizer: Any, model: Any = None) -> Subject:
@@ -311,6 +311,7 @@ def _replica(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     _compare_with_one_process(rank)
+    _fail_in_one(rank)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -347,8 +348,29 @@ def _compare_with_one_process(rank: int) -> None:
     )
 
 
+def _fail_in_one(rank: int) -> None:
+    """Whoever fails is not waited for by the others: its probe is closed in all processes."""
+    w = nn.Parameter(torch.ones(2))
+    optimizer = torch_opt.SGD([w], lr=0.0)
+    probe = NoiseScale(8, every=1, replicas=True)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    if rank == 1:
+        probe._see = broken  # type: ignore[method-assign]  # on purpose
+    probe.start(subject(optimizer))
+    probe.before(1)
+    for _ in range(2):
+        w.square().sum().backward()
+    optimizer.step()
+    message = "^broken$" if rank == 1 else r"^noise_scale: the probe of another process has failed\.$"
+    with pytest.raises(RuntimeError, match=message):
+        probe.measure(1)
+
+
 def test_replicas_and_accumulation_together_see_what_one_process_sees(tmp_path: Path) -> None:
-    mp.spawn(_replica, (str(tmp_path),), 2)
+    together(_replica, str(tmp_path))
 
 
 @pytest.mark.parametrize("replicas", [False, True])
