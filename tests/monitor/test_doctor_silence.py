@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steepest.monitor.doctor import ALARM, Finding, diagnose
+from steepest.monitor.doctor import ALARM, RULES, Finding, diagnose, unjudged
 from steepest.monitor.records import Run
 from tests.monitor.test_doctor import (
     CALLS,
@@ -148,6 +148,13 @@ def test_short_steps_are_no_fault_where_no_loss_shows_one(loss: np.ndarray) -> N
     assert found(short_steps(healthy(), loss), "learning_rate_too_low") == []
 
 
+def test_a_rate_too_low_is_not_looked_for_where_losses_are_below_zero() -> None:
+    (rule,) = (one for one in RULES if one.cause == "learning_rate_too_low")
+    below = losses(healthy(), lambda x: x - 4)
+    assert rule.can_judge(healthy()) and not rule.can_judge(below)
+    assert "learning_rate_too_low" not in dict(unjudged(below))  # no measurement would help
+
+
 def test_short_steps_of_a_run_that_has_converged_are_a_remark() -> None:
     loss = 1.5 + np.exp(-np.arange(CALLS) / 60) + NOISE
     (one,) = found(short_steps(healthy(), loss), "learning_rate_too_low")
@@ -188,6 +195,13 @@ def test_a_loss_that_is_wild_ever_after_is_a_rate_too_high() -> None:
     assert alarms(losses(long_steps(healthy()), lambda x: np.where(np.arange(CALLS) < 5, 2.3, wild))) == [
         "learning_rate_too_high"
     ]
+
+
+@pytest.mark.parametrize(("place", "is_sign"), [(9, True), (2, False)], ids=["its last", "one before"])
+def test_one_high_loss_is_a_rate_too_high_where_nothing_finite_follows_it(place: int, is_sign: bool) -> None:
+    loss = np.full(CALLS, np.nan)
+    loss[:10] = put(place, 1e4)(np.full(10, 2.3))
+    assert bool(found(losses(long_steps(healthy()), lambda x: loss), "learning_rate_too_high")) == is_sign
 
 
 def test_steps_of_weights_that_start_from_zero_are_long_without_fault() -> None:

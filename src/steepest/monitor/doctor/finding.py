@@ -67,8 +67,8 @@ class Rule:
     concerns: Callable[[Run], bool] = lambda run: True
 
     def can_judge(self, run: Run) -> bool:
-        """Whether the run has what the rule looks at."""
-        return any(all(_has(run, name) for name in one) for one in self.needs)
+        """Whether the run has what the rule looks at, and can have the cause."""
+        return self.concerns(run) and any(all(_has(run, name) for name in one) for one in self.needs)
 
 
 def _has(run: Run, name: str) -> bool:

@@ -82,8 +82,8 @@ def _rise(run: Run, peak: float, early: int) -> float:
     """How far the loss rose among the first batches, 1 where not at all: as a multiple of the first loss (of what was learned
     later, where that is more: losses may be below 0).
 
-    A rise counts where it is several times what losses scatter later on, or where nine of ten lie as high later on; where there is
-    no later on, as medians of a few losses.
+    A rise counts where it is several times what losses scatter later on, or where nine of ten lie as high later on. Where there is
+    no later on, it counts as medians of a few losses, or at once where it ends in what is not finite.
     """
     finite = np.isfinite(run.losses)
     head, later = run.losses[:early][finite[:early]], run.losses[early:][finite[early:]]
@@ -95,6 +95,8 @@ def _rise(run: Run, peak: float, early: int) -> float:
         stays = np.quantile(later, 0.1) - np.median(head[:AT_ONCE]) >= (ROSE - 1) * scale
         if not stays and peak - start < NOISE * float(np.median([p.max() - np.median(p) for p in parts])):
             return 1.0
+    elif not finite.all():
+        peak = float(head[-AT_ONCE:].max())
     elif len(head) >= 2 * AT_ONCE:
         middles = np.median(np.lib.stride_tricks.sliding_window_view(head, AT_ONCE), axis=1)
         start, peak = float(middles[0]), float(middles.max())
@@ -328,9 +330,9 @@ RULES = (
     Rule(
         "learning_rate_too_high",
         f"The loss rises to {ROSE} times its first value within the first tenth (20 batches at least), and by {NOISE:g} times as "
-        f"much as losses scatter later in as many batches, or stays up (where no losses follow, medians of {AT_ONCE} rise so), "
-        f"while a step in a matrix that does not start from 0 is {LARGE:g} times as long as its weights or longer. Named are the "
-        "layers within a third of the longest.",
+        f"much as losses scatter later in as many batches, or stays up (where none follow, medians of {AT_ONCE} do, or the last of "
+        f"all), while a step in a matrix that does not start from 0 is {LARGE:g} times as long as its weights or longer. Named are "
+        "the layers within a third of the longest.",
         f"{_RATIO}; Godbole et al. 2023, Deep Learning Tuning Playbook, on instability; the factors are the library's own",
         (("update_ratio",),),
         too_high,
@@ -368,6 +370,7 @@ RULES = (
         f"{_RATIO}; a tenth of it is the library's own",
         (("update_ratio",),),
         too_low,
+        lambda run: not (len(run.losses) and float(np.median(run.losses[-(len(run.losses) // 10 + 1) :])) <= 0),
     ),
     Rule(
         "layer_left_behind",
