@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 from steepest.workbench import outcomes, statistics
 from steepest.workbench.outcomes import Against
-from steepest.workbench.recommendation import recommend
+from steepest.workbench.recommendation import recommend, verdict_track
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
 from steepest.workbench.statistics import Interval
 from steepest.workbench.words import listed, shown_interval
@@ -406,6 +406,21 @@ def test_failures_edges_and_an_interrupt_are_warned_of() -> None:
     )
     assert found.warnings == ("Interrupted, not finished: lion.",)
     assert "Warning: adam failed on 2 of 10 seeds." in str(found)
+
+
+def test_an_interrupted_track_that_not_all_have_run_decides_nothing_and_is_named() -> None:
+    default = [made_entry(LOSS, name, "default", spread(at, 5)) for name, at in (("adam", 0.21), ("sgd", 0.51))]
+    alone = made_entry(LOSS, "sgd", "tuned", spread(0.5, 5), (trial(0.5),))
+    verdict = recommend(replace(made_result(), entries=(*default, alone))).verdicts[0]
+    assert (verdict.optimizer, verdict.track, verdict.likely) == ("adam", "default", ("sgd",))
+    assert verdict.warnings == ("Not judged by the track «tuned»: on it not all have finished, only sgd.",)
+    both = (*default, alone, made_entry(LOSS, "adam", "tuned", spread(0.2, 5), (trial(0.2),)))
+    verdict = recommend(replace(made_result(), entries=both)).verdicts[0]
+    assert (verdict.track, verdict.warnings) == ("tuned", ())
+    begun = (*both[:3], replace(both[3], runs=both[3].runs[:2]))
+    verdict = recommend(replace(made_result(), entries=begun)).verdicts[0]
+    assert (verdict.track, verdict.warnings[0][-9:]) == ("default", "only sgd.")
+    assert verdict_track(replace(made_result(), entries=()), LOSS.name) == "default"
 
 
 def test_what_tuning_gained_is_told_against_the_same_seeds_with_defaults() -> None:

@@ -1,6 +1,6 @@
 """What to use for this work, how sure that is and what it costs: plain words that follow from the numbers.
 
-Optimizers are compared on one track, the one with the most tuning that was run, so that each had the same budget. The best is
+Optimizers are compared on one track, the one with the most tuning that all have run, so that each had the same budget. The best is
 the one with the lowest median cost on the test part; another one is behind only where the paired difference shows it after
 the correction for the number of comparisons (`outcomes.Against`), and alike only where no difference is possible that counts.
 All others are undecided, or likely behind. Over fewer than four workloads nothing is ranked.
@@ -94,9 +94,18 @@ def recommend(result: Result) -> Recommendation:
 
 
 def verdict_track(result: Result, workload: str) -> Track:
-    """The track that decides: the one with the most tuning for which there are runs."""
-    held = {e.track for e in result.entries if e.workload == workload and e.runs}
-    return next((track for track in reversed(TRACKS) if track in held), "default")
+    """The track that decides: the one that most optimizers have runs on, of several the one with the most runs of each.
+
+    So it is the one with the most tuning, unless a comparison was interrupted there: who alone came that far is not compared with
+    the others, nor are all with fewer seeds than they have on another track.
+    """
+
+    def complete(track: Track) -> tuple[int, int, int]:
+        held = [len(e.runs) for e in result.entries if e.workload == workload and e.track == track and e.runs]
+        return len(held), min(held, default=0), TRACKS.index(track)
+
+    found = max(TRACKS, key=complete)
+    return found if complete(found)[0] else "default"
 
 
 def profiles(result: Result) -> tuple[str, Profiles | None]:
@@ -183,7 +192,7 @@ def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:
     return Verdict(
         facts.name, best.optimizer, track, best.python, answer, tuple(_sure(own, others, against, summaries, facts)), costs,
         unsearched, others.alike, others.undecided, others.likely, (*others.clear, *others.failed), against,
-        tuple(_warnings(own, entries)), best.fixed,
+        tuple(_warnings(own, entries, mine)), best.fixed,
     )  # fmt: skip
 
 
@@ -413,8 +422,14 @@ def _unsearched(track: Track, mine: Sequence[Entry], facts: WorkloadFacts) -> st
     return f"Without any search: {plain[0].optimizer} with its defaults, median {measure(facts)} {value}."
 
 
-def _warnings(own: Summary, entries: Sequence[Entry]) -> list[str]:
+def _warnings(own: Summary, entries: Sequence[Entry], mine: Sequence[Entry]) -> list[str]:
     said = []
+    most = max(len(e.runs) for e in mine)
+    beyond = TRACKS[TRACKS.index(entries[0].track) + 1 :]
+    for track in (t for t in beyond if any(e.track == t for e in mine)):
+        whole = [e.optimizer for e in mine if e.track == track and len(e.runs) == most]
+        there = f"only {listed(whole)}" if whole else "none"
+        said.append(f"Not judged by the track «{TRACK_NAMES[track]}»: on it not all have finished, {there}.")
     failed = own.n - round(own.succeeded.value * own.n)
     if failed:
         said.append(f"{own.optimizer} failed on {failed} of {counted(own.n, 'seed')}.")
