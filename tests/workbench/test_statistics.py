@@ -252,6 +252,17 @@ def test_there_is_no_sensitivity_where_no_rate_worked_or_was_tried() -> None:
     assert found is not None and found.best == 0.2
 
 
+def test_the_best_rate_of_a_sensitivity_is_the_one_that_the_search_chose() -> None:
+    tried = [Trial({"lr": 0.01}, (0.1, 0.5)), Trial({"lr": 0.1}, (0.35, 0.4))]
+    found = outcomes.rate_sensitivity(tried, LOSS)
+    assert found is not None and (found.best, found.costs) == (
+        min(tried, key=lambda t: t.cost).values["lr"],
+        (0.5, 0.4),
+    )
+    behind = Trial({"lr": 1.0}, (0.01,), stopped=True)  # of a part of the steps
+    assert outcomes.rate_sensitivity([*tried, behind], LOSS) == found
+
+
 def test_the_best_of_k_trials_is_that_of_an_order_of_chance() -> None:
     rows = statistics.best_of([1.0, 2.0, 3.0, 4.0], 40)
     assert rows.shape == (40, 3)

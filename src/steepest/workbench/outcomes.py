@@ -212,17 +212,17 @@ class Sensitivity:
 
 
 def rate_sensitivity(trials: Sequence[Trial], facts: WorkloadFacts, rate: str = "lr") -> Sensitivity | None:
-    """How exactly a learning rate must be met; None where no rate was tried or none worked.
+    """How exactly a learning rate must be met, by `Trial.cost`; None where no rate was tried or none worked.
 
     In the area a rate that fails costs what the workload calls failed, the least that it can cost: infinite without such a value.
     """
     grouped: dict[float, list[float]] = {}
     for trial in trials:
         value = trial.values.get(rate)
-        if isinstance(value, (int, float)) and value > 0:
+        if isinstance(value, (int, float)) and value > 0 and not trial.stopped:
             grouped.setdefault(float(value), []).extend(trial.costs)
     rates = sorted(grouped)
-    costs = [median(grouped[value]) for value in rates]
+    costs = [Trial({}, tuple(grouped[value])).cost for value in rates]  # as the search that chose a rate has seen them
     if not costs or math.isinf(min(costs)):
         return None
     at = costs.index(min(costs))
