@@ -222,7 +222,7 @@ class Guard:
         number, tree = found
         self._put_back(tree)
         self.calls, self.rewinds = tree["guard"]["calls"], tree["guard"]["rewinds"]
-        self._in_vain = tree["guard"]["in_vain"]
+        self._in_vain = tree["guard"].get("in_vain", 0)
         self._training.put_back_position(tree["position"])
         self.settle()
         self._note("note", f"resumed from {store.path(number)} at step {self.optimizer.steps}")
