@@ -86,6 +86,7 @@ def judge(seeds: Sequence[int], only: Sequence[str]) -> Iterator[tuple[str, Judg
 def page(results: dict[str, list[Judged]], seeds: Sequence[int], seconds: float) -> Iterator[str]:
     yield HEAD.format(
         seeds=", ".join(map(str, seeds)),
+        given=",".join(map(str, seeds)),
         used=_ranges(sorted(USED)),
         code=f"steepest {steepest.__version__} of commit {commit()}, torch {torch.__version__}",
         machine=f"{machine()}, one thread",
@@ -162,9 +163,12 @@ def _sick(judged: Sequence[Judged], seeds: Sequence[int]) -> Iterator[str]:
 
 
 def _healthy(judged: Sequence[Judged], seeds: Sequence[int]) -> Iterator[str]:
+    healthy = [j for j in judged if not j.case.expected]
+    if not healthy:
+        return
     yield f"| healthy training | optimizer | loss | {' | '.join(f'seed {s}' for s in seeds)} |"
     yield "|" + "---|" * (3 + len(seeds))
-    for case, row in _rows([j for j in judged if not j.case.expected]):
+    for case, row in _rows(healthy):
         losses = "; ".join(_course(one.losses) for one in row)
         yield f"| {case.name} | {case.about} | {losses} | {' | '.join(map(_said, row))} |"
     yield ""
@@ -220,21 +224,21 @@ another finding says so and stands behind it.
 
 ## How it was judged
 
-This page is written by `python benchmarks/doctor.py --seeds {seeds} --write docs/doctor.md`. A sick training is recognised where
+This page is written by `python benchmarks/doctor.py --seeds {given} --write docs/doctor.md`. A sick training is recognised where
 the first finding is an alarm of the right cause and names the parameter in question; a healthy one where nothing is an alarm.
 
 Thresholds were set on seeds 0 to 2 of the first and the third suite. The second suite has the same sicknesses on other networks,
 data and optimizers; of it seeds 0 to 2 have been looked at, to see that its trainings are sick and that changed rules still know
-them.
-The third suite are healthy trainings that look like sick ones. Seeds {used} are no evidence: thresholds were set on
-them, or rules were changed after they had been judged. The command refuses to write of them, and of a part of the suites.
+them. The third suite are healthy trainings that look like sick ones. Seeds {used} are no evidence: thresholds were
+set on them, or rules were changed after they had been judged. The command refuses to write of them, and of a part of the suites.
 
 All trainings are small, and sick in one way at a time. A confidence is a rule's, not a frequency. What a healthy training's loss
 did stands beside it, as medians of its first and last tenth, and of its best one in between where the loss rose again from there.
 The network that explodes is recorded at every step; all others at every fifth. States of 16 bits are not looked for: steepest keeps
 them in float32 whatever the parameters are, and a `Monitor` takes no optimizer but steepest's.
 
-Run by {code}, on {machine}; {seconds} seconds. Over all suites, on seeds {seeds}:
+Run by {code}, on {machine}; {seconds} seconds.
+Over all suites, on seeds {seeds}:
 
 {total}
 """

@@ -100,11 +100,11 @@ def test_the_page_says_nothing_of_results_but_what_was_judged(bench: Any) -> Non
         bench.Judged(sick, 7, (alarm,), (), (2.3, 2.0, 2.1)),
         bench.Judged(well, 7, (), (alarm,), (1.4, 0.7, 1.4)),
     ]
-    page = "\n".join(bench.page({"A suite": judged}, [7], 12.0))
+    page = "\n".join(bench.page({"A suite": judged}, [7, 8], 12.0))
     for part in (
-        "--seeds 7 --write",
+        "--seeds 7,8 --write",
         f"commit {bench.commit()}",
-        "; 12 seconds. Over all suites, on seeds 7:\n\n- With all measurements: recognised 1 of 1 sick trainings",
+        "; 12 seconds.\nOver all suites, on seeds 7, 8:\n\n- With all measurements: recognised 1 of 1 sick trainings",
         "- With only the standard measurements: recognised 0 of 1 sick trainings, cause and place first; no alarm in 0 of 1",
         "| decay_dominates | decay_dominates 0.90 (standard: no alarm) |",
         "| digits-sgd | SGD | 1.4 → 0.7 → 1.4 | no alarm (standard: decay_dominates) |",
