@@ -180,6 +180,27 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert read(tmp_path).steps.tolist() == [10, 20, 30, 40]
 
 
+def test_without_a_log_a_record_waits_for_the_next_one_after_a_second_and_an_event_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_is_shared", lambda path: True)
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    recorder = Recorder(tmp_path)
+    recorder.start(facts())
+    recorder.record(record(10))
+    recorder.record(record(20))
+    assert read(tmp_path).steps.tolist() == [10]
+    now += 1
+    recorder.record(record(30))
+    assert read(tmp_path).steps.tolist() == [10, 20, 30]
+    recorder.record(record(40))
+    recorder.event(Event(41, 41, "nonfinite", "gradient of layers.0.weight"))
+    run = read(tmp_path)
+    assert (run.steps.tolist(), [one.step for one in run.events]) == ([10, 20, 30, 40], [41])
+    recorder.close()
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["write-ahead log", "rollback journal"])
 def test_a_run_is_read_while_it_is_written(tmp_path: Path, shared: bool) -> None:
     code = """

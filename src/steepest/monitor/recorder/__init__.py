@@ -2,8 +2,8 @@
 
 `Recorder` is an output like others. Each record is a transaction in SQLite's write-ahead log: others read meanwhile, and
 a process that is killed has lost nothing that `record` returned from. A file system that several machines share (or one
-that has no such log) gets a rollback journal and at most one transaction per second. What is in
-the file: `run_file`; who reads it: `reader`, `merging`; how it stays small: `thinning`.
+that has no such log) gets a rollback journal, and records that come within a second of the transaction before wait for the
+next one. Events never wait. What is in the file: `run_file`; who reads it: `reader`, `merging`; how it stays small: `thinning`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Recorder:
         ((self._events_held,),) = connection.execute(f"SELECT coalesce(sum({_EVENT_SIZE}), 0) FROM events")
 
     def record(self, record: Record) -> None:
-        """Keep a record; it is in the file when this returns (within a second of it, without a write-ahead log)."""
+        """Keep a record; it is in the file when this returns, or without a write-ahead log when the next event or `close`
+        does, or the next record at least a second after the last transaction."""
         losses = np.asarray(record.losses, dtype="<f8").tobytes()
         scalars = self._blob("scalars", record.scalars, "<f8", 1)
         tensors = self._blob("measurements", record.tensors, "<f4", self._width)
@@ -126,10 +127,10 @@ class Recorder:
         self._write()
 
     def event(self, event: Event) -> None:
-        """Keep an event."""
+        """Keep an event, and the records that wait; all are in the file when this returns."""
         tensors, values = to_json(event.tensors), to_json(event.values)
         self._events.append((self._session, event.step, event.call, event.kind, event.message, tensors, values))
-        self._write()
+        self._write(at_once=True)
 
     def close(self) -> None:
         """Write what waits, say that the run is finished, and leave one file without a log."""
@@ -140,8 +141,7 @@ class Recorder:
             if not self._failed:
                 with plainly("Recorder", self.path):
                     connection.execute("PRAGMA busy_timeout = 5000")
-                    self._written = -math.inf
-                    self._write()
+                    self._write(at_once=True)
                     connection.execute("UPDATE sessions SET finished = 1 WHERE session = ?", (self._session,))
                 with suppress(sqlite3.Error):  # while somebody reads; then the log stays, and the file is as good
                     connection.execute("PRAGMA journal_mode = DELETE")
@@ -162,9 +162,9 @@ class Recorder:
             raise ValueError(f"Recorder: {wrong} has {np.size(values[wrong])} values, allowed are {width}.")
         return blob
 
-    def _write(self) -> None:
+    def _write(self, *, at_once: bool = False) -> None:
         connection, now = self._connection, time.monotonic()
-        if connection is None or os.getpid() != self._process or now - self._written < self._pause:
+        if connection is None or os.getpid() != self._process or (now - self._written < self._pause and not at_once):
             return
         try:
             self._transaction(connection)
