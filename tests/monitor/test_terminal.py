@@ -555,6 +555,37 @@ def test_under_a_live_display_of_rich_there_are_lines_above_it(tty: Tty) -> None
     assert "step 10  loss 1" in written and "steepest ·" not in written
 
 
+def test_of_two_terminals_the_second_writes_lines_above_the_picture_of_the_first(tty: Tty) -> None:
+    of, others = facts(), facts(["critic.weight"])
+    first, second = Terminal(refresh=0.001), Terminal(refresh=0.001)
+    with standard(tty):
+        first.start(of)
+        second.start(others)
+        for i in range(1, 7):
+            first.record(record(10 * i, of))
+            second.record(record(10 * i, others, loss=2.0))
+            time.sleep(0.06)
+        print("an epoch")
+        first.close()
+        seen = shown(tty.getvalue(), columns=60)
+        second.close()
+    told = [one[:15] for one in seen[: seen.index("an epoch")] if one.startswith("step")]
+    assert told == [f"step {10 * i}  loss 2" for i in range(1, 7)]
+    assert seen[seen.index("an epoch") + 1 :] == [*picture(), ""]
+
+
+def test_when_the_first_of_two_terminals_is_closed_the_second_has_the_picture(tty: Tty) -> None:
+    of, others = facts(), facts(["critic.weight"])
+    first, second = Terminal(refresh=0.001), Terminal(refresh=0.001)
+    with standard(tty):
+        first.start(of)
+        second.start(others)
+        first.close()
+        second.record(record(10, others))
+        second.close()
+    assert shown(tty.getvalue(), columns=60)[0].startswith("steepest · AdamW · 1 tensor")
+
+
 def test_no_color_draws_without_colours(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
     def codes() -> set[str]:
         return {code for part in re.findall(r"\x1b\[([\d;]*)m", tty.getvalue()) for code in part.split(";")}

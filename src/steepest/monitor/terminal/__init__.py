@@ -43,7 +43,8 @@ class Terminal:
 
     Elsewhere there is a line every five seconds, without control characters: in files and pipes, in notebooks, on terminals
     that can't move their cursor, and while another program draws progress bars (tqdm, as Hugging Face's and Lightning's
-    trainers do, or rich), above which the lines appear. ``steepest watch`` shows the picture in a second terminal then.
+    trainers do, or rich) or another `Terminal` its picture, above which the lines appear. ``steepest watch`` shows the picture
+    in a second terminal then.
 
     NO_COLOR is heeded, and under ``LANG=C`` or an encoding other than Unicode everything is ASCII.
 
@@ -163,11 +164,13 @@ class Terminal:
             return None
         if self._screen is None:
             try:
-                from steepest.monitor.terminal.screen import Screen
+                from steepest.monitor.terminal.screen import Screen, is_taken
             except ModuleNotFoundError:
                 if self._live:
                     raise
                 self._live = False  # rich is optional: lines need nothing
+                return None
+            if is_taken(stream):
                 return None
             self._screen = Screen(stream)
         return self._screen

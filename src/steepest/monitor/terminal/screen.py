@@ -26,10 +26,18 @@ from rich.style import Style
 from steepest.monitor.terminal.others import encodable, glyphs_for, is_terminal
 from steepest.monitor.terminal.table import Line
 
-__all__ = ["Screen", "console_for", "rendered"]
+__all__ = ["Screen", "console_for", "is_taken", "rendered"]
 
 _PAUSE = 0.05
 """Seconds after a picture in which a foreign line doesn't bring it back: a thousand of them would draw it a thousand times."""
+
+
+_open: list[Screen] = []
+
+
+def is_taken(stream: TextIO) -> bool:
+    """Whether another `Screen` of this process draws under what this stream shows: two would move each other's lines."""
+    return any(one.listens_to(stream) for one in _open)
 
 
 def console_for(stream: TextIO) -> Console:
@@ -80,6 +88,7 @@ class Screen:
         for one in {id(one): one for one in (stream, sys.stdout, sys.stderr)}.values():
             if one is stream or is_terminal(one):
                 self._listen(one)
+        _open.append(self)
 
     @property
     def is_blocked(self) -> bool:
@@ -90,6 +99,11 @@ class Screen:
     def was_used(self) -> bool:
         """Whether a picture was ever drawn."""
         return bool(self._frame)
+
+    def listens_to(self, stream: TextIO) -> bool:
+        """Whether its picture gives way to what is written there; a child process has nobody who does."""
+        heard = (self._stream, *(one for one, _ in self._passages))
+        return os.getpid() == self._process and any(one is stream for one in heard)
 
     def draw(self, lines: list[Line]) -> None:
         """Show these lines instead of those before."""
@@ -114,6 +128,8 @@ class Screen:
             if vars(stream).get("write") is passage:
                 del stream.write  # the instance's, which hides the class's
         self._passages = []
+        if self in _open:
+            _open.remove(self)
 
     def _put(self, text: str) -> None:
         self._write(text)
