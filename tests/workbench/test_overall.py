@@ -11,7 +11,7 @@ from scipy import stats
 
 from steepest.workbench import overall
 from steepest.workbench.overall import SpeedUp
-from steepest.workbench.recommendation import speed_ups
+from steepest.workbench.recommendation import recommend, speed_ups
 from steepest.workbench.results import Result
 from steepest.workbench.statistics import Interval
 from steepest.workbench.words import shown_factor
@@ -30,6 +30,50 @@ def test_profiles_need_four_workloads_and_never_drop_a_failure() -> None:
     assert overall.performance_profiles({"a": [1, 1, 1]}) is None
     solved_exactly = overall.performance_profiles({"a": [0, 1, 1, 1], "b": [1, 1, 1, 1]})
     assert solved_exactly is not None and solved_exactly.areas == pytest.approx({"a": 1.0, "b": 0.75})
+
+
+def over(levels: dict[str, float], rng: np.random.Generator, names: str = "abcd", *, lowest: float = 0.2) -> str:
+    """What is said over workloads on which optimizers end at these levels, times what a seed does; ``lowest`` on the last."""
+    works = [made_workload(name) for name in names]
+    entries = [
+        made_entry(facts, name, "default", {seed: level * math.exp(0.15 * rng.normal()) for seed in range(5)})
+        for facts in works
+        for name, level in levels.items()
+    ]
+    last = made_entry(works[-1], "adam", "default", dict.fromkeys(range(5), lowest))
+    entries = [last if (e.workload, e.optimizer) == (last.workload, "adam") else e for e in entries]
+    return recommend(replace(made_result(works), entries=tuple(entries))).overall
+
+
+def test_optimizers_that_only_chance_tells_apart_are_not_ranked(rng: np.random.Generator) -> None:
+    alike = dict.fromkeys(("adam", "sgd", "lion", "lamb"), 0.2)
+    said = [over(alike, rng) for _ in range(20)]
+    assert sum(one.startswith("Over 4 workloads no optimizer is shown to be ahead; the highest") for one in said) >= 18
+
+
+def test_who_is_behind_on_every_draw_of_the_seeds_is_ranked_behind(rng: np.random.Generator) -> None:
+    said = over({"adam": 0.2, "sgd": 0.21, "lion": 0.5}, rng)
+    assert said.startswith("Over 4 workloads ") and ", no difference shown to " in said and "Behind: lion (" in said
+    same = {name: [dict.fromkeys(range(5), level)] * 4 for name, level in (("adam", 1.0), ("sgd", 2.0), ("lion", 1.0))}
+    gaps = overall.behind_first(same)
+    assert gaps["lion"] == Interval(0, 0, 0) and gaps["sgd"].low == gaps["sgd"].high == pytest.approx(100 / 301)
+    whole = dict.fromkeys(range(5), 1.0)
+    halting = {0: INF, 1: INF, 2: INF, 3: 1.0, 4: 1.0}
+    assert overall.behind_first({"adam": [whole] * 4, "sgd": [halting, whole, whole, whole]})["sgd"] == Interval(
+        0.25, 0, 0.25
+    )
+    few = {name: [{0: 1.0, 1: 1.0}] * 4 for name in ("adam", "sgd")}
+    assert overall.behind_first(few) == {}
+
+
+def test_a_workload_with_a_loss_below_zero_has_no_ratios_and_is_named(rng: np.random.Generator) -> None:
+    levels = {"adam": 0.2, "sgd": 0.9}
+    assert over(levels, rng, "abcde", lowest=-0.01).startswith(
+        "Over 4 workloads (without e, where a final loss or error is below 0) adam comes closest to the best (profile 1.00 of 1). "
+    )
+    assert over(levels, rng, lowest=-0.01) == (
+        "No ranking over the 4 workloads: too few are left without d, where a final loss or error is below 0."
+    )
 
 
 def test_a_speed_up_is_the_geometric_mean_of_the_ratios_of_steps_to_the_target() -> None:

@@ -1,4 +1,4 @@
-"""What holds over all workloads: performance profiles, and by which factor an optimizer is quicker than a reference.
+"""What holds over all workloads: performance profiles, who is behind in them, and by which factor one is quicker than a reference.
 
 Nothing here is said of fewer than `FEWEST_WORKLOADS` workloads. A miss is never dropped: in the profiles it is infinite, in the
 speed-up it is censored at the budget, and both numbers say so.
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steepest.workbench.statistics import Array, Interval, ends, resampled
+from steepest.workbench.statistics import FEWEST_SEEDS, Array, Interval, ends, medians, resampled
 
-__all__ = ["FEWEST_WORKLOADS", "Profiles", "SpeedUp", "performance_profiles", "speed_ups"]
+__all__ = ["FEWEST_WORKLOADS", "Profiles", "SpeedUp", "behind_first", "performance_profiles", "speed_ups"]
 
 FEWEST_WORKLOADS = 4
 """With fewer workloads optimizers are not ranked."""
+TAUS = np.linspace(1, 4, 301)
+"""The factors over which a profile is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,43 @@ def performance_profiles(measures: Mapping[str, Sequence[float]]) -> Profiles | 
     table = np.array(list(measures.values()), dtype=float)
     if table.ndim != 2 or table.shape[1] < FEWEST_WORKLOADS:
         return None
-    best = table.min(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = np.where(np.isinf(table), np.inf, np.where(table == best, 1.0, table / best))
-    taus = np.linspace(1, 4, 301)
-    shares = (ratios[:, :, None] <= taus).mean(axis=1)
+    shares = (_ratios(table)[:, :, None] <= TAUS).mean(axis=1)
     return Profiles(
-        taus,
+        TAUS,
         dict(zip(measures, shares, strict=True)),
         {name: float(share.mean()) for name, share in zip(measures, shares, strict=True)},
     )
+
+
+def _ratios(table: Array) -> Array:
+    """Times the best of the column; the best itself is 1, even where it is 0, and a miss is infinite."""
+    best = table.min(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.isinf(table), np.inf, np.where(table == best, 1.0, table / best))
+
+
+def behind_first(measures: Mapping[str, Sequence[Mapping[int, float]]]) -> dict[str, Interval]:
+    """By how much the area of the first optimizer's profile is above that of each other, with intervals that hold all at once.
+
+    The measures are by workload and seed. The bootstrap draws seeds within each workload, the same for all optimizers; empty where
+    a workload has fewer than `FEWEST_SEEDS` that all have run. The intervals know of other seeds, not of other workloads.
+    """
+    names, count = list(measures), len(next(iter(measures.values())))
+    columns = []
+    for i in range(count):
+        by_seed = [measures[name][i] for name in names]
+        shared = [seed for seed in by_seed[0] if all(seed in one for one in by_seed)]
+        if len(shared) < FEWEST_SEEDS:
+            return {}
+        columns.append(np.array([[one[seed] for seed in shared] for one in by_seed]))
+    drawn = resampled([range(column.shape[1]) for column in columns])
+    areas = np.zeros((len(names), 1 + len(drawn[0])))  # first of the runs as they are, then of each resample
+    for column, rows in zip(columns, drawn, strict=True):
+        picks = rows.astype(int)
+        table = np.array([[*medians(own[None]), *medians(own[picks])] for own in column])
+        areas += (len(TAUS) - np.searchsorted(TAUS, _ratios(table))) / len(TAUS) / count
+    gaps = areas[0] - areas[1:]
+    return {name: Interval(float(gap[0]), *ends(gap[1:], len(gaps))) for name, gap in zip(names[1:], gaps, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Optimizers are compared on one track, the one with the most tuning that all have run, so that each had the same budget. The best is
 the one with the lowest median cost on the test part; another one is behind only where the paired difference shows it after
 the correction for the number of comparisons (`outcomes.Against`), and alike only where no difference is possible that counts.
-All others are undecided, or likely behind. Over fewer than four workloads nothing is ranked.
+All others are undecided, or likely behind. Over fewer than four workloads nothing is ranked; over more, an optimizer is behind
+only where other seeds would hardly change that (`overall.behind_first`).
 """
 
 from __future__ import annotations
@@ -111,21 +112,39 @@ def verdict_track(result: Result, workload: str) -> Track:
 def profiles(result: Result) -> tuple[str, Profiles | None]:
     """What the profiles are of (steps to the target where every workload has one, else the final loss or error), and they.
 
-    An optimizer takes part if it ran on every workload.
+    An optimizer takes part if it ran on every workload, a workload if nothing is below 0 there: of that there are no ratios.
     """
+    of, measures, _ = _measures(result)
+    return of, overall.performance_profiles(_medians(measures))
+
+
+def _measures(result: Result) -> tuple[str, dict[str, list[dict[int, float]]], list[str]]:
+    """What profiles are of, for each optimizer the measures by workload and seed, and the workloads that were left out."""
     by_targets = all(facts.target is not None for facts in result.workloads)
-    measures: dict[str, list[float]] = {}
+    measures: dict[str, list[dict[int, float]]] = {}
+    left_out = []
     for facts in result.workloads:
         track = verdict_track(result, facts.name)
-        for entry in (e for e in result.entries if e.workload == facts.name and e.track == track and e.runs):
-            reach = outcomes.to_target(entry, facts) if by_targets else None
-            cost = statistics.median(list(outcomes.judged(entry, facts).values()))
-            final = 1 + cost if facts.higher_is_better else cost
-            measures.setdefault(entry.optimizer, []).append(reach.steps if reach else final)
-    complete = {name: values for name, values in measures.items() if len(values) == len(result.workloads)}
-    positive = all(value >= 0 for values in complete.values() for value in values)
-    of = "steps to the target" if by_targets else "final loss or error"
-    return of, overall.performance_profiles(complete) if positive else None
+        entries = [e for e in result.entries if e.workload == facts.name and e.track == track and e.runs]
+        own = {e.optimizer: _measured(e, facts, by_targets) for e in entries}
+        if any(value < 0 for by_seed in own.values() for value in by_seed.values()):
+            left_out.append(facts.name)
+            continue
+        for name, by_seed in own.items():
+            measures.setdefault(name, []).append(by_seed)
+    count = len(result.workloads) - len(left_out)
+    complete = {name: by_workload for name, by_workload in measures.items() if len(by_workload) == count}
+    return "steps to the target" if by_targets else "final loss or error", complete, left_out
+
+
+def _measured(entry: Entry, facts: WorkloadFacts, by_targets: bool) -> dict[int, float]:
+    if by_targets and facts.target is not None:
+        return outcomes.steps_to_target(entry, facts, facts.target)
+    return {seed: 1 + cost if facts.higher_is_better else cost for seed, cost in outcomes.judged(entry, facts).items()}
+
+
+def _medians(measures: Mapping[str, Sequence[Mapping[int, float]]]) -> dict[str, list[float]]:
+    return {name: [statistics.median(list(one.values())) for one in rows] for name, rows in measures.items()}
 
 
 def speed_ups(result: Result) -> tuple[str, tuple[SpeedUp, ...]]:
@@ -149,16 +168,29 @@ def _overall(result: Result) -> str:
         if count == 1:
             return ""
         return f"{count} workloads are too few for a ranking over them (four are the least): one answer for each."
-    of, found = profiles(result)
+    of, measures, left_out = _measures(result)
+    found = overall.performance_profiles(_medians(measures))
+    without = f" {listed(left_out)}, where a {of} is below 0" if left_out else ""
     if found is None:
-        return f"No ranking over the {count} workloads: no optimizer has a positive {of} on all of them."
+        why = f"too few are left without{without}" if without else "no optimizer has run on all of them"
+        return f"No ranking over the {count} workloads: {why}."
+    if len(measures) == 1:
+        return ""
     ranked = sorted(found.areas, key=lambda name: -found.areas[name])
-    top = found.areas[ranked[0]]
-    first = [name for name in ranked if found.areas[name] >= top - 0.01]
-    come = "comes" if len(first) == 1 else "come"
-    said = f"Over {count} workloads {listed(first)} {come} closest to the best (profile {top:.2f} of 1)"
-    rest = ranked[len(first) :]
-    return f"{said}, then {rest[0]} ({found.areas[rest[0]]:.2f})." if rest else f"{said}."
+    top = ranked[0]
+    gaps = overall.behind_first({name: measures[name] for name in ranked})
+    if not gaps:
+        few = f"fewer than {statistics.FEWEST_SEEDS} seeds"
+        return f"No ranking over the {count} workloads: on one at least all optimizers have {few} in common."
+    over = f"Over {count - len(left_out)} workloads" + (f" (without{without})" if without else "")
+    behind = [name for name in ranked if name in gaps and gaps[name].low > 0]
+    level = [name for name in ranked if name in gaps and name not in behind]
+    if not behind:
+        return f"{over} no optimizer is shown to be ahead; the highest profile is that of {top} ({found.areas[top]:.2f} of 1)."
+    said = f"{over} {top} comes closest to the best (profile {found.areas[top]:.2f} of 1)"
+    if level:
+        said += f", no difference shown to {listed(level)}"
+    return f"{said}. Behind: {listed([f'{name} ({found.areas[name]:.2f})' for name in behind])}."
 
 
 def _verdict(result: Result, facts: WorkloadFacts) -> Verdict:

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from scipy import stats
 
 __all__ = [
-    "FEWEST_FOR_INTERVAL", "FEWEST_SEEDS", "Interval", "best_of", "differences", "ends", "holm", "interquartile_mean", "kind_of",
-    "median", "median_difference", "noise", "resampled", "seeds_needed", "signed_rank", "smallest_p", "success_rate", "wins",
+    "FEWEST_FOR_INTERVAL", "FEWEST_SEEDS", "Interval", "best_of", "differences", "ends", "holm", "interquartile_mean",
+    "kind_of", "median", "median_difference", "medians", "noise", "resampled", "seeds_needed", "signed_rank", "smallest_p",
+    "success_rate", "wins",
 ]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -50,10 +51,11 @@ class Interval:
 
 def median(samples: Sequence[float] | Array) -> float:
     """The median of numbers that may be infinite; 0 in the middle between -inf and inf. Infinite for no number at all."""
-    return float(_medians(np.asarray(samples, dtype=float)[None])[0]) if len(samples) else math.inf
+    return float(medians(np.asarray(samples, dtype=float)[None])[0]) if len(samples) else math.inf
 
 
-def _medians(rows: Array) -> Array:
+def medians(rows: Array) -> Array:
+    """The `median` of each row."""
     ordered = np.sort(rows, axis=1)
     n = rows.shape[1]
     low, high = ordered[:, (n - 1) // 2], ordered[:, n // 2]
@@ -68,9 +70,12 @@ def resampled(strata: Sequence[Sequence[float] | Array]) -> list[Array]:
     return [rng.choice(np.asarray(samples, dtype=float), (RESAMPLES, len(samples))) for samples in strata]
 
 
-def ends(estimates: Array) -> tuple[float, float]:
-    """The 95 % interval: order statistics, since what lies between a finite and an infinite one is no number."""
-    low, high = np.quantile(estimates, TAILS, method="inverted_cdf")
+def ends(estimates: Array, comparisons: int = 1) -> tuple[float, float]:
+    """The 95 % interval: order statistics, since what lies between a finite and an infinite one is no number.
+
+    So many intervals of as many comparisons hold all at once with 95 % (Bonferroni).
+    """
+    low, high = np.quantile(estimates, [TAILS[0] / comparisons, 1 - TAILS[0] / comparisons], method="inverted_cdf")
     return float(low), float(high)
 
 
