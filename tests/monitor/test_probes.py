@@ -88,6 +88,16 @@ def test_probes_are_called_before_and_after_the_steps_that_they_are_due_at() -> 
     assert probes.taken() == ({}, {})
 
 
+def test_a_probe_forgets_what_it_saw_of_a_batch_that_a_guard_leaves_out() -> None:
+    optimizer, one = opt.SGD([np.ones(2)], lr=0.1), Recording(every=1)
+    with steepest.Monitor(optimizer, every=5, folder=None, probes=[one]) as monitor:
+        optimizer.step([np.ones(2)])
+        monitor(1.0)
+        monitor.event("spike", "loss 100; batch left out")
+        monitor.event("note", "half way")
+    assert [call for call in one.calls if call[0] == "before"] == [("before", 1), ("before", 2), ("before", 2)]
+
+
 @pytest.mark.parametrize("fails", ["start", "before", "measure", "close"])
 def test_a_probe_that_fails_is_closed_with_one_warning_and_the_others_go_on(fails: str) -> None:
     bad, good = Recording("bad", 1, fails), Recording("good", 1)

@@ -168,10 +168,11 @@ class Monitor:
         try:
             if self.optimizer.steps < self._steps:
                 self._go_back(told=(event if isinstance(event, str) else event.kind) == "rewound")
-                # The watchman's events, which are no texts, come between a batch's forward pass and its step: too late for probes.
-                if self._probing and isinstance(event, str):
-                    self._probes.before(self._steps + 1)
             if isinstance(event, str):
+                # A guard's: what probes have seen of a batch that it leaves out is forgotten. The watchman's events, which are no
+                # texts, come between a batch's forward pass and its step: too late for that.
+                if self._probing and event in ("nonfinite", "spike", "rewound"):
+                    self._probes.before(self._steps + 1)
                 event = Event(self._steps, self._calls, event, message, **of)
             self._outputs.send("event", event)
         except Exception as error:
