@@ -90,7 +90,7 @@ def test_probes_are_called_before_and_after_the_steps_that_they_are_due_at() -> 
 
 def test_a_probe_forgets_what_it_saw_of_a_batch_that_a_guard_leaves_out() -> None:
     optimizer, one = opt.SGD([np.ones(2)], lr=0.1), Recording(every=1)
-    with steepest.Monitor(optimizer, every=5, folder=None, probes=[one]) as monitor:
+    with s.Monitor(optimizer, every=5, folder=None, probes=[one]) as monitor:
         optimizer.step([np.ones(2)])
         monitor(1.0)
         monitor.event("spike", "loss 100; batch left out")
