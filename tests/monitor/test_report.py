@@ -26,6 +26,7 @@ from steepest.monitor.report.axis import Axis, bounds_of
 from steepest.monitor.report.heat import LEVELS, heat_of
 from steepest.monitor.report.memory import Memory, extremes
 from steepest.monitor.report.page import page_of
+from steepest.monitor.report.table import table_of
 from steepest.workbench.cli import main
 from tests.browser import browse, text_of
 from tests.monitor.made_runs import MEASURED, made_facts, made_records, made_run
@@ -94,6 +95,14 @@ def test_a_layer_that_stands_out_comes_first_in_the_table_with_the_reason(run: R
     first = said[said.index("Layers at step 2,000") :]
     assert "blocks.1.linear.bias 64 7 gradients nan or infinite" in first
     assert first.index("blocks.1.linear.bias") < first.index("blocks.0.linear.weight")
+
+
+def test_a_tensor_of_one_number_is_a_scalar_in_the_table_and_in_the_heat_map(run: Run) -> None:
+    first, *rest = run.facts.tensors
+    scalar = replace(run, facts=replace(run.facts, tensors=(replace(first, shape=()), *rest)))
+    assert table_of(scalar).rows[0].shape == "scalar"
+    heat = heat_of(scalar, Axis(scalar))
+    assert heat is not None and heat.about["names"][0] == f"{first.name} scalar"
 
 
 def test_a_page_of_a_run_that_goes_on_says_so(run: Run) -> None:

@@ -39,7 +39,7 @@ def test_the_answer_comes_first_and_all_parts_follow(result: Result) -> None:
         "On the validation part, and what it took", "best moment", "rate area", "0.844 over 4.0",
         "What was searched and what was not", "log-uniform in",
         "How it was done", "Not tuned:", "steepest compare --workload digits-mlp", "2 cores, x86_64", "numpy 2.4.6",
-        "took 7 min with 2 processes of 1 thread", "1000, 1001",
+        "took 7 min 1 s with 2 processes of 1 thread", "1000, 1001",
         "The work", "batch size", "5a5a5a5a5a5a5a5a c0ffee",
     ]  # fmt: skip
     positions = [said.find(part) for part in order]
@@ -96,7 +96,7 @@ def test_results_of_an_older_version_are_read_and_shown(result: Result) -> None:
     assert (older.facts.threads, older.workloads[0].batch, older.workloads[0].digest) == (None, None, "")
     assert older.entries == result.entries
     said = text_of(page(older))
-    assert "took 7 min with 2 processes search seeds" in said and "digits-mlp 500 0.3 1 The hash is" in said
+    assert "took 7 min 1 s with 2 processes search seeds" in said and "digits-mlp 500 0.3 1 The hash is" in said
 
 
 def test_the_page_asks_the_network_for_nothing(result: Result) -> None:
@@ -220,7 +220,7 @@ def test_a_search_names_its_command_and_counts_what_it_stopped_early(result: Res
     assert "17 of 20 trials fell behind and were stopped early: they are not drawn. All others are drawn." in said
     assert "Trials that were stopped early count as worse than all others." in said
     assert "20 (17 stopped early" in said
-    assert "took 7 min (this last command alone; 7 runs were there from earlier ones) with 2 processes" in said
+    assert "took 7 min 1 s (this last command alone; 7 runs were there from earlier ones) with 2 processes" in said
 
 
 @pytest.mark.parametrize("tracks", [("default",), ("rate",), ("tuned",)])

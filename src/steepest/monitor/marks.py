@@ -1,14 +1,14 @@
-"""What the terminal view is drawn with: sparklines, gauges, names cut in the middle, numbers that fit a column.
+"""Values as text one line high: sparklines, gauges, names cut in the middle, numbers that fit a column, counts, times, shapes.
 
-Everything here is a function from values to text one line high, in Unicode or in ASCII (`glyphs`), so that the view needs no
-other thought for a terminal that has no block characters. Imports nothing but NumPy.
+The view in the terminal is drawn with them, pages and sentences use the same. What is no letter comes in Unicode or in ASCII
+(`glyphs`), so that the view needs no other thought for a terminal that has no block characters. Imports nothing but NumPy.
 """
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,10 @@ __all__ = [
     "duration",
     "gauge",
     "glyphs",
+    "listed",
     "number",
     "printable",
+    "shape_of",
     "shortened",
     "sparkline",
     "whole",
@@ -163,6 +165,24 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def shape_of(shape: Sequence[int]) -> str:
+    """A tensor's sizes.
+
+    >>> shape_of((64, 3, 3)), shape_of(())
+    ('64×3×3', 'scalar')
+    """
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Some names as text.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def printable(text: str) -> str:

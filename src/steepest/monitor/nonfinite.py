@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from steepest.monitor.facts import names_of, params_of
+from steepest.monitor.marks import listed
 from steepest.monitor.records import Event
 from steepest.stepping import Stepper
 
@@ -113,8 +114,7 @@ class Watchman:
 def _listed(names: Sequence[str], of: int, what: str) -> str:
     if len(names) == of and of > 1:
         return f"all {of} {what}s"
-    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return f"{what}{'s' if len(names) > 1 else ''} {shown}"
+    return f"{what}{'s' if len(names) > 1 else ''} {listed(names, 4)}"
 
 
 def _has_elements(grad: Any) -> bool:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from steepest.pages.figures import Picture
 
-__all__ = ["LIMIT", "duration", "embedded", "environment", "library"]
+__all__ = ["LIMIT", "embedded", "environment", "library"]
 
 LIMIT = 1_990_000
 """Bytes of a page; Bokeh's own script takes 1,270,000 of them."""
@@ -39,10 +39,3 @@ def embedded(pictures: Sequence[Picture]) -> tuple[Markup, list[dict[str, Any]]]
         {"title": p.title, "note": p.note, "html": Markup(place)} for p, place in zip(pictures, places, strict=True)
     ]
     return Markup(script), shown
-
-
-def duration(seconds: float) -> str:
-    """In the unit that fits: seconds, minutes, hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -14,8 +14,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from steepest.monitor.marks import duration
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, looks_of
-from steepest.pages.sheet import LIMIT, duration, embedded, environment, library
+from steepest.pages.sheet import LIMIT, embedded, environment, library
 from steepest.workbench import outcomes, pictures, statistics
 from steepest.workbench.folder import write_whole
 from steepest.workbench.outcomes import Summary

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.monitor.doctor.finding import Series
+from steepest.monitor.marks import listed, number
 from steepest.monitor.records import Run
 from steepest.monitor.signs import matrices, median
 
@@ -103,24 +104,6 @@ def second_moment(run: Run) -> str | None:
 
 def names_of(run: Run, columns: Sequence[int] | NDArray[np.intp]) -> tuple[str, ...]:
     return tuple(run.facts.tensors[int(i)].name for i in columns)
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """Some names as text.
-
-    >>> listed(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def number(value: float) -> str:
-    """Three digits.
-
-    >>> number(0.00012345), number(1234567.0), number(3.0)
-    ('0.000123', '1.23e+06', '3')
-    """
-    return f"{value:.3g}"
 
 
 def span(run: Run, first: int = 0, last: int = -1) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from bokeh.models import (
 from bokeh.models.annotations import ColorBar
 from bokeh.palettes import viridis
 
-from steepest.monitor.marks import number, shortened
+from steepest.monitor.marks import number, shape_of, shortened
 from steepest.monitor.records import MEASUREMENTS, Run
 from steepest.monitor.report.axis import Axis, plot_over
 from steepest.pages.figures import COLOURS, GREY, Look, Picture
@@ -93,7 +93,7 @@ def heat_of(run: Run, axis: Axis, layer: int = 0, room: int = ROOM) -> Heat | No
     scales = {name: _fitted(run.tensors[name][axis.rows], SCALES.get(name, Scale())) for name in names}
     cells, edges = _cells(run, axis, scales, room)
     about = {
-        "levels": LEVELS, "names": [f"{one.name} {_shape(one.shape)}" for one in run.facts.tensors], "layer": layer,
+        "levels": LEVELS, "names": [f"{one.name} {shape_of(one.shape)}" for one in run.facts.tensors], "layer": layer,
         "first": float(edges[0]), "last": float(edges[-1]), "columns": len(edges) - 1, "measurement": names[0],
         "palettes": {"one": _palette(viridis(LEVELS)), "two": _palette(_between(LEVELS))},
         "measurements": {name: _about(name, scale) for name, scale in scales.items()},
@@ -265,7 +265,3 @@ def _between(count: int) -> list[str]:
     at = np.linspace(0, len(anchors) - 1, count)
     mixed = np.stack([np.interp(at, np.arange(len(anchors)), anchors[:, i]) for i in range(3)], axis=1)
     return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in np.rint(mixed).astype(int)]
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "scalar"

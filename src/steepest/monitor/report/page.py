@@ -198,7 +198,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         of = f" of group {position}" if several else ""
         made.append((f"chain{of}", chain))
         if group:
-            made.append((f"values{of}", ", ".join(f"{name} {_plainly(value)}" for name, value in group.items())))
+            made.append((f"values{of}", ", ".join(f"{name} {_as_text(value)}" for name, value in group.items())))
     sizes = [math.prod(one.shape) for one in facts.tensors]
     made.append(
         ("parameters", f"{whole(sum(sizes))} in {len(sizes):,} tensors, {_kinds(one.dtype for one in facts.tensors)}")
@@ -211,7 +211,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
     started = datetime.fromtimestamp(facts.started).astimezone()
     made.append(("started", started.strftime("%Y-%m-%d %H:%M:%S %z")))
     made.append(("versions", ", ".join(f"{name} {version}" for name, version in facts.versions.items())))
-    made += [(name, _plainly(value)) for name, value in facts.notes.items()]
+    made += [(name, _as_text(value)) for name, value in facts.notes.items()]
     return [(name, value[:2000]) for name, value in made if value]
 
 
@@ -219,11 +219,11 @@ def _kinds(kinds: Any) -> str:
     return ", ".join(dict.fromkeys(kinds))
 
 
-def _plainly(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return (
         number(value)
         if isinstance(value, float)
-        else ", ".join(map(_plainly, value))
+        else ", ".join(map(_as_text, value))
         if isinstance(value, (list, tuple))
         else str(value)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steepest.monitor.marks import number
+from steepest.monitor.marks import number, shape_of
 from steepest.monitor.records import MEASUREMENTS, Run
 from steepest.monitor.report.axis import measured_rows
 from steepest.monitor.signs import levels
@@ -60,7 +60,7 @@ def table_of(run: Run) -> Table:
     made = tuple(
         Row(
             run.names[i],
-            "×".join(map(str, run.facts.tensors[i].shape)) or "1",
+            shape_of(run.facts.tensors[i].shape),
             int(level[i]),
             reason[i],
             tuple(_cell(name, float(run.tensors[name][last, i])) for name in columns),
