@@ -74,6 +74,7 @@ def made_entry(
     return Entry(
         facts.name, optimizer, track, tried, f"scale_by_{optimizer} | descend", call, space, trials, edges,
         ("eps",) if track == "tuned" else ("beta1", "beta2", "eps"), runs, 20.0 + state, state,
+        len(trials) if track == "tuned" else 0,
     )  # fmt: skip
 
 

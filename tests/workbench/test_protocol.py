@@ -136,7 +136,7 @@ def test_a_space_left_at_an_edge_is_widened_once_and_what_remains_is_said(
         return [{**fixed, "lr": lr.low * (lr.high / lr.low) ** (i / (count - 1))} for i in range(count)]
 
     made, _ = answered(contend(work, "sgd", "tuned", BUDGET, draw, space_of("sgd")), lambda job: sign * rate_of(job))
-    assert len(made.trials) == 8 + 2
+    assert (len(made.trials), made.spread) == (8 + 2, 8)
     assert made.edges == ("lr",)
     best = before.high * 10 if towards == "high" else before.low / 10
     assert made.values["lr"] == pytest.approx(best)

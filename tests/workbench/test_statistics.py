@@ -25,6 +25,12 @@ def trial(cost: float, rate: float = 0.1) -> Trial:
     return Trial({"lr": rate}, (cost,))
 
 
+def needed(costs: list[float], spread: int | None = None) -> int | None:
+    """The trials that suffice, of a search that spread so many, or all."""
+    entry = made_entry(LOSS, "adam", "tuned", {0: 0.2}, tuple(map(trial, costs)))
+    return outcomes.trials_needed(entry if spread is None else replace(entry, spread=spread), LOSS)
+
+
 def spread(level: float, seeds: int = 10, step: float = 0.001) -> dict[int, float]:
     """Values around a level, the same deviations by seed."""
     return {seed: level + step * (seed - (seeds - 1) / 2) for seed in range(seeds)}
@@ -270,9 +276,16 @@ def test_the_best_of_k_trials_is_that_of_an_order_of_chance() -> None:
     assert (np.diff(rows, axis=0) <= 0).all() and (rows[:, 1] <= rows[:, 2]).all()
     assert statistics.best_of([1.0, INF, INF, INF])[0, 0] == INF
     # one of four: the chance to have it among k is 1 - 0.75^k, above a half for k = 3
-    assert outcomes.trials_needed([1.0, INF, INF, INF], LOSS) == 3
-    assert outcomes.trials_needed([1.0, 1.04], LOSS) == 1
-    assert outcomes.trials_needed([INF], LOSS) is None and outcomes.trials_needed([], LOSS) is None
+    assert needed([1.0, INF, INF, INF]) == 3
+    assert needed([1.0, 1.04]) == 1
+    assert needed([INF]) is None and needed([]) is None
+
+
+def test_how_many_trials_suffice_is_told_of_those_that_no_other_one_led_to() -> None:
+    assert needed([1.2, 1.0, 1.5, 1.0], spread=2) == 1  # the others, near the best, say nothing of a smaller number
+    assert needed([1.2, 1.1, 1.0], spread=2) is None  # what the search found at last, none of them had
+    grid = made_entry(LOSS, "adam", "rate", spread(0.2), (trial(1.0), trial(1.1)))
+    assert outcomes.trials_needed(grid, LOSS) is None
 
 
 def test_a_learning_curve_keeps_runs_that_failed_on_the_way() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import steepest
 from steepest.workbench import Budget, Result, page, tables, tune
+from steepest.workbench.adaptive import SPREAD
 from steepest.workbench.outcomes import summary
 
 BUDGET = Budget(steps=20, seeds=(0, 1))
@@ -64,7 +65,7 @@ def test_what_is_shown_is_what_was_tried_and_ran(result: Result) -> None:
     best = min(tuned.trials, key=lambda trial: trial.cost)
     assert tuned.values == best.values
     assert [run.seed for run in tuned.runs] == [0, 1]
-    assert len(tuned.trials) == 16
+    assert (len(tuned.trials), tuned.spread) == (16, SPREAD)
     assert 5 < len(tuned.whole_trials) < 16  # the others were stopped early, and say so
     assert (result.facts.tool, result.facts.earlier) == ("tune", 0)
     made = eval(tuned.python, {"steepest": steepest})

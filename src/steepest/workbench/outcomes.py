@@ -239,12 +239,17 @@ def rate_sensitivity(trials: Sequence[Trial], facts: WorkloadFacts, rate: str = 
     )
 
 
-def trials_needed(costs: Sequence[float], facts: WorkloadFacts) -> int | None:
-    """After how many trials the best of them is typically (in the median) good; None where no trial worked."""
-    if not costs or math.isinf(min(costs)):
+def trials_needed(entry: Entry, facts: WorkloadFacts) -> int | None:
+    """After how many trials that were spread the best of them is typically (in the median) as good as the best of the whole search.
+
+    None where so many were not spread, or no trial worked.
+    """
+    costs = [trial.cost for trial in entry.spread_trials]
+    best = min((trial.cost for trial in entry.trials), default=math.inf)
+    if not costs or math.isinf(best):
         return None
-    good = best_of(costs)[:, 0] <= min(costs) + tolerance(min(costs), facts)
-    return int(np.argmax(good)) + 1 if good.any() else len(costs)
+    good = best_of(costs)[:, 0] <= best + tolerance(best, facts)
+    return int(np.argmax(good)) + 1 if good.any() else None
 
 
 def learning_curve(entry: Entry, facts: WorkloadFacts) -> Array:
@@ -298,5 +303,5 @@ def summary(entry: Entry, facts: WorkloadFacts) -> Summary | None:
         median([run.step_microseconds for run in entry.runs if run.step_microseconds > 0]),
         entry.bytes_per_parameter, entry.state_bytes_per_parameter,
         len(tried), len(tried) - len(entry.whole_trials), sum(math.isinf(t.cost) for t in entry.whole_trials),
-        trials_needed(tried, facts),
+        trials_needed(entry, facts),
     )  # fmt: skip

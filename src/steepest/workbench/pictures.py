@@ -95,7 +95,7 @@ def best_of(
     entries: Sequence[Entry], order: Sequence[str], facts: WorkloadFacts, looks: dict[str, Look]
 ) -> list[Picture]:
     """What a budget of trials buys, on the tuned track."""
-    costs = {e.optimizer: [t.cost for t in e.trials] for e in entries if len(e.trials) > 1}
+    costs = {e.optimizer: [t.cost for t in e.spread_trials] for e in entries if e.spread > 1}
     rows = [(name, _metric(statistics.best_of(costs[name], min(50, len(costs[name])))[:, 0], facts)) for name in order
             if name in costs]  # fmt: skip
     if not rows or not np.isfinite(np.concatenate([row for _, row in rows])).any():
@@ -111,8 +111,10 @@ def best_of(
     lines = [plot.add_glyph(source, looks[name].line(f"y{i}"), name=name) for i, (name, _) in enumerate(rows)]
     legend(plot, [(name, [line]) for (name, _), line in zip(rows, lines, strict=True)])
     hover(plot, lines, [("", "$name"), ("trials", "@x"), (measure(facts), "$y")])
-    early = any(trial.stopped for e in entries for trial in e.trials)
-    note = "The best of so many trials, typically: the median over orders of chance."
+    early = any(trial.stopped for e in entries for trial in e.spread_trials)
+    note = (
+        "The best of so many trials, typically: the median over orders of chance, of those that no other trial led to."
+    )
     behind = " Trials that were stopped early count as worse than all others." if early else ""
     return [Picture("What tuning buys", note + behind, plot)]
 

@@ -139,7 +139,9 @@ def contend(
             values, trials, edges, space = yield from _search_space(workload, text, budget, steps, space, draw)
         shown = {name: str(dimension) for name, dimension in space.items()}
     runs = yield [_job(workload, text, values, seed, steps) for seed in budget.seeds]
-    return entry_of(workload, text, track, values, shown, trials, edges, runs)
+    # A grid is in order, and what lies beyond an edge was led to.
+    spread = min(budget.trials, len(trials)) if track == "tuned" else 0
+    return entry_of(workload, text, track, values, shown, trials, edges, runs, spread)
 
 
 def entry_of(
@@ -151,6 +153,7 @@ def entry_of(
     trials: Sequence[Trial],
     edges: tuple[str, ...],
     runs: Sequence[Run],
+    spread: int = 0,
 ) -> Entry:
     """What a comparison keeps of a contender: its choice, its runs, and what its chain costs."""
     try:
@@ -162,7 +165,7 @@ def entry_of(
     states = sum(not start.on_host for start, _ in plan.trace.starts.values())
     return Entry(
         workload.name, text, track, dict(values), str(made.chain), made.python, dict(searched), tuple(trials), edges,
-        fixed_of(text, searched), tuple(runs), plan.bytes_per_parameter(), 4 * states,
+        fixed_of(text, searched), tuple(runs), plan.bytes_per_parameter(), 4 * states, spread,
     )  # fmt: skip
 
 

@@ -62,6 +62,7 @@ class Entry:
     fixed : hyperparameters that stayed at their defaults.
     runs : the judged runs, one for each seed of the second set.
     bytes_per_parameter, state_bytes_per_parameter : what a step moves, and what it keeps.
+    spread : how many of the first trials were spread over the whole space before anything was known of it; 0 in older files.
     """
 
     workload: str
@@ -77,6 +78,7 @@ class Entry:
     runs: tuple[Run, ...]
     bytes_per_parameter: float
     state_bytes_per_parameter: float
+    spread: int = 0
 
     @property
     def costs(self) -> list[float]:
@@ -86,6 +88,11 @@ class Entry:
     def whole_trials(self) -> list[Trial]:
         """Those that were not stopped early."""
         return [trial for trial in self.trials if not trial.stopped]
+
+    @property
+    def spread_trials(self) -> tuple[Trial, ...]:
+        """Those that no other one led to: of them alone it can be said what a smaller number would have found."""
+        return self.trials[: self.spread]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from steepest.checks import Count, check_value
-from steepest.workbench.adaptive import Search
+from steepest.workbench.adaptive import SPREAD, Search
 from steepest.workbench.attempts import Finished
 from steepest.workbench.campaign import (
     Progress,
@@ -122,7 +122,7 @@ def tune(
         if usual:
             entries.append(entry_of(work, optimizer, "default", {}, {}, [], (), usual))
         edges = edges_of(space_searched, _drawn(first, space_searched))
-        entries.append(entry_of(work, optimizer, "tuned", best, shown, found, edges, tuned))
+        entries.append(entry_of(work, optimizer, "tuned", best, shown, found, edges, tuned, min(SPREAD, len(found))))
     return Result(
         Facts(
             versions(), machine(), command("tune"), started, time.perf_counter() - begun, budget.search_seeds, budget.seeds,
