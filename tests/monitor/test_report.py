@@ -22,7 +22,7 @@ from steepest.monitor.doctor.finding import Finding, Series
 from steepest.monitor.monitor import Monitor
 from steepest.monitor.records import Event, Record, Run
 from steepest.monitor.report import Report
-from steepest.monitor.report.axis import Axis, bounds_of
+from steepest.monitor.report.axis import Axis, bounds_of, steps_of_losses
 from steepest.monitor.report.heat import LEVELS, heat_of
 from steepest.monitor.report.memory import Memory, extremes
 from steepest.monitor.report.page import page_of
@@ -339,6 +339,15 @@ def test_losses_of_several_calls_a_step_stand_at_their_steps() -> None:
     picture = module_pictures(Run.of(facts, records, (), True))["Loss"]
     x = picture.renderers[0].data_source.data["x"]
     assert (x[0], x[39], x[-1], len(x)) == (0.25, 10, 30, 120)
+
+
+def test_losses_of_a_run_that_resumes_begin_where_it_does() -> None:
+    facts = made_facts(2)
+    records = [
+        replace(one, step=1000 + one.step, call=4 * one.step, losses=np.ones(40)) for one in made_records(facts, 3)
+    ]
+    steps = steps_of_losses(Run.of(facts, records))
+    assert (steps[0], steps[3], steps[39], steps[-1]) == (1000.25, 1001, 1010, 1030)
 
 
 def test_many_layers_are_bands_and_the_ends_by_name_and_all_are_in_the_heat_map(

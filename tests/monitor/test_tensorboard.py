@@ -75,14 +75,15 @@ def test_a_tensor_that_was_not_measured_has_no_point_and_a_loss_that_is_nan_has_
         (510, 10, None, list(range(501, 511))),
         (1, 4, None, [1]),
         (20, 0, (10, 10), []),
-        (10, 3, (10, 10), [10]),
+        (10, 3, (10, 10), [8, 9, 10]),
+        (1010, 40, None, list(range(1001, 1011))),
     ],
 )
 def test_losses_have_the_steps_that_they_belong_to(
     record_step: int, calls: int, before: tuple[int, int] | None, steps: list[int]
 ) -> None:
     losses = np.arange(calls, dtype=np.float64)
-    found, means = losses_by_step(Record(record_step, 100, 0.0, losses, {}, {}), before)
+    found, means = losses_by_step(Record(record_step, 100, 0.0, losses, {}, {}), before, 10)
     assert found.tolist() == steps
     if calls == 4 * len(steps):
         assert means.tolist() == losses.reshape(-1, 4).mean(axis=1).tolist()

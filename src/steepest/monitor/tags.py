@@ -1,7 +1,7 @@
 """A record as numbers with names, for outputs that know nothing else: ``"lr"``, ``"update_ratio/layer.weight"``.
 
 Losses come one per call of the monitor, everything else at steps of the optimizer; where gradients are accumulated these are not
-the same. `losses_by_step` puts them on one axis.
+the same. `steps_of_calls` puts them on one axis.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.recorder.run_file import begin_of
 from steepest.monitor.records import Record, with_derived
 
-__all__ = ["losses_by_step", "tagged", "tensors_by_name"]
+__all__ = ["losses_by_step", "steps_of_calls", "tagged", "tensors_by_name"]
 
 
 def tagged(record: Record, names: Sequence[str], under: str = "") -> dict[str, float]:
@@ -39,18 +40,47 @@ def tensors_by_name(record: Record, names: Sequence[str]) -> dict[str, dict[str,
     }
 
 
-def losses_by_step(record: Record, before: tuple[int, int] | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def losses_by_step(
+    record: Record, before: tuple[int, int] | None, every: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps since the record before, and the mean of the losses that belong to each.
 
-    ``before`` is that record's step and call; without one the calls up to this record are taken to be a step each.
+    ``before`` is that record's step and call, ``every`` that of the facts.
 
-    >>> losses_by_step(Record(4, 8, 0.0, np.array([1.0, 3.0, 5.0, 7.0]), {}, {}), (2, 4))  # two calls a step
+    >>> losses_by_step(Record(4, 8, 0.0, np.array([1.0, 3.0, 5.0, 7.0]), {}, {}), (2, 4), 2)  # two calls a step
     (array([3, 4]), array([2., 6.]))
     """
-    calls = len(record.losses)
-    steps = record.step - before[0] if before is not None else min(calls, record.step)
-    places = (np.arange(1, calls + 1) * max(1, steps) + calls - 1) // max(1, calls)  # rounded up
-    counts = np.bincount(places)
-    taken = np.flatnonzero(counts)
-    sums = np.bincount(places, weights=record.losses)
-    return record.step - max(1, steps) + taken, sums[taken] / counts[taken]
+    first = record.call - len(record.losses)
+    calls = np.arange(first + 1, record.call + 1)
+    known = (0, first) if before is None else (before[0], first)
+    places = steps_of_calls(calls, np.array([record.step]), np.array([record.call]), every, known)
+    steps, which = np.unique(np.ceil(np.round(places, 6)).astype(np.int64), return_inverse=True)
+    return steps, np.bincount(which, weights=record.losses, minlength=len(steps)) / np.bincount(which)
+
+
+def steps_of_calls(
+    calls: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    every: int,
+    before: tuple[int, int] = (0, 0),
+) -> NDArray[np.float64]:
+    """The step that each call belongs to, as near as records tell; a fraction where a step has several calls.
+
+    ``steps`` and ``ends`` are those of the records, in the order of their calls, ``before`` those of the record before the first,
+    (0, 0) if there is none. Between two records the calls lie evenly. A first record, and one behind which training went back,
+    speaks of a step for each of its calls, but of none before the last multiple of ``every``: so its first steps are known where
+    training resumes.
+
+    >>> steps_of_calls(np.arange(1, 41), np.array([1010]), np.array([40]), 10)[[0, 3, 39]]  # resumed at 1000, four calls a step
+    array([1000.25, 1001.  , 1010.  ])
+    """
+    begins, called = np.append(before[0], steps[:-1]), np.append(before[1], ends[:-1])
+    unknown = steps <= begins
+    unknown[:1] |= before[0] == 0
+    least = np.array([begin_of(step, every) - 1 for step in steps[unknown].tolist()], dtype=np.int64)
+    begins[unknown] = np.maximum(steps[unknown] - (ends - called)[unknown], least)
+    row = np.minimum(np.searchsorted(ends, calls), len(ends) - 1)
+    share = (calls - called[row]) / np.maximum(ends[row] - called[row], 1)
+    made: NDArray[np.float64] = begins[row] + np.clip(share, 0, 1) * (steps[row] - begins[row])
+    return made

@@ -71,7 +71,7 @@ class TensorBoard:
         if self._writer is None:
             return
         self._begin(record.step)
-        for step, loss in zip(*losses_by_step(record, self._before), strict=True):
+        for step, loss in zip(*losses_by_step(record, self._before, self._facts.every), strict=True):
             self._scalars(int(step), {"loss": float(loss)})
         self._scalars(record.step, tagged(record, self._names))
         self._before = record.step, record.call

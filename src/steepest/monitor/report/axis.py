@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bokeh.models import CustomJSTickFormatter, Range1d, Scatter
 
 from steepest.monitor.records import Run
+from steepest.monitor.tags import steps_of_calls
 from steepest.pages.figures import brief, new_plot
 
 __all__ = ["Axis", "Bounds", "bounds_of", "dots", "inside", "measured_rows", "on", "plot_over", "steps_of_losses"]
@@ -71,17 +72,7 @@ def measured_rows(run: Run) -> npt.NDArray[np.int64]:
 
 def steps_of_losses(run: Run) -> npt.NDArray[np.float64]:
     """The step that each loss belongs to, as near as the records tell; it goes back where training did."""
-    steps, calls = run.whole.steps, run.whole.calls
-    before, called = np.append(0, steps[:-1]), np.append(0, calls[:-1])
-    if steps[0] > run.facts.every:  # a run that goes on from another's steps
-        called[0] = run.loss_calls[0] - 1
-        before[0] = steps[0] - (calls[0] - called[0])
-    back = steps <= before
-    before[back] = (steps[back] - 1) // run.facts.every * run.facts.every
-    row = np.minimum(np.searchsorted(calls, run.loss_calls), len(calls) - 1)
-    share = (run.loss_calls - called[row]) / np.maximum(calls[row] - called[row], 1)
-    made: npt.NDArray[np.float64] = before[row] + np.clip(share, 0, 1) * (steps[row] - before[row])
-    return made
+    return steps_of_calls(run.loss_calls, run.whole.steps, run.whole.calls, run.facts.every)
 
 
 def plot_over(label: str, axis: Axis, bounds: Bounds, height: int = 280) -> Any:
