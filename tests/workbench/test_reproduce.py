@@ -76,7 +76,6 @@ SABOTAGE: dict[str, Mapping[str, Any]] = {
     "edge-of-stability": {"make": lambda lr, momentum=0.0: steepest.sgd(lr / 100, momentum=momentum)},
     "adam-edge-of-stability": {"make": lambda lr: steepest.adam(lr / 100)},
     "lookahead-robustness": {"wrap": lambda k, alpha: steepest.lookahead(k, 0.0)},
-    "sgdr-anytime": {"restarts": lambda peak, T_0, T_mult: cosine(peak / 300, 310)},
     "clipping-larger-rates": {"clip": lambda max_norm: steepest.clip_by_global_norm(1e12)},
     "agc-large-batch": {"clip": lambda clipping: steepest.adaptive_grad_clip(1e12)},
     "adagrad-sparse": {"make": lambda lr: steepest.sgd(10 * lr)},

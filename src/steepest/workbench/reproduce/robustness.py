@@ -1,4 +1,4 @@
-"""Claims on how much care an optimizer needs: Lookahead's robustness, SGDR's anytime results, AdamW's separable grid."""
+"""Claims on how much care an optimizer needs: Lookahead's robustness, SGDR's early results, AdamW's separable grid."""
 
 from __future__ import annotations
 
@@ -84,7 +84,10 @@ def sgdr_anytime(
         for name, rows in losses.items()
     }
     return {
-        "loss at the first three restarts, SGDR / steps": ratio_of(early["SGDR"], early["steps"]),
+        **{
+            f"loss at the first three restarts, SGDR / {other}": ratio_of(early["SGDR"], early[other])
+            for other in ("steps", "cosine")
+        },
         "last loss, SGDR / steps": ratio_of(losses["SGDR"][-1], losses["steps"][-1]),
         "last loss, SGDR / cosine": ratio_of(losses["SGDR"][-1], losses["cosine"][-1]),
         "peaks that a search chose": ", ".join(chosen),
@@ -157,13 +160,13 @@ CLAIMS = (
     ),
     Claim(
         "sgdr-anytime",
-        "SGDR has a good result at the end of every cycle",
+        "SGDR is ahead of schedules without restarts at the end of its cycles",
         Paper("Loshchilov and Hutter", 2017, "1608.03983", "figure 1"),
-        "At its restarts SGDR is ahead of a schedule of steps, and at the end not behind a single cosine.",
+        "Restarts improve what is reached early: SGDR is then ahead of schedules without them, and at the end not behind.",
         "digits, 300 steps, restarts after 20, 60 and 140; peak lr of each schedule tuned for the last step; test loss",
         15, False, 24, sgdr_anytime,
         (
-            below("loss at the first three restarts, SGDR / steps", 0.95),
+            *(below(f"loss at the first three restarts, SGDR / {other}", 0.95) for other in ("steps", "cosine")),
             below("last loss, SGDR / cosine", 1.1),
         ),
     ),
