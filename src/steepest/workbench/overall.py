@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steepest.workbench.statistics import FEWEST_SEEDS, Array, Interval, ends, medians, resampled
+from steepest.workbench.statistics import FEWEST_SEEDS, TAIL, Array, Interval, ends, medians, resampled
 
 __all__ = ["FEWEST_WORKLOADS", "Profiles", "SpeedUp", "behind_first", "performance_profiles", "speed_ups"]
 
@@ -79,7 +79,10 @@ def behind_first(measures: Mapping[str, Sequence[Mapping[int, float]]]) -> dict[
         table = np.array([[*medians(own[None]), *medians(own[picks])] for own in column])
         areas += (len(TAUS) - np.searchsorted(TAUS, _ratios(table))) / len(TAUS) / count
     gaps = areas[0] - areas[1:]
-    return {name: Interval(float(gap[0]), *ends(gap[1:], len(gaps))) for name, gap in zip(names[1:], gaps, strict=True)}
+    return {
+        name: Interval(float(gap[0]), *ends(gap[1:], TAIL / len(gaps)))
+        for name, gap in zip(names[1:], gaps, strict=True)
+    }
 
 
 @dataclass(frozen=True, slots=True)
