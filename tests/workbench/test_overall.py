@@ -11,7 +11,8 @@ from scipy import stats
 
 from steepest.workbench import overall
 from steepest.workbench.overall import SpeedUp
-from steepest.workbench.recommendation import recommend, speed_ups
+from steepest.workbench.ranking import speed_ups
+from steepest.workbench.recommendation import recommend
 from steepest.workbench.results import Result
 from steepest.workbench.statistics import Interval
 from steepest.workbench.words import shown_factor

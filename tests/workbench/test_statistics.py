@@ -11,7 +11,8 @@ from scipy import integrate, stats
 
 from steepest.workbench import outcomes, statistics
 from steepest.workbench.outcomes import Against
-from steepest.workbench.recommendation import recommend, verdict_track
+from steepest.workbench.ranking import verdict_track
+from steepest.workbench.recommendation import recommend
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
 from steepest.workbench.statistics import Interval
 from steepest.workbench.words import listed, shown_interval

@@ -20,7 +20,8 @@ from steepest.pages.sheet import LIMIT, embedded, environment, library
 from steepest.workbench import outcomes, pictures, statistics
 from steepest.workbench.folder import write_whole
 from steepest.workbench.outcomes import Summary
-from steepest.workbench.recommendation import recommend, speed_ups, verdict_track
+from steepest.workbench.ranking import speed_ups, verdict_track
+from steepest.workbench.recommendation import recommend
 from steepest.workbench.results import TRACKS, Entry, Result, WorkloadFacts
 from steepest.workbench.statistics import Interval
 from steepest.workbench.words import TRACK_NAMES, counted, listed, measure, shown, shown_factor, shown_interval

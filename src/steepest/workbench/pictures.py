@@ -16,7 +16,7 @@ from bokeh.models.renderers import GlyphRenderer
 
 from steepest.pages.figures import FIRST_SHOWN, Look, Picture, brief, hover, legend, new_plot
 from steepest.workbench import outcomes, statistics
-from steepest.workbench.recommendation import profiles
+from steepest.workbench.ranking import profiles
 from steepest.workbench.results import Entry, Result, Trial, WorkloadFacts
 from steepest.workbench.words import TRACK_NAMES, measure
 

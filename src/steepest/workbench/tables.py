@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from steepest.workbench.outcomes import from_best, summary
-from steepest.workbench.recommendation import speed_ups
+from steepest.workbench.ranking import speed_ups
 from steepest.workbench.results import Entry, Result, WorkloadFacts
 from steepest.workbench.statistics import kind_of
 from steepest.workbench.words import counted, shown, shown_factor, shown_interval
