@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import steepest
+import steepest.numpy as opt
 from steepest.monitor.adapters import MLflow, WeightsAndBiases
 from steepest.monitor.output import Output
 from steepest.monitor.records import Event, Record
@@ -216,3 +218,15 @@ def test_what_can_not_be_sent_to_is_said_in_one_line() -> None:
         TypeError, match=r"^MLflow: run_id is None, allowed with a client is the id of a run: client\.create_run\("
     ):
         MLflow(FakeClient())
+
+
+def test_the_loss_is_the_mean_of_those_given_and_is_not_sent_where_none_was() -> None:
+    run, w = FakeRun(), np.ones(2)
+    optimizer = opt.SGD({"w": w}, lr=0.01)
+    with steepest.Monitor(optimizer, every=2, to=WeightsAndBiases(run), folder=None) as monitor:
+        for losses in ((None, None), (None, 3.0), (1.0, float("nan"))):
+            for loss in losses:
+                optimizer.step({"w": w})
+                monitor(loss)
+    sent = [{name: value for name, value in one.items() if name == "steepest/loss"} for one in run.logged]
+    assert sent[:2] == [{}, {"steepest/loss": 3.0}] and np.isnan(sent[2]["steepest/loss"])

@@ -18,6 +18,7 @@ import steepest
 import steepest.numpy as opt
 from steepest.monitor.doctor import ALARM, FOLLOWS, RULES, Finding, diagnose, unjudged
 from steepest.monitor.doctor.finding import sure
+from steepest.monitor.doctor.look import at_records
 from steepest.monitor.recorder import Recorder
 from steepest.monitor.recorder.reader import read
 from steepest.monitor.recorder.run_file import facts_of
@@ -564,6 +565,17 @@ def test_a_batch_that_makes_every_gradient_nan_is_named_from_a_real_run() -> Non
             optimizer.step({name: loss * one for name, one in w.items()})
             monitor(loss)
     assert diagnose(kept.run)[0].title == "Batch 33 made the loss nan or infinite at step 33"
+
+
+def test_one_loss_that_is_nan_or_huge_changes_the_mean_of_its_own_record_alone() -> None:
+    run = healthy()
+    first, usual = int(run.calls[0]), at_records(run)
+    for loss in (math.nan, 1e30):
+        losses = run.losses.copy()
+        losses[first] = loss
+        np.testing.assert_array_equal(np.delete(at_records(replace(run, losses=losses)), 1), np.delete(usual, 1))
+    few = replace(run, losses=run.losses[first:], loss_calls=run.loss_calls[first:])
+    np.testing.assert_array_equal(at_records(few), [math.nan, *usual[1:]])
 
 
 @pytest.mark.parametrize("given", [lambda batch: batch % 2, lambda batch: batch < 50], ids=["every second", "at first"])

@@ -67,6 +67,17 @@ def test_what_is_not_finite_is_strict_json(tmp_path: Path) -> None:
     assert one["tensors"] == {"grad_norm": {"layers.0.weight": None, "layers.1.weight": 2.0}}
 
 
+def test_which_calls_gave_a_loss_is_said_where_not_all_did(tmp_path: Path) -> None:
+    output = JsonLines(tmp_path / "a.jsonl")
+    output.start(facts(2))
+    output.record(Record(2, 2, 0.1, np.array([float("nan"), 1.0]), {}, {}, np.array([False, True])))
+    output.record(Record(4, 4, 0.1, np.array([float("nan"), 1.0]), {}, {}))
+    output.close()
+    _, some, every = lines(output.path)
+    assert (some["losses"], some["given"]) == ([None, 1.0], [False, True])
+    assert every["losses"] == [None, 1.0] and "given" not in every
+
+
 def test_a_file_is_continued_and_a_line_that_was_cut_off_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for cut in ("", '{"type":"record","st'):

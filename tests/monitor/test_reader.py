@@ -133,6 +133,19 @@ def test_losses_and_scalars_are_means_over_the_processes(tmp_path: Path) -> None
     )
 
 
+def test_a_loss_that_only_the_last_process_has_is_that_of_the_run(tmp_path: Path) -> None:
+    for process in range(2):
+        recorder = Recorder(tmp_path)
+        recorder.start(facts(1, process=process, processes=2))
+        losses, given = (np.full(2, np.nan), np.zeros(2, dtype=bool)) if process == 0 else (np.array([2.0, 4.0]), None)
+        scalars = {"accuracy": math.nan if process == 0 else 0.5}
+        recorder.record(Record(2, 2, 1.0, losses, scalars, {}, given))
+        recorder.close()
+    run = read(tmp_path)
+    assert (run.losses.tolist(), run.loss_calls.tolist()) == ([2.0, 4.0], [1, 2])
+    assert run.scalars["accuracy"].tolist() == [0.5]
+
+
 def test_a_loss_that_is_nan_in_one_process_is_nan(tmp_path: Path) -> None:
     for process, losses in enumerate(([1.0, 2.0], [3.0, np.nan])):
         recorder = Recorder(tmp_path)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,36 @@ def test_losses_keep_float64_and_what_is_not_finite(tmp_path: Path) -> None:
     recorder.close()
     np.testing.assert_array_equal(read(tmp_path).losses, losses)
     assert read(tmp_path).scalars["lr"].tolist() == [np.inf]
+
+
+def test_a_call_without_a_loss_is_told_from_a_loss_that_is_nan(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.start(facts(1))
+    losses, given = np.array([np.nan, np.nan, 2.0]), np.array([False, True, True])
+    recorder.record(Record(3, 3, 1.0, losses, {}, {}, given))
+    recorder.record(Record(6, 6, 2.0, np.full(3, np.nan), {}, {}, np.zeros(3, dtype=bool)))
+    recorder.record(Record(9, 9, 3.0, np.array([1.0, np.nan, 3.0]), {}, {}))
+    recorder.close()
+    run = read(tmp_path)
+    assert run.loss_calls.tolist() == [2, 3, 7, 8, 9]
+    np.testing.assert_array_equal(run.losses, [np.nan, 2, 1, np.nan, 3])
+    with closing(sqlite3.connect(recorder.path)) as connection:  # whoever knows nothing of it reads nan
+        ((blob,),) = connection.execute("SELECT losses FROM latest WHERE step = 3")
+    np.testing.assert_array_equal(np.frombuffer(blob, "<f8"), losses)
+
+
+@pytest.mark.parametrize(("first", "calls"), [([1.0, 1.0], [1, 2, 3, 4]), ([np.nan, 1.0], [2, 4])])
+def test_in_a_file_of_an_older_version_nan_is_no_loss_where_the_first_record_misses_one(
+    tmp_path: Path, first: list[float], calls: list[int]
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.start(facts(1))
+    recorder.record(Record(2, 2, 1.0, np.array(first), {}, {}))
+    recorder.record(Record(4, 4, 2.0, np.array([np.nan, 1.0]), {}, {}))
+    recorder.close()
+    with closing(sqlite3.connect(recorder.path)) as connection, connection:
+        connection.execute("DELETE FROM about WHERE name = 'no_loss'")
+    assert read(tmp_path).loss_calls.tolist() == calls
 
 
 def test_names_may_come_later_and_be_missing(tmp_path: Path) -> None:

@@ -328,8 +328,13 @@ def module_pictures(run: Run) -> dict[str, Any]:
 
 
 def test_losses_that_were_not_given_are_no_crosses(run: Run) -> None:
-    losses = np.where(np.arange(len(run.losses)) % 4 == 3, run.losses, math.nan)
-    picture = module_pictures(replace(run, losses=losses))["Loss"]
+    memory = Memory(run.facts)
+    for one in made_records(run.facts, 20):
+        given = np.arange(len(one.losses)) % 4 == 3
+        memory.add(replace(one, losses=np.where(given, one.losses, math.nan), given=given))
+    remembered = memory.run(finished=True)
+    assert len(remembered.losses) == 40 and np.isfinite(remembered.losses).all()
+    picture = module_pictures(remembered)["Loss"]
     assert [r for r in picture.renderers if getattr(r.glyph, "marker", None) == "x"] == []
 
 

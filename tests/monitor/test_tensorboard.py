@@ -91,6 +91,15 @@ def test_losses_have_the_steps_that_they_belong_to(
         assert means.tolist() == losses.tolist()
 
 
+def test_a_step_whose_calls_gave_no_loss_has_no_point(tmp_path: Path) -> None:
+    output = TensorBoard(tmp_path)
+    output.start(facts(2))
+    losses, given = np.array([np.nan, 4.0, np.nan, np.nan]), np.array([False, True, False, True])
+    output.record(Record(4, 4, 0.1, losses, {}, {}, given))
+    output.close()
+    np.testing.assert_array_equal(points(tmp_path, "loss"), [(2, 4.0), (4, np.nan)])
+
+
 def test_events_and_the_chains_are_texts(tmp_path: Path) -> None:
     output = TensorBoard(tmp_path)
     output.start(facts())

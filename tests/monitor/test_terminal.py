@@ -263,16 +263,21 @@ def test_the_last_record_of_a_closed_monitor_has_only_losses_and_takes_nothing_a
     assert course.finished
 
 
-def test_a_loss_that_is_nan_is_an_alarm_unless_the_run_has_none() -> None:
-    def alarms(*losses: list[float]) -> list[str]:
-        records = [Record(i, 2 * i, float(i), np.array(one), {"lr": 0.1}, {}) for i, one in enumerate(losses, 1)]
+def test_a_loss_that_is_nan_is_an_alarm_and_one_that_was_not_given_is_none() -> None:
+    def alarms(*losses: list[float | None]) -> list[str]:
+        records = [
+            Record(
+                i, 2 * i, float(i), np.array(one, dtype=float), {"lr": 0.1}, {}, np.array([v is not None for v in one])
+            )
+            for i, one in enumerate(losses, 1)
+        ]
         return [f"{one.first} {one.message}" for one in course_of(records).alarms.values()]
 
     nan = math.nan
     assert alarms([1.0, 1.0], [1.0, nan]) == ["2 loss nan"]
-    assert alarms([nan, nan], [nan, nan]) == []
-    assert alarms([1.0, nan], [nan, 2.0]) == []  # a loss with every second batch
-    assert alarms([1.0, nan], [math.inf, nan]) == ["2 loss inf"]
+    assert alarms([None, None], [None, None]) == []
+    assert alarms([1.0, None], [None, 2.0]) == []  # a loss with every second batch
+    assert alarms([1.0, None], [nan, None]) == ["2 loss nan"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A run sent on to a tracking service, through an object that the user has made: nothing of theirs is imported here first.
 
-Both send per record: the scalars, the mean of the losses since the record before, and each tensor's values; an event counts
+Both send per record: the scalars, the mean of the losses given since the record before, and each tensor's values; an event counts
 up ``events/<kind>``, and its text is kept as the last one. All names begin with ``steepest/``, beside the user's own.
 Of a distributed run only the first process sends. What was sent stays: of steps that a rewind has undone both are there.
 """
@@ -158,7 +158,8 @@ class _Sends:
         self._names = [one.name for one in facts.tensors]
 
     def values(self, record: Record) -> dict[str, float]:
-        loss = {"loss": float(record.losses.mean())} if len(record.losses) else {}
+        _, given = record.given_losses()
+        loss = {"loss": float(given.mean())} if len(given) else {}
         return {_PREFIX + name: value for name, value in {**loss, **tagged(record, self._names, self._under)}.items()}
 
     def count(self, event: Event) -> dict[str, float]:

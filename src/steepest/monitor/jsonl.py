@@ -22,9 +22,9 @@ class JsonLines:
     """Write one JSON object per line: ``{"type": "facts", …}`` when training starts, then ``"record"`` and ``"event"``.
 
     A record's ``tensors`` are objects, measurement by measurement, of values by the tensors' names. The JSON is strict: nan is
-    null, an infinity is the text ``"Infinity"``. Each line is flushed. After a rewind steps go back; the lines of those that were
-    undone stay. A file that is there is continued, with facts of its
-    own. Of a distributed run only the first process writes.
+    null, an infinity is the text ``"Infinity"``. Where calls gave no loss, which is null too, ``given`` says for each whether it
+    did. Each line is flushed. After a rewind steps go back; the lines of those that were undone stay. A file that is there is
+    continued, with facts of its own. Of a distributed run only the first process writes.
 
     Parameters
     ----------
@@ -76,6 +76,7 @@ class JsonLines:
                 "call": record.call,
                 "seconds": record.seconds,
                 "losses": record.losses.tolist(),
+                **({} if record.given is None else {"given": record.given.tolist()}),
                 "scalars": record.scalars,
                 "tensors": tensors_by_name(record, self._names),
             },

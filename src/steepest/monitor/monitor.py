@@ -150,7 +150,7 @@ class Monitor:
                 loss = metrics.pop("loss", loss)
                 self._metrics |= {name: value for name, value in metrics.items() if self._is_number(name, value)}
             self._calls += 1
-            self._losses.append(math.nan if loss is None else _without_graph(loss))
+            self._losses.append(None if loss is None else _without_graph(loss))
             if steps > self._steps:
                 self._taken += steps - self._steps
                 self._steps = steps
@@ -206,13 +206,15 @@ class Monitor:
         if optimizer.seconds > self._seconds:  # steps inside the backward pass are not counted
             scalars["optimizer_seconds"] = (optimizer.seconds - self._seconds) / taken
         probed, per_tensor = self._probes.taken()
+        losses, given = _losses_of(self._losses)
         record = Record(
             step,
             self._calls,
             now - self._began,
-            _numbers(self._losses),
+            losses,
             scalars | probed,
             {name: _in_float32(values) for name, values in tensors.items()} | per_tensor,
+            given,
         )
         self._recorded, self._then, self._seconds, self._taken = step, now, optimizer.seconds, 0
         self._losses, self._metrics, self.last = [], {}, record
@@ -284,7 +286,8 @@ class Monitor:
 
     def _record_rest(self) -> None:
         """Losses since the last record, with nothing measured."""
-        rest = Record(self._steps, self._calls, time.perf_counter() - self._began, _numbers(self._losses), {}, {})
+        losses, given = _losses_of(self._losses)
+        rest = Record(self._steps, self._calls, time.perf_counter() - self._began, losses, {}, {}, given)
         self._losses = []
         self._outputs.send("record", rest)
 
@@ -330,6 +333,14 @@ def _without_graph(loss: Any) -> Any:
 
 def _number(value: Any) -> float:
     return float(value.detach() if hasattr(value, "detach") else value)
+
+
+def _losses_of(values: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Losses, nan for None; and which were given, None where all were."""
+    given = np.array([value is not None for value in values], dtype=bool)
+    losses = np.full(len(values), np.nan)
+    losses[given] = _numbers([value for value in values if value is not None])
+    return losses, None if given.all() else given
 
 
 def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:

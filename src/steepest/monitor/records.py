@@ -110,10 +110,11 @@ class Record:
     step : steps that the optimizer had taken, this one included.
     call : how often the monitor had been called, this time included: the number of the batch, counted from 1.
     seconds : since the run started.
-    losses : one for each call since the record before, the last belonging to `call`.
+    losses : one for each call since the record before, the last belonging to `call`; nan where none was given.
     scalars : values of the whole model: ``lr`` (``lr[1]`` for the second group), ``grad_norm``, ``step_seconds`` (mean since
         the record before), ``optimizer_seconds`` (of it, inside the optimizer's step), and what the user gave.
     tensors : for each measurement a value per tensor; nan where a tensor was not measured.
+    given : which of the calls gave a loss, None where all did: a loss may be nan itself.
     """
 
     step: int
@@ -122,6 +123,12 @@ class Record:
     losses: NDArray[np.float64]
     scalars: dict[str, float]
     tensors: dict[str, NDArray[np.float32]]
+    given: NDArray[np.bool_] | None = None
+
+    def given_losses(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The calls that gave a loss, and their losses."""
+        calls = np.arange(self.call - len(self.losses) + 1, self.call + 1)
+        return (calls, self.losses) if self.given is None else (calls[self.given], self.losses[self.given])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,8 @@ class Run:
 
     ``steps`` rise strictly. Where training was rewound, the records of the steps that were undone stand until one of these
     steps is recorded again; then they are in `whole` only. Losses and events are those of every call, undone or not:
-    ``losses[i]`` belongs to the call ``loss_calls[i]``. ``finished`` says that the monitor was closed.
+    ``losses[i]`` belongs to the call ``loss_calls[i]``; calls that gave none are missing, so a loss that is nan was nan.
+    ``finished`` says that the monitor was closed.
     """
 
     facts: Facts
@@ -168,8 +176,7 @@ class Run:
                 scalars[name][row] = value
             for name, values in one.tensors.items():
                 tensors[name][row] = values
-        losses = [one.losses for one in records]
-        calls = [np.arange(one.call - len(one.losses) + 1, one.call + 1) for one in records]
+        calls, losses = zip(*(one.given_losses() for one in records), strict=True) if records else ((), ())
         made = cls(
             facts,
             np.array([one.step for one in records], dtype=np.int64),

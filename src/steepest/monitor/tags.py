@@ -43,7 +43,7 @@ def tensors_by_name(record: Record, names: Sequence[str]) -> dict[str, dict[str,
 def losses_by_step(
     record: Record, before: tuple[int, int] | None, every: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps since the record before, and the mean of the losses that belong to each.
+    """Steps since the record before that have a loss, and the mean of the losses that belong to each.
 
     ``before`` is that record's step and call, ``every`` that of the facts.
 
@@ -51,11 +51,11 @@ def losses_by_step(
     (array([3, 4]), array([2., 6.]))
     """
     first = record.call - len(record.losses)
-    calls = np.arange(first + 1, record.call + 1)
+    calls, losses = record.given_losses()
     known = (0, first) if before is None else (before[0], first)
     places = steps_of_calls(calls, np.array([record.step]), np.array([record.call]), every, known)
     steps, which = np.unique(np.ceil(np.round(places, 6)).astype(np.int64), return_inverse=True)
-    return steps, np.bincount(which, weights=record.losses, minlength=len(steps)) / np.bincount(which)
+    return steps, np.bincount(which, weights=losses, minlength=len(steps)) / np.bincount(which)
 
 
 def steps_of_calls(

@@ -63,12 +63,16 @@ def highest(values: Values) -> Values:
 
 
 def at_records(run: Run) -> Values:
-    """The mean of the losses up to each record, since the one before."""
+    """The mean of the losses up to each record, since the one before; nan where there are none."""
+    if not len(run):
+        return np.zeros(0)
     ends = np.searchsorted(run.loss_calls, run.calls, side="right")
-    starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-    sums = np.concatenate([[0.0], np.cumsum(run.losses)])
-    with np.errstate(all="ignore"):
-        means: Values = (sums[ends] - sums[starts]) / (ends - starts)
+    starts = np.append(0, ends[:-1])
+    # Sums of each record's own: a difference of cumulated sums would forget all after one nan, and most after one of 1e20.
+    with np.errstate(invalid="ignore"):
+        sums = np.add.reduceat(np.append(run.losses, 0.0), np.stack([starts, ends], axis=1).ravel())[::2]
+    counts = ends - starts
+    means: Values = np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1)
     return means
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from steepest.checks import Range, check_number
 from steepest.monitor.plain import to_json
-from steepest.monitor.recorder.run_file import SCHEMA, begin_of, check_format, code_of, file_of, plainly
+from steepest.monitor.recorder.run_file import NO_LOSS, SCHEMA, begin_of, check_format, code_of, file_of, plainly
 from steepest.monitor.recorder.thinning import LEAST, thin_events, thin_records
 from steepest.monitor.records import Event, Facts, Record
 
@@ -120,7 +120,7 @@ class Recorder:
     def record(self, record: Record) -> None:
         """Keep a record; it is in the file when this returns, or without a write-ahead log when the next event or `close`
         does, or the next record at least a second after the last transaction."""
-        losses = np.asarray(record.losses, dtype="<f8").tobytes()
+        losses = _losses_of(record)
         scalars = self._blob("scalars", record.scalars, "<f8", 1)
         tensors = self._blob("measurements", record.tensors, "<f4", self._width)
         self._records.append((self._session, record.step, record.call, record.seconds, losses, scalars, tensors))
@@ -266,6 +266,13 @@ _COUNT_THINNING = "UPDATE about SET value = value + 1 WHERE name = 'thinned'"
 _EVENT_SIZE = 'length(message) + length(tensors) + length("values") + 32'
 
 
+def _losses_of(record: Record) -> bytes:
+    losses = np.array(record.losses, dtype="<f8")
+    if record.given is not None:
+        losses.view("<u8")[~record.given] = NO_LOSS
+    return losses.tobytes()
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     """The file, new or of earlier sessions, with a log that its file system bears."""
     connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
@@ -292,6 +299,7 @@ def _opened(path: Path) -> sqlite3.Connection:
                 "file": uuid.uuid4().hex,
                 "thinned": "0",
                 "described": _DESCRIBED,
+                "no_loss": f"{NO_LOSS:x}",
             }
             rows = "".join(f"INSERT INTO about VALUES ('{name}', '{value}');" for name, value in about.items())
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {rows} COMMIT;")

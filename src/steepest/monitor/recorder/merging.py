@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.monitor.recorder.run_file import NO_LOSS
 from steepest.monitor.records import Event, Facts, Run, TensorFacts, line_of, rows_of, with_derived
 
 __all__ = ["averaged", "columns", "cut", "joined"]
@@ -20,21 +21,34 @@ __all__ = ["averaged", "columns", "cut", "joined"]
 _Floats = dict[str, NDArray[np.float32]]
 
 
-def columns(facts: Facts, names: dict[str, list[str]], rows: Sequence[tuple[Any, ...]], events: Sequence[Event]) -> Run:
-    """One session of one process; a row is step, call, seconds, losses, scalars, tensors, the last three as BLOBs."""
+def columns(
+    facts: Facts,
+    names: dict[str, list[str]],
+    rows: Sequence[tuple[Any, ...]],
+    events: Sequence[Event],
+    marked: bool = True,
+) -> Run:
+    """One session of one process; a row is step, call, seconds, losses, scalars, tensors, the last three as BLOBs.
+
+    In files that don't mark the calls without a loss (``marked``) any nan stands for none, unless the first record has all.
+    """
     steps, calls, seconds, losses, scalars, tensors = zip(*rows, strict=True) if rows else ((),) * 6
     lengths = np.array([len(one) // 8 for one in losses], dtype=np.int64)
     last = np.array(calls, dtype=np.int64)
     before = np.cumsum(lengths) - lengths
     loss_calls = np.arange(lengths.sum()) + np.repeat(last - lengths + 1 - before, lengths)
+    bits = np.frombuffer(b"".join(losses), dtype="<u8")
+    given, numbers = bits != NO_LOSS, bits.view("<f8").astype(np.float64)
+    if not marked and np.isnan(numbers[: lengths[:1].sum()]).any():
+        given = ~np.isnan(numbers)
     values = _unpacked(scalars, "<f8", 1, names["scalars"])
     return Run(
         facts,
         np.array(steps, dtype=np.int64),
         last,
         np.array(seconds, dtype=np.float64),
-        np.frombuffer(b"".join(losses), dtype="<f8").astype(np.float64),
-        loss_calls.astype(np.int64),
+        numbers[given],
+        loss_calls[given].astype(np.int64),
         {name: one[:, 0].astype(np.float64) for name, one in values.items()},
         {
             n: one.astype(np.float32)
@@ -61,8 +75,9 @@ def cut(run: Run, end: float) -> Run:
 def averaged(runs: Sequence[Run]) -> Run:
     """What several processes saw of one session, at the first one's records.
 
-    Losses and scalars are means over the processes that have them at the same call; a tensor's values are the first process's, or
-    those of the first other that has them where it has nan. Events are those of all, each once.
+    Losses and scalars are means over the processes that have them at the same call: a scalar that is nan is missing, a loss that
+    is nan was given. A tensor's values are the first process's, or those of the first other that has them where it has nan.
+    Events are those of all, each once.
     """
     base, *others = runs
     if not others:
@@ -77,11 +92,13 @@ def averaged(runs: Sequence[Run]) -> Run:
         for name, values in _arranged(other, all_tensors).items():
             have = tensors.setdefault(name, np.full((len(base), len(all_tensors)), np.nan, dtype=np.float32))
             have[mine] = np.where(np.isnan(have[mine]), values[its], have[mine])
+    loss_calls, losses = _mean_losses(runs)
     events = {(e.step, e.call, e.kind, e.message, e.tensors): e for one in reversed(runs) for e in one.events}
     return replace(
         base,
         facts=replace(base.facts, tensors=all_tensors),
-        losses=_mean([(run.loss_calls, run.losses) for run in runs]),
+        losses=losses,
+        loss_calls=loss_calls,
         scalars={name: _mean([(run.calls, run.scalars.get(name)) for run in runs]) for name in scalars},
         tensors=tensors,
         events=tuple(sorted(events.values(), key=lambda one: one.call)),
@@ -156,17 +173,32 @@ def _arranged(run: Run, tensors: tuple[TensorFacts, ...]) -> _Floats:
 
 
 def _mean(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float64] | None]]) -> NDArray[np.float64]:
-    """The mean, at each call of the first part, of all parts that have a value there."""
-    (calls, own), *others = parts
-    total, count = (np.zeros(len(calls)), np.zeros(len(calls))) if own is None else (own.copy(), np.ones(len(calls)))
-    for theirs, values in others:
+    """The mean, at each call of the first part, of all parts that have a value there; nan where none has."""
+    calls, _ = parts[0]
+    total, count = np.zeros(len(calls)), np.zeros(len(calls))
+    for theirs, values in parts:
         if values is not None:
             _, mine, its = np.intersect1d(calls, theirs, return_indices=True)
-            total[mine] += values[its]
-            count[mine] += 1
+            known = ~np.isnan(values[its])
+            total[mine[known]] += values[its][known]
+            count[mine[known]] += 1
     with np.errstate(invalid="ignore"):
         mean: NDArray[np.float64] = total / count
     return mean
+
+
+def _mean_losses(runs: Sequence[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The calls, up to the first run's last record, at which any of them has a loss; and the means of those that have one."""
+    last = runs[0].calls.max(initial=0)
+    calls = np.unique(np.concatenate([run.loss_calls for run in runs]))
+    calls = calls[calls <= last]
+    total, count = np.zeros(len(calls)), np.zeros(len(calls))
+    for run in runs:
+        _, mine, its = np.intersect1d(calls, run.loss_calls, return_indices=True)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            total[mine] += run.losses[its]
+        count[mine] += 1
+    return calls, total / count
 
 
 def _end_to_end(parts: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:

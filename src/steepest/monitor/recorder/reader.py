@@ -86,6 +86,7 @@ class _File:
     rows: dict[int, list[tuple[Any, ...]]] = field(default_factory=dict)
     events: dict[int, list[Event]] = field(default_factory=dict)
     state: tuple[Any, ...] = ()
+    marked: bool = True
 
     def refresh(self) -> bool:
         """Read what is new; whether there was anything."""
@@ -97,6 +98,7 @@ class _File:
                 return False
             if state[:2] != self.state[:2]:  # thinned, or another file: none of what was read need be there still
                 self.rows, self.events, self.state = {}, {}, (*state[:2], 0, 0)
+            self.marked = bool(connection.execute("SELECT 1 FROM about WHERE name = 'no_loss'").fetchall())
             sessions = connection.execute("SELECT session, facts, first_step, finished FROM sessions ORDER BY session")
             self.sessions = [Session(n, facts_of(text), first, bool(done)) for n, text, first, done in sessions]
             self.names = {one.number: {"measurements": [], "scalars": []} for one in self.sessions}
@@ -115,7 +117,11 @@ class _File:
         return [
             replace(
                 columns(
-                    one.facts, self.names[one.number], self.rows.get(one.number, ()), self.events.get(one.number, ())
+                    one.facts,
+                    self.names[one.number],
+                    self.rows.get(one.number, ()),
+                    self.events.get(one.number, ()),
+                    self.marked,
                 ),
                 finished=one.finished,
             )

@@ -6,7 +6,8 @@ Each process of a run writes one SQLite database, ``<folder>/steepest-<process>.
 - `sessions`: a row each time that training started with this file, with the run's facts as JSON;
 - `measurements`, `scalars`: the names of what a session's records hold, by position;
 - `records`: a row per recording step. ``tensors`` is a BLOB of little-endian float32, a row per measurement and in it a value
-  per tensor of the facts; ``scalars`` and ``losses`` are BLOBs of little-endian float64;
+  per tensor of the facts; ``scalars`` and ``losses`` are BLOBs of little-endian float64. A call that gave no loss has a nan
+  of its own among them, with the bits of `NO_LOSS`;
 - `events`: a row per event; the view `latest`: the records that no later one has replaced.
 
 A later session replaces what earlier ones recorded from its first step on: training that resumes at step 500 continues
@@ -29,11 +30,13 @@ from steepest.monitor.plain import number_of
 from steepest.monitor.records import FORMAT, Event, Facts, TensorFacts
 
 __all__ = [
-    "APPLICATION", "SCHEMA", "Session", "begin_of", "check_format", "code_of", "event_of", "facts_of", "file_of", "files_of",
-    "plainly",
+    "APPLICATION", "NO_LOSS", "SCHEMA", "Session", "begin_of", "check_format", "code_of", "event_of", "facts_of", "file_of",
+    "files_of", "plainly",
 ]  # fmt: skip
 
 APPLICATION = 0x73746570
+NO_LOSS = 0x7FF8_0000_6E6F_6E65
+"""A nan that says ``none``, as R's NA says 1954: every program reads it as nan, and no arithmetic makes it."""
 
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -54,7 +57,7 @@ CREATE TABLE records (
     step INTEGER NOT NULL,        -- steps that the optimizer had taken
     call INTEGER NOT NULL,        -- times that the monitor had been called in this session
     seconds REAL NOT NULL,        -- since the session started
-    losses BLOB NOT NULL,         -- '<f8': those of the calls up to this one, the last belonging to it
+    losses BLOB NOT NULL,         -- '<f8': those of the calls up to this one, the last belonging to it; nan where none was given
     scalars BLOB NOT NULL,        -- '<f8': in the order of the table scalars; nan where missing; later ones may be left out
     tensors BLOB NOT NULL         -- '<f4': (measurements, tensors), in the order of the table measurements; likewise
 );

@@ -43,11 +43,11 @@ class Memory:
 
     def add(self, record: Record) -> None:
         """Remember a record, and forget others where there are too many."""
-        count = len(record.losses)
-        self._loss_calls.append(np.arange(record.call - count + 1, record.call + 1))
-        self._losses.append(np.asarray(record.losses, dtype=np.float64))
-        self._loss_count += count
-        self._records.append(replace(record, losses=np.zeros(0)))
+        calls, losses = record.given_losses()
+        self._loss_calls.append(calls)
+        self._losses.append(np.asarray(losses, dtype=np.float64))
+        self._loss_count += len(losses)
+        self._records.append(replace(record, losses=np.zeros(0), given=None))
         self._ids.append(self._count)
         self._count += 1
         width = len(self.facts.tensors) * len(record.tensors)

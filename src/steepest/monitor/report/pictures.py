@@ -63,7 +63,7 @@ def _loss(run: Run, axis: Axis) -> Picture | None:
         line = plot.add_glyph(source, Look(COLOURS[0], "solid", "circle").line(), name=f"mean over {window} calls")
         items.append((f"mean over {window} calls", [line]))
     hover(plot, [items[-1][1][0]], [("step", "@x{0,0}"), ("loss", "@y")], mode="vline")
-    broken = _broken(run)
+    broken = ~finite
     if broken.any():
         at_top = np.full(int(broken.sum()), inside(bounds, 0.97))
         source = ColumnDataSource({"x": brief(x[broken][:POINTS]), "y": brief(at_top[:POINTS])})
@@ -79,13 +79,6 @@ def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> dict[str, A
     """Its columns; with a gap wherever it goes back."""
     back = np.flatnonzero(np.diff(x) < 0) + 1
     return {"x": brief(np.insert(x, back, np.nan)), "y": brief(np.insert(y, back, np.nan))}
-
-
-def _broken(run: Run) -> npt.NDArray[np.bool_]:
-    """Losses that are not finite. nan may mean that none was given, unless the first calls gave one each."""
-    first = run.loss_calls <= run.whole.calls[0]
-    infinite = np.isinf(run.losses)
-    return infinite if np.isnan(run.losses[first]).any() else ~np.isfinite(run.losses)
 
 
 def _events(plot: Any, events: Sequence[Event], bounds: Bounds) -> list[tuple[str, list[Any]]]:

@@ -99,7 +99,6 @@ class Course:
         self.curves = {"loss": Curve(), "grad norm": Curve(), "update ratio": Curve()}
         self.alarms: dict[str, Alarm] = {}
         self.records = 0
-        self._every_loss: bool | None = None
         self.finished = False
 
     def add(self, run: Run) -> None:
@@ -125,20 +124,16 @@ class Course:
             self.step_seconds = (self.seconds - before[1]) / (self.step - before[0])
 
     def _add_losses(self, run: Run) -> None:
-        """The mean of each record's losses. nan may mean that none was given, unless the run gives one with every call."""
+        """The mean of each record's losses."""
         ends = np.searchsorted(run.loss_calls, run.calls, side="right")
         for step, losses in zip(run.steps.tolist(), np.split(run.losses, ends[:-1]), strict=True):
             if not len(losses):
                 continue
-            given = losses[~np.isnan(losses)]
-            if self._every_loss is None:
-                self._every_loss = len(given) == len(losses)
-            broken = losses[~np.isfinite(losses)] if self._every_loss else losses[np.isinf(losses)]
+            broken = losses[~np.isfinite(losses)]
             if len(broken):
                 self._alarm(Alarm("nonfinite", step, step, 1, f"loss {number(broken[-1])}"))
-            if len(given) or self._every_loss:
-                self.loss = float(losses.mean() if self._every_loss else given.mean())
-                self.curves["loss"].extend([self.loss])
+            self.loss = float(losses.mean())
+            self.curves["loss"].extend([self.loss])
 
     def _add_measured(self, run: Run, rows: NDArray[np.int64]) -> None:
         last = rows[-1]
