@@ -22,7 +22,7 @@ _SUFFIX = ".steepest"
 class TensorBoard:
     """Write for TensorBoard: ``tensorboard --logdir FOLDER``.
 
-    ``loss`` has a value at every step (the mean over its batches where gradients are accumulated), other scalars at each
+    ``loss`` has a value at every step that was given one (their mean where gradients are accumulated), other scalars at each
     record: ``lr``, ``grad_norm``, and a tensor's values under ``update_ratio/layer.weight``. Events are texts. Of a distributed
     run only the first process writes.
 
