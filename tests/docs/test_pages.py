@@ -88,6 +88,35 @@ def test_every_hyperparameter_of_a_rule_is_explained(generated: dict[str, str]) 
         assert [row[0] for row in rows if not row[-1].strip(" |")] == [], name
 
 
+SOURCES = re.compile(r"Kingma|Chen|Pascanu|paper|Program 1|authors|PyTorch|timm|Optax|lecture")
+
+
+@pytest.mark.parametrize("name", [*steepest.OPTIMIZERS, *steepest.CLIPS, *steepest.WRAPPERS])
+def test_a_default_is_the_one_that_its_text_quotes_and_has_a_source(name: str, rule_pages: ModuleType) -> None:
+    page = importlib.import_module("rule_page")
+    recipe = page.Recipe(name, steepest.RECIPES[name])
+    texts = page.meanings(recipe.function)
+    for argument, parameter in recipe.parameters.items():
+        text, default = texts[argument], parameter.default
+        assert not re.search(rf"\buse `{name}`", text), argument
+        numbers = default if isinstance(default, tuple) else [default]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+            continue
+        quoted = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^*])", text)]
+        if any(numbers) and not (isinstance(default, int) and default == 1):  # 1: at every step
+            assert set(numbers) <= set(quoted), (argument, text)
+            assert SOURCES.search(text), (argument, text)
+
+
+def test_a_recipe_does_not_inherit_what_is_not_true_of_it(generated: dict[str, str]) -> None:
+    def row(page: str, argument: str) -> str:
+        return next(line for line in generated[f"{page}.md"].splitlines() if line.startswith(f"| `{argument}` |"))
+
+    assert "behind the moments, which do not see it. 1e-2" in row("adamw", "weight_decay")
+    assert "inside the maximum" in row("adamax", "eps")
+    assert "before its correction" in row("radam", "eps")
+
+
 def test_a_new_rule_has_a_page_without_a_word_written(rule_pages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     @steepest.recipe
     def plain(lr: steepest.NonNegative = 0.1) -> steepest.Chain:

@@ -78,7 +78,7 @@ def scale_by_nadam(
 
 @rule(exp_avg=zeros, exp_avg_sq=zeros)
 def scale_by_radam(update, state, step, *, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-8):
-    """Liu et al., Algorithm 2, rectified where ``rho > 5`` (PyTorch; the paper's 4 differs at one step); momentum below."""
+    """Liu et al., Algorithm 2, rectified where ``rho > 5`` (PyTorch; the paper where ``rho > 4``); momentum below."""
     state.exp_avg = beta1 * state.exp_avg + (1 - beta1) * update
     state.exp_avg_sq = beta2 * state.exp_avg_sq + (1 - beta2) * update**2
     corrected = state.exp_avg / (1 - beta1**step)
@@ -112,12 +112,13 @@ def adam(
     Parameters
     ----------
     lr : learning rate, >= 0, or a schedule. 1e-3, Kingma & Ba, Algorithm 1.
-    betas : decay of the averages of the gradient and of its square, each in [0, 1), or schedules.
-    eps : added to the root of the corrected second moment, >= 0.
-    weight_decay : >= 0, added to the gradient before the moments see it. For decoupled decay use `adamw`.
+    betas : decay of the averages of the gradient and of its square, each in [0, 1), or schedules. 0.9 and 0.999, Kingma & Ba,
+        Algorithm 1.
+    eps : added to the root of the corrected second moment, >= 0. 1e-8, Kingma & Ba, Algorithm 1.
+    weight_decay : >= 0, added to the gradient before the moments see it (L2), unless ``decoupled_weight_decay`` is set.
     amsgrad : divide by the largest second moment so far (Reddi et al. 2018).
     maximize : ascend instead.
-    decoupled_weight_decay : decay as `adamw` does.
+    decoupled_weight_decay : add the decay behind the moments instead, as `adamw` does.
 
     Raises
     ------
@@ -146,9 +147,14 @@ def adamw(
 ) -> Chain:
     """Adam with decoupled decay: ``p -= lr * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)``.
 
-    The decay is multiplied by the learning rate, as in PyTorch and Optax. Arguments as `adam`; ``weight_decay`` 1e-2 is
-    PyTorch's default (Optax: 1e-4).
+    The decay is multiplied by the learning rate, as in PyTorch and Optax. Arguments as `adam`, but for the decay.
 
+    Parameters
+    ----------
+    weight_decay : >= 0, or a schedule; added behind the moments, which do not see it. 1e-2 is PyTorch's default (Optax: 1e-4).
+
+    Examples
+    --------
     >>> import steepest
     >>> print(steepest.adamw(1e-3))
     scale_by_adam > add_decayed_weights > descend
@@ -176,8 +182,15 @@ def radam(
     """RAdam: Adam whose step is rectified for the variance of its first second moments; a momentum step before that.
 
     ``rho = rho_inf - 2 t b2^t / (1 - b2^t)``; where ``rho > 5``: ``p -= lr * m_hat * r * sqrt(1 - b2^t) / (sqrt(v) + eps)``,
-    else ``p -= lr * m_hat``. Arguments as `adam`; ``decoupled_weight_decay`` as in `adamw`.
+    else ``p -= lr * m_hat``. Arguments as `adam`, but for the place of epsilon.
 
+    Parameters
+    ----------
+    lr : learning rate, >= 0, or a schedule. 1e-3, the authors' code.
+    eps : added to the root of the second moment before its correction, >= 0. 1e-8, the authors' code.
+
+    Examples
+    --------
     >>> import steepest
     >>> print(steepest.radam(1e-3))
     scale_by_radam > descend
@@ -228,8 +241,16 @@ def adamax(
 ) -> Chain:
     """Adamax: Adam with the decayed maximum of the gradient in place of its second moment.
 
-    ``u = max(beta2 * u, |g| + eps)``; ``p -= lr / (1 - beta1^t) * m / u``. Arguments as `adam`.
+    ``u = max(beta2 * u, |g| + eps)``; ``p -= lr / (1 - beta1^t) * m / u``. Arguments as `adam`, but for rate, epsilon and decay.
 
+    Parameters
+    ----------
+    lr : learning rate, >= 0, or a schedule. 2e-3, Kingma & Ba, Algorithm 2.
+    eps : added to the gradient's magnitude inside the maximum, >= 0. 1e-8, PyTorch's default; the paper has none.
+    weight_decay : >= 0, added to the gradient before the averages see it (L2).
+
+    Examples
+    --------
     >>> import steepest
     >>> print(steepest.adamax())
     scale_by_adamax > descend

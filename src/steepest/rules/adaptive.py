@@ -72,7 +72,7 @@ def adagrad(
     lr_decay : >= 0.
     weight_decay : >= 0, added to the gradient.
     initial_accumulator_value : what ``sum`` starts from, >= 0.
-    eps : outside the root, >= 0.
+    eps : outside the root, >= 0; 1e-10 is PyTorch's default.
     maximize : ascend instead.
 
     Raises
@@ -112,7 +112,7 @@ def rmsprop(
     ----------
     lr : learning rate, >= 0, or a schedule; 1e-2 is PyTorch's default (Hinton's lecture: 1e-3).
     alpha : decay of the average, in [0, 1]; 0.99 is PyTorch's default (the lecture: 0.9).
-    eps : outside the root, >= 0.
+    eps : outside the root, >= 0; 1e-8 is PyTorch's default.
     weight_decay : >= 0, added to the gradient.
     momentum : of the scaled update, >= 0; 0 keeps no buffer.
     centered : divide by the standard deviation instead (Graves 2013).
@@ -148,7 +148,7 @@ def adadelta(
     ----------
     lr : >= 0, or a schedule; 1.0, the paper has none.
     rho : decay of both averages, in [0, 1); 0.9 is PyTorch's default (the paper: 0.95).
-    eps : inside both roots, >= 0; it sets the size of the first steps.
+    eps : inside both roots, >= 0; it sets the size of the first steps. 1e-6, as in the paper and PyTorch.
     weight_decay : >= 0, added to the gradient.
     maximize : ascend instead.
 

@@ -97,7 +97,7 @@ def clip_by_norm(update, *, max_norm: Positive, norm_type: Order = 2.0):
     Parameters
     ----------
     max_norm : the largest norm of a tensor, > 0, or a schedule.
-    norm_type : order of the norm, any positive number or ``math.inf``; 2.
+    norm_type : order of the norm, any positive number or ``math.inf``; 2, as Pascanu et al.
 
     Source: ``torch.nn.utils.clip_grad_norm_`` called for each tensor.
     """

@@ -62,7 +62,7 @@ def lamb(
 
     Parameters
     ----------
-    lr : learning rate, >= 0, or a schedule: the relative length of a layer's step.
+    lr : learning rate, >= 0, or a schedule: the relative length of a layer's step. 1e-3, timm's default.
     betas : as `adam`.
     eps : 1e-6, as in the authors' code.
     weight_decay : >= 0, inside the norm (paper, apex, timm, Optax; outside in Keras).
