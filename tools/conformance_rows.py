@@ -13,6 +13,7 @@ class Row:
 
     ``theirs`` is the library's call on ``params``, with ``before`` run on the gradients of every step; ``ours`` is what one would
     write first; ``same`` is what gives the same numbers where that does not, after ``prelude``, and ``convention`` says why.
+    Tensors of ``apart`` dimensions are left out of that last comparison, where nothing gives their numbers.
     """
 
     rule: str
@@ -23,6 +24,7 @@ class Row:
     convention: str = ""
     prelude: str = ""
     before: str = ""
+    apart: int = 0
 
     @property
     def key(self) -> str:
@@ -189,7 +191,7 @@ ROWS: list[Row] = [
     Row(
         "RAdam", "optax", "optax.radam(0.01)", "steepest.radam(0.01)",
         "steepest.chain(scale_by_corrected_radam(), steepest.descend(0.01))",
-        "eps is added to the root of the corrected second moment, and it rectifies from a length of 5 on, torch above 5.", _RADAM,
+        "eps is added to the root of the corrected second moment.", _RADAM,
     ),
     Row(
         "RAdam", "optimi", "optimi.RAdam(params, lr=0.01)", "steepest.radam(0.01)",
@@ -280,6 +282,8 @@ ROWS: list[Row] = [
         "Adaptive gradient clipping", "optax", "optax.chain(optax.adaptive_grad_clip(0.05), optax.sgd(0.1))",
         "steepest.chain(steepest.adaptive_grad_clip(0.05), steepest.sgd(0.1))",
         "steepest.chain(steepest.adaptive_grad_clip(0.05, axis=-1), steepest.sgd(0.1))",
-        "a unit is a slice along the last dimension, as JAX's layouts have it; in PyTorch's it is one along the first.",
+        "with two and four dimensions a unit is a slice along the last one, as JAX's layouts have it; in PyTorch's it is one along "
+        "the first. With three dimensions Optax takes the norm along the first alone, which no `axis` of this library does.",
+        apart=3,
     ),
 ]  # fmt: skip

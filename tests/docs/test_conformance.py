@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,72 @@ TESTED = ("torch", "optax", "timm")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("row", [r for r in conformance.ROWS if r.library in TESTED], ids=lambda row: row.key)
 def test_each_call_agrees_or_differs_as_the_page_says(row: Any) -> None:
-    found = conformance.measured(row)
+    found, written = conformance.measured(row), conformance.known()[row.key]
+    assert found.version == written.version, "measure again: python tools/conformance.py --write"
     assert found.same <= conformance.SAME
+    assert found.plain == pytest.approx(written.plain, rel=1e-2, abs=1e-12)
     assert (found.plain > 1e-9) == bool(row.same), "a convention is named exactly where the plain call differs"
     assert bool(row.convention) == bool(row.same)
+
+
+MUTATIONS = [
+    ("optax: optax.adagrad(0.1)", "full(0.1)", "full(0.0)"),
+    (
+        "optax: optax.adagrad(0.1)",
+        "steepest.sqrt(state.sum_of_squares + eps)",
+        "(steepest.sqrt(state.sum_of_squares) + eps)",
+    ),
+    (
+        "optax: optax.rmsprop(0.01, decay=0.99)",
+        "steepest.sqrt(state.square_avg + eps)",
+        "(steepest.sqrt(state.square_avg) + eps)",
+    ),
+    ("optax: optax.amsgrad(0.01)", "state.exp_avg_sq / (1 - beta2**step))\n", "state.exp_avg_sq)\n"),
+    ("optax: optax.nadam(0.01)", "(1 - beta1 ** (step + 1))", "(1 - beta1**step)"),
+    ("timm: timm.NAdamW(params, lr=0.01, weight_decay=0.0)", "/ (1 - beta1**step) /", "/ (1 - beta1 ** (step + 1)) /"),
+    (
+        "optax: optax.radam(0.01)",
+        "steepest.sqrt(state.exp_avg_sq / (1 - beta2**step)) + eps",
+        "steepest.sqrt(state.exp_avg_sq) + eps",
+    ),
+    ("timm: timm.Lamb(params, lr=0.01, weight_decay=0.1)", "max_norm)\n", "(max_norm + 1e-6))\n"),
+    ("timm: timm.Lamb(params, lr=0.01, weight_decay=0.0)", "steepest.adam(", "steepest.lamb("),
+    ("pytorch_optimizer: pytorch_optimizer.Lamb(params, lr=0.01, weight_decay=0.1)", ", 10.0)", ", 1e9)"),
+    (
+        "pytorch_optimizer: pytorch_optimizer.Lamb(params, lr=0.01, weight_decay=0.1)",
+        "bias_correction=False",
+        "bias_correction=True",
+    ),
+    ("pytorch_optimizer: pytorch_optimizer.Lamb(params, lr=0.01, weight_decay=0.1)", "norm(decayed", "norm(param"),
+    (
+        "pytorch_optimizer: pytorch_optimizer.RAdam(params, lr=0.01)",
+        "0.0 * update",
+        "state.exp_avg / (1 - beta1**step)",
+    ),
+    ("timm: timm.Lars(params, lr=1.0, momentum=0.9, weight_decay=0.1)", "eps=1e-8, ", ""),
+    ("timm: timm.Lars(params, lr=1.0, momentum=0.9, weight_decay=0.1)", "norms_apart=True, ", ""),
+    ("optax: optax.chain(optax.adaptive_grad_clip(0.05), optax.sgd(0.1))", "axis=-1", "axis=0"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("key", "piece", "other"), MUTATIONS, ids=[f"{key} without {piece}" for key, piece, _ in MUTATIONS]
+)
+def test_a_named_convention_is_needed_for_the_agreement(key: str, piece: str, other: str) -> None:
+    row = next(row for row in conformance.ROWS if row.key == key)
+    if not conformance.installed(row.library):
+        pytest.skip(f"{row.library} is not installed")
+    assert (row.same + row.prelude).count(piece) >= 1
+    mutant = replace(row, same=row.same.replace(piece, other), prelude=row.prelude.replace(piece, other))
+    assert conformance.agreement(mutant, conformance.theirs(row)) > 3 * conformance.SAME
+
+
+def test_tensors_that_are_set_apart_do_not_agree() -> None:
+    apart = [row for row in conformance.ROWS if row.apart]
+    assert apart
+    for row in apart:
+        assert conformance.agreement(replace(row, apart=0), conformance.theirs(row)) > 1e-3
 
 
 def test_the_page_is_the_one_that_the_rows_and_figures_make() -> None:
