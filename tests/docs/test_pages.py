@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -160,6 +161,14 @@ def test_the_figures_that_pages_show_are_of_rows_that_there_are(rule_pages: Modu
     page = importlib.import_module("rule_page")
     assert set(page.agreement()) <= {row["name"] for row in page.oracle_rows()}
     assert all(value <= 1e-12 for value in (row["float64"] for row in page.agreement().values()))
+
+
+def test_the_table_of_steps_on_numpy_arrays_has_the_figures_of_the_rules_pages() -> None:
+    text = (DOCS / "performance.md").read_text(encoding="utf-8")
+    rows = json.loads((DOCS / "figures.json").read_text(encoding="utf-8"))["rows"]
+    for row in rows:
+        ratios = f"{row['best_ratio']:.2f} ({row['median_ratio']:.2f})"
+        assert f"| {row['name']} | {row['bytes']:g} | {row['best_ms']:.1f} | {ratios} |" in text
 
 
 def test_the_oracles_read_as_data_are_those_that_run(rule_pages: ModuleType) -> None:
