@@ -532,14 +532,7 @@ def search_section(recipe: Recipe) -> Iterator[str]:
     text = f"`steepest tune {recipe.name}` draws from these"
     if "lr" in space:
         text += f", and from {len(SCHEDULE['schedule'].values)} schedules with their warm-ups"  # type: ignore[union-attr]
-    yield text + "; `--space` narrows them." if _narrows() else text + "."
-
-
-@cache
-def _narrows() -> bool:
-    from steepest.workbench import cli
-
-    return "--space" in Path(cli.__file__).read_text(encoding="utf-8")
+    yield text + "; `--space` narrows them."
 
 
 def source_section(recipe: Recipe) -> Iterator[str]:

@@ -440,7 +440,10 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path, monkeypatch: 
             f"journal:{good}", r"another program has locked it\. Wait until it has finished, or end it \(locked for 1"
         )
     monkeypatch.setattr(os, "write", full)
-    one_line(f"journal:{tmp_path}/full.log", r"its disk is full\. Make room and give the same command again")
+    one_line(
+        f"journal:{tmp_path}/full.log",
+        r"its disk is full, or refuses to hold more\. Make room and give the same command again",
+    )
 
 
 def test_databases_that_are_locked_or_of_another_optuna_are_said_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:

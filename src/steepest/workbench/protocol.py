@@ -2,7 +2,7 @@
 
 Searched and chosen on one set of seeds, at the end of training; judged on another set. Every contender gets the same steps,
 trials and family of schedules. A learning rate's grid widens while its edge wins; a space that is left at an edge is widened
-once, and what remains there is said. A failed run costs infinitely much and is never dropped.
+once, with a quarter more trials, and what remains there is said. A failed run costs infinitely much and is never dropped.
 
 A contender is a generator: it asks for runs and is sent them, so any number of processes may do the work, in any order, with
 the same outcome.

@@ -18,7 +18,7 @@ __all__ = ["code_of", "command", "machine", "versions"]
 
 
 def code_of(workload: str, optimizer: str) -> str:
-    """A hash of the user's files that a run depends on; empty where there are none. Changed code is run anew."""
+    """A hash of the user's files that are named, not of what they import; empty where there are none. Changed code is run anew."""
     files = [part.rpartition(":")[0] for part in split_list(optimizer, "|") if is_file(part)]
     module, colon, _ = workload.rpartition(":")
     if colon:
