@@ -229,7 +229,8 @@ the first finding is an alarm of the right cause and names the parameter in ques
 
 Thresholds were set on seeds 0 to 2 of the first and the third suite. The second suite has the same sicknesses on other networks,
 data and optimizers; of it seeds 0 to 2 have been looked at, to see that its trainings are sick and that changed rules still know
-them, and one rule was changed because of one of them. The third suite are healthy trainings that look like sick ones. Seeds {used} are no evidence: thresholds were
+them, and one rule was changed because of one of them.
+The third suite are healthy trainings that look like sick ones. Seeds {used} are no evidence: thresholds were
 set on them, or rules were changed after they had been judged. The command refuses to write of them, and of a part of the suites.
 
 All trainings are small, and sick in one way at a time. A confidence is a rule's, not a frequency. What a healthy training's loss
