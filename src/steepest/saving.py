@@ -10,25 +10,37 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["load_file", "save_file"]
+__all__ = ["load_file", "save_file", "whole"]
 
 _META = "steepest"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The place of a new file beside ``path``, whose name it gets at the end. Where that is not reached all is as it was."""
+    # Not by tempfile, whose files only their owner may read.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
     """Write arrays and a JSON-able mapping to ``path`` (.npz or .safetensors)."""
     path = _checked(path)
     text = json.dumps(meta)
-    # Not by tempfile, whose files only their owner may read.
-    temporary = str(path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"))
-    try:
+    with whole(path) as temporary:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
                 entries: dict[str, Any] = {_META: np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
@@ -40,10 +52,6 @@ def save_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], 
                 usual = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             save({k: np.asarray(v, order="C") for k, v in arrays.items()}, temporary, metadata={_META: text})
             os.chmod(temporary, usual)  # safetensors makes the file anew, for its owner only
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from steepest.saving import whole
+
 __all__ = ["KEPT", "ended", "go_on", "kept", "output_folder", "write_whole"]
 
 KEPT = "what has finished is kept."
@@ -71,17 +73,13 @@ def ended(folder: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all: on a full disk what was there before stays. Raises ValueError where it can't be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ValueError(
             f"{path} can't be written: {error.strerror}. Make room there, or name another folder."
         ) from error
-    finally:
-        with suppress(OSError):  # it has become the file, or never came to be
-            temporary.unlink()
 
 
 def _worth_keeping(file: Path) -> bool:

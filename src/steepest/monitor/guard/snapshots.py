@@ -21,6 +21,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 
 from steepest.monitor.guard.packing import Packed, copied
+from steepest.saving import whole
 
 __all__ = ["KEPT", "Snapshots", "any_in"]
 
@@ -133,16 +134,10 @@ def _whole(path: Path) -> bool:
 
 
 def _write_whole(path: Path, snapshot: Packed, write: _Write) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file, snapshot)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole(path) as temporary, open(temporary, "wb") as file:
+        write(file, snapshot)
+        file.flush()
+        os.fsync(file.fileno())
     if hasattr(os, "O_DIRECTORY"):  # so that the name, too, is on the disk; not every file system can do that
         with contextlib.suppress(OSError):
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -10,6 +10,7 @@ from pathlib import Path
 from steepest.checks import Range, check_number
 from steepest.monitor.records import Event, Facts, Record, Run
 from steepest.monitor.report.memory import Memory
+from steepest.saving import whole
 
 __all__ = ["Report", "write"]
 
@@ -101,13 +102,8 @@ def write(run: Run, path: Path) -> Path:
     from steepest.monitor.doctor import diagnose
     from steepest.monitor.report.page import page_of
 
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(page_of(run, diagnose(run)))
-            file.flush()
-            os.fsync(file.fileno())  # a file system across a network says only now that its disk is full
-        return part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(page_of(run, diagnose(run)))
+        file.flush()
+        os.fsync(file.fileno())  # a file system across a network says only now that its disk is full
+    return path
