@@ -97,10 +97,6 @@ class Readings:
             found[name] = dict(zip(tensors, numbers, strict=True)) if tensors else _joined(numbers)
         return found
 
-    def values(self, name: str) -> list[float]:
-        """A number for each tensor that the last step measured under this name, in no particular order."""
-        return [v for one in self._latest.get(name, ()) for v in one.values.tolist()]
-
     def per_tensor(self, count: int) -> dict[str, NDArray[np.float64]]:
         """What the last step measured per tensor, by index; nan where one of the ``count`` was not measured."""
         found = {}

@@ -42,14 +42,15 @@ def names_of(optimizer: Any, model: Any = None) -> tuple[str, ...]:
     """
     own = [t.name for t in optimizer.stepper.tensors]
     named = {id(p): name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
-    found: list[str] = []
     wanted = [named.get(id(p), name) for p, name in zip(params_of(optimizer), own, strict=True)]
+    found: dict[str, None] = {}
+    taken = set(wanted)
     for name in wanted:
         made, number = name, 1
-        while made in found or (number > 1 and made in wanted):
+        while made in found or (number > 1 and made in taken):
             number += 1
             made = f"{name}#{number}"
-        found.append(made)
+        found[made] = None
     return tuple(found)
 
 

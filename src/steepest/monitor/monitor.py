@@ -11,8 +11,11 @@ import math
 import time
 import warnings
 import weakref
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
+from operator import is_not
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +117,6 @@ class Monitor:
             self.optimizer.watch(None)
             raise
         self._params = params_of(self.optimizer)
-        self._groups = np.array([t.group for t in facts.tensors], dtype=np.intp)
         self._strangers = 0
         self._steps, self._seen = self.optimizer.steps, 0
         self._recorded = self._steps - self._steps % self.every
@@ -148,7 +150,7 @@ class Monitor:
                 self._recorded = self._steps - self._steps % self.every
             if metrics:
                 loss = metrics.pop("loss", loss)
-                self._metrics |= {name: value for name, value in metrics.items() if self._is_number(name, value)}
+                self._metrics |= {name: value for name, value in metrics.items() if _is_number(name, value)}
             self._calls += 1
             self._losses.append(None if loss is None else _without_graph(loss))
             if steps > self._steps:
@@ -231,7 +233,7 @@ class Monitor:
         if "spike" in tensors:
             tensors["spike"] *= _correction(stepper)
         params = params_of(self.optimizer)
-        if len(params) != len(self._params) or any(a is not b for a, b in zip(params, self._params, strict=True)):
+        if len(params) != len(self._params) or any(map(is_not, params, self._params)):
             tensors = self._known(params, tensors)
         return tensors
 
@@ -249,23 +251,16 @@ class Monitor:
     def _rates(self, step: int) -> dict[str, float]:
         """Each group's learning rate as the step has used it; schedulers have moved on by now."""
         stepper, used = self.optimizer.stepper, dict[int, float]()
-        groups = [number for number, group in enumerate(stepper.groups) for _ in group]
+        ends = list(accumulate(map(len, stepper.groups)))
         for inputs, indices in stepper.readings.numbers():
             if "lr" in inputs:
-                used.setdefault(groups[indices[0]], inputs["lr"])
+                used.setdefault(bisect_right(ends, indices[0]), inputs["lr"])
         rates = {}
         for number, group in enumerate(self.optimizer.param_groups):
             rate = used.get(number, group.get("lr"))
             if rate is not None:
                 rates[f"lr[{number}]" if number else "lr"] = float(rate(step - 1) if callable(rate) else rate)
         return rates
-
-    def _is_number(self, name: str, value: Any) -> bool:
-        if hasattr(value, "__float__") or hasattr(value, "detach"):
-            return True
-        said = f"Monitor: metric {name!r} is {value!r}, allowed is a number. It is left out; keep texts in notes or as an event."
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
-        return False
 
     # ---- the end
 
@@ -307,6 +302,14 @@ class Monitor:
         if kind is not None:
             self.event("note", f"training ended by {kind.__name__}: {error}")
         self.close()
+
+
+def _is_number(name: str, value: Any) -> bool:
+    if hasattr(value, "__float__") or hasattr(value, "detach"):
+        return True
+    said = f"Monitor: metric {name!r} is {value!r}, allowed is a number. It is left out; keep texts in notes or as an event."
+    warnings.warn(said, RuntimeWarning, stacklevel=4)
+    return False
 
 
 def _correction(stepper: Any) -> NDArray[np.float64]:

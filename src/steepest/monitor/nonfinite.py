@@ -141,14 +141,18 @@ def _first_is_finite(grad: Any) -> bool:
 def _largest(values: Any) -> float:
     if isinstance(values, np.ndarray):
         return float(np.abs(values).max(initial=0))
-    values = values.coalesce().values() if values.is_sparse else values
-    values = values.to_local() if hasattr(values, "to_local") else values
-    return float(values.detach().abs().max()) if values.numel() else 0.0
+    values = _here(values)
+    return float(values.abs().max()) if values.numel() else 0.0
 
 
 def _is_finite(values: Any) -> bool:
     if isinstance(values, np.ndarray):
         return bool(np.isfinite(values).all())
-    values = values.coalesce().values() if getattr(values, "is_sparse", False) else values
-    values = values.to_local() if hasattr(values, "to_local") else values
-    return bool(values.detach().isfinite().all())
+    return bool(_here(values).isfinite().all())
+
+
+def _here(values: Any) -> Any:
+    """What this process holds of a tensor, dense."""
+    values = values.detach()
+    values = values.coalesce().values() if values.is_sparse else values
+    return values.to_local() if hasattr(values, "to_local") else values

@@ -149,7 +149,7 @@ class Released:
     def finish(self) -> None:
         """End a step: step what has a gradient left, since it was not used in every backward pass, and count."""
         optimizer = self.optimizer
-        self.optimizer._refuse_while_swapped("step")
+        optimizer._refuse_while_swapped("step")
         with self._lock, torch.no_grad():
             stepper = optimizer._ready()
             for param in [p for p in self._ones if p.grad is not None]:
@@ -178,7 +178,7 @@ class Released:
 
     def _step(self, param: torch.Tensor) -> None:
         optimizer = self.optimizer
-        self.optimizer._refuse_while_swapped("step")
+        optimizer._refuse_while_swapped("step")
         if not self._looked or optimizer._shown:
             optimizer._ready()
             self._looked = True

@@ -107,7 +107,7 @@ def _left_out(run: Run, events: Sequence[Event]) -> Iterator[Sign]:
 
 
 def _nan_losses(run: Run, left_out: Collection[int]) -> Iterator[Sign]:
-    """Losses that are infinite, or nan up to the end; nan between others may only say that none was given."""
+    """Losses that are infinite, or nan up to the end; after one that is nan between others, training has gone on."""
     lost = ~np.isfinite(run.losses) & ~np.isin(run.loss_calls, [*left_out])
     places = np.flatnonzero(lost)
     if not len(places) or not np.isfinite(run.losses[: places[0]]).any():
@@ -124,7 +124,7 @@ def _nan_losses(run: Run, left_out: Collection[int]) -> Iterator[Sign]:
     place = int(infinite[0]) if len(infinite) else int(given[-1]) + 1 if proved else int(places[0])
     call = int(run.loss_calls[place])
     yield Sign(
-        f"The loss of batch {call} is not finite" if proved else f"The loss of batch {call} is nan, or was not given",
+        f"The loss of batch {call} is {'not finite' if proved else 'nan'}",
         0.95 if proved else 0.3,
         f"Of {len(lost)} losses {len(places)} are nan or infinite"
         + (f", the last {tail} among them." if tail else "; finite ones follow."),
@@ -261,8 +261,7 @@ RULES = (
     Rule(
         "nonfinite",
         "A gradient, a parameter or a loss is nan or infinite: the first parameter, or the batch, is named. A nan between other "
-        f"losses, which may not have been given, is a remark, and so is what a guard left out, below {FEW} batches or "
-        f"{OFTEN:.0%} of them.",
+        f"losses is a remark, and so is what a guard left out, below {FEW} batches or {OFTEN:.0%} of them.",
         "Amazon SageMaker Debugger, ExplodingTensor",
         (("events",), ("losses",)),
         nonfinite,
