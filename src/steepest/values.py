@@ -112,7 +112,7 @@ def check_names(what: str, number: int, saved: Sequence[str], here: Sequence[str
 
 def whole(what: str, name: str, value: Any) -> int:
     """A count from a state dict, checked."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{what}: {name} is {value!r}, allowed is a whole number >= 0.")
     if not 0 <= value < 2**53 or value != int(value):
         raise ValueError(f"{what}: {name} is {value!r}, allowed is a whole number >= 0.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.distributed.checkpoint.state_dict import (
@@ -300,6 +302,30 @@ def broken(saved: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> di
     return saved
 
 
+def quantized(value: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch gives this kind of tensor up
+        return torch.quantize_per_tensor(value.float(), 1.0, 0, torch.quint8)
+
+
+STEPS: list[tuple[str, Any]] = [
+    ("a meta float64 tensor", torch.ones((), dtype=torch.float64, device="meta")),
+    ("a sparse_coo float32 tensor", torch.ones(1).to_sparse()),
+    ("a quint8 tensor", quantized(torch.ones(1))),
+    ("a float32 tensor", torch.ones(3)),
+    (r"\(3\+0j\)", torch.tensor(3.0 + 0j)),
+    (r"\(3\+0j\)", np.complex128(3)),
+    ("True", torch.tensor(True)),
+]
+MOMENTS: list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = [
+    ("complex128", lambda m: m.to(torch.complex128)),
+    ("int64", lambda m: m.long()),
+    ("bool", lambda m: m.bool()),
+    ("sparse_coo float64", lambda m: m.to_sparse()),
+    ("meta float64", lambda m: m.to("meta")),
+    ("quint8", quantized),
+]
+FLAGS = ("decoupled_weight_decay", "foreach", "fused", "capturable", "differentiable")
 REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     ("no 'state'", lambda d: d.pop("state")),
     ("has shape", lambda d: d["state"][3].update(exp_avg=torch.ones(7))),
@@ -309,8 +335,8 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"have \[3\] parameters, allowed is \[4\]", lambda d: d["param_groups"][0].update(params=[0, 1, 2])),
     ("Unexpected: 2.more", lambda d: d["state"][2].update(more=torch.ones(2, 6))),
     ("Missing: 1.exp_avg", lambda d: d["state"][1].pop("exp_avg")),
-    ("exp_avg of '1' is list, allowed is a tensor", lambda d: d["state"][1].update(exp_avg=[1.0])),
-    ("step of '1' is", lambda d: d["state"][1].update(step="three")),
+    ("exp_avg of '1' must be a tensor, got list", lambda d: d["state"][1].update(exp_avg=[1.0])),
+    ("step of '1' must be a number, got 'three'", lambda d: d["state"][1].update(step="three")),
     ("step of '1' is", lambda d: d["state"][1].update(step=torch.tensor(-1.0))),
     ("step of '1' is", lambda d: d["state"][1].update(step=torch.tensor(float("nan")))),
     ("steps is", lambda d: d["param_groups"][0].update(steps=-3)),
@@ -318,7 +344,15 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     ("no mapping", lambda d: d.update(state=[])),
     ("no list of groups", lambda d: d.update(param_groups={})),
     ("saved chain", lambda d: d["param_groups"][0].update(chain="descend")),
-]
+    (r"\['params'\] must be a list of numbers or names, got Tensor", lambda d: d["param_groups"][0].update(params=torch.arange(4))),
+    (r"\['params'\] must be a list of numbers or names", lambda d: d["param_groups"][0].update(params="0123")),
+    ("step of '1' is 1e\\+300, allowed is a whole number", lambda d: d["state"][1].update(step=1e300)),
+    *((f"step of '1' must be a number, got {said}", lambda d, step=step: d["state"][1].update(step=step)) for said, step in STEPS),
+    *((f"exp_avg of '1' must be a dense tensor of floating-point numbers, got a {said} tensor",
+       lambda d, of=of: d["state"][1].update(exp_avg=of(d["state"][1]["exp_avg"]))) for said, of in MOMENTS),
+    *((rf"\['{name}'\] must be True, False or None, got", lambda d, n=name, v=value: d["param_groups"][0].update({n: v}))
+      for name in FLAGS for value in (float("nan"), "3", torch.tensor(1.0), 1)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("said", "change"), REFUSED)
@@ -333,6 +367,45 @@ def test_a_refused_state_dict_changes_nothing(said: str, change: Callable[[dict[
         optimizer.load_state_dict(broken(saved, change))
     assert (plain(optimizer.state_dict()), plain(net.state_dict())) == before
     train(net, optimizer, 4, 5)
+
+
+def test_a_complex_parameter_takes_complex_states_only() -> None:
+    p = torch.nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    optimizer = opt.Adam([p], lr=0.1)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    saved = through_file(optimizer.state_dict())
+    optimizer.load_state_dict(saved)
+    before = plain(optimizer.state_dict())
+    saved["state"][0]["exp_avg_sq"] = torch.ones(3)
+    with pytest.raises(
+        TypeError, match="exp_avg_sq of '0' must be a dense tensor of complex numbers, got a float64 tensor"
+    ):
+        optimizer.load_state_dict(saved)
+    assert plain(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize(
+    "value", [torch.ones(6, 5, dtype=torch.complex64), torch.ones(6, 5).to_sparse(), torch.ones(6, 5, device="meta")]
+)
+def test_a_wrong_moment_that_is_put_into_state_stops_the_next_step_before_any_change(value: torch.Tensor) -> None:
+    p = torch.nn.Parameter(torch.ones(6, 5))
+    optimizer = opt.Adam([p], lr=0.1)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    optimizer.state[p]["exp_avg"], weights = value, p.detach().clone()
+    with pytest.raises(TypeError, match=r"Adam\.state: exp_avg of '0' must be a dense tensor"):
+        optimizer.step()
+    assert torch.equal(p, weights)
+
+
+def test_adamw_stays_decoupled_when_it_loads_the_state_of_adam() -> None:
+    net = model()
+    theirs = torch.optim.Adam(net.parameters(), lr=0.05)
+    train(net, theirs, 0, 2)
+    ours = opt.AdamW(net.parameters())
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.param_groups[0]["decoupled_weight_decay"] is True
 
 
 @pytest.mark.parametrize("wrong", [None, [], "state"])

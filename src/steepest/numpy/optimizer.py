@@ -301,10 +301,15 @@ def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> 
     if not isinstance(expected, np.ndarray):
         if name == "step":
             return float(whole(what, f"step of {parameter!r}", saved))
-        if isinstance(saved, bool) or not isinstance(saved, (int, float, np.number)):
+        if isinstance(saved, bool) or not isinstance(saved, (int, float, np.integer, np.floating)):
             raise ValueError(f"{what}: {name} of {parameter!r} is {type(saved).__name__}, allowed is a number.")
         return float(saved)
-    saved = np.asarray(saved)
+    try:
+        saved = np.asarray(saved)
+    except Exception as error:  # whatever a foreign array says when it can't be one of NumPy's, or a list with gaps
+        raise TypeError(
+            f"{what}: {name} of {parameter!r} must be an array, got {type(saved).__name__} ({error})."
+        ) from None
     if saved.shape != expected.shape or saved.dtype != expected.dtype:
         raise ValueError(
             f"{what}: {name} of {parameter!r} is {saved.dtype}{list(saved.shape)}, allowed is "

@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from steepest.plan.plan import Plan
 from steepest.plan.planner import plan
 from steepest.schedules import ReduceOnPlateau
-from steepest.torch.groups import Recipe
+from steepest.torch.groups import SWITCHES, Recipe
 from steepest.torch.held import Held
 from steepest.values import frozen, saved, unsaved, whole
 
@@ -81,28 +83,52 @@ def _parted(
     step = entry.get("step")
     if step is None and not found:
         return {}, {}
-    numbers = {"step": 1.0 if step is None else float(whole(what, f"step of {of}", frozen(step)))}
+    numbers = {
+        "step": 1.0 if step is None else float(whole(what, f"step of {of}", _number(what, f"step of {of}", step)))
+    }
     states = {}
     for name, value in found.items():
         if starts[name][0].on_host:
-            numbers[name] = _number(what, f"{name} of {of}", frozen(value))
-        elif not isinstance(value, torch.Tensor):
-            raise TypeError(f"{what}: {name} of {of} is {type(value).__name__}, allowed is a tensor.")
-        elif tuple(value.shape) != tuple(held.param.shape):
-            raise ValueError(
-                f"{what}: {name} of {of} has shape {list(value.shape)}, allowed is its parameter's, "
-                f"{list(held.param.shape)}."
-            )
+            numbers[name] = float(_number(what, f"{name} of {of}", value))
         else:
+            _check_moments(what, f"{name} of {of}", value, held.param)
             states[name] = value
     return numbers, states
 
 
 def _number(what: str, name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{what}: {name} is {value!r}, allowed is a number.") from None
+    """The real number that a value is or, as a tensor of one element, holds."""
+    if not isinstance(value, torch.Tensor) or (value.numel() == 1 and _is_readable(value)):
+        value = frozen(value)
+        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+            return value  # type: ignore[return-value]  # a NumPy number is as good
+    said = f"a {_kind(value)} tensor" if isinstance(value, torch.Tensor) else repr(value)
+    raise TypeError(f"{what}: {name} must be a number, got {said}.")
+
+
+def _check_moments(what: str, name: str, value: Any, param: torch.Tensor) -> None:
+    """Raise unless a value can be a state that the parameter has in full: nothing is lost by copying it."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{what}: {name} must be a tensor, got {type(value).__name__}.")
+    if tuple(value.shape) != tuple(param.shape):
+        raise ValueError(
+            f"{what}: {name} has shape {list(value.shape)}, allowed is its parameter's, {list(param.shape)}."
+        )
+    fits = value.is_complex() if param.is_complex() else value.is_floating_point()
+    if not fits or not (_is_readable(value) or (value.is_meta and param.is_meta)):
+        kind = "complex" if param.is_complex() else "floating-point"
+        raise TypeError(f"{what}: {name} must be a dense tensor of {kind} numbers, got a {_kind(value)} tensor.")
+
+
+def _is_readable(value: torch.Tensor) -> bool:
+    """Whether a tensor has its elements in memory, one by one."""
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
+
+
+def _kind(value: torch.Tensor) -> str:
+    """A tensor's type, and what is unusual about its memory."""
+    layout = "" if value.layout == torch.strided else str(value.layout).removeprefix("torch.") + " "
+    return f"{'meta ' if value.is_meta else ''}{layout}{str(value.dtype).removeprefix('torch.')}"
 
 
 # ---- state dicts
@@ -205,6 +231,9 @@ def load(
 
 
 _ALLOWED = "allowed is what state_dict() returns."
+_DECOUPLED = "decoupled_weight_decay"
+_FLAGS = (*SWITCHES, _DECOUPLED)
+"""What a group of torch holds in addition to a recipe's values, each a truth value or None."""
 
 
 def check_mapping(what: str, given: object) -> None:
@@ -222,6 +251,18 @@ def _checked_groups(what: str, given: Mapping[str, Any]) -> Sequence[Mapping[str
         raise TypeError(f"{what}: 'state' is no mapping of mappings, {_ALLOWED}")
     if not isinstance(groups, Sequence) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
         raise TypeError(f"{what}: 'param_groups' is no list of groups with 'params', {_ALLOWED}")
+    for number, group in enumerate(groups):
+        params = group["params"]
+        if not isinstance(params, (list, tuple)) or not all(isinstance(i, (int, str)) for i in params):
+            raise TypeError(
+                f"{what}: param_groups[{number}]['params'] must be a list of numbers or names, got {type(params).__name__}; "
+                f"{_ALLOWED}"
+            )
+        for name in _FLAGS:
+            if not isinstance(group.get(name), (bool, NoneType)):
+                raise TypeError(
+                    f"{what}: param_groups[{number}][{name!r}] must be True, False or None, got {group[name]!r}; {_ALLOWED}"
+                )
     return groups
 
 
@@ -257,6 +298,8 @@ def _values(
     values: dict[str, Any] = {}
     for name, value in source.items():
         if name in ("params", "param_names", "steps", "chain"):
+            continue
+        if name == _DECOUPLED and name not in recipe.defaults:  # AdamW stays decoupled, as torch's does
             continue
         current, value = group.get(name), copy.deepcopy(value)
         value = unsaved(what, name, value, current, plateaus) if name in recipe.defaults else value
