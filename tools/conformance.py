@@ -28,7 +28,8 @@ import steepest as s
 import steepest.numpy
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conformance_rows import ROWS, Row  # beside this file
+import conformance_keras as keras  # beside this file
+from conformance_rows import ROWS, Row
 
 DOCS = Path(__file__).parents[1] / "docs"
 STEPS = 12
@@ -176,10 +177,9 @@ def page(found: dict[str, Measured]) -> str:
         "to the longest way that an element went. Below 1e-12 it is rounding. Where the call that one would write first differs, "
         "the convention that explains it is named, and the line that gives the same numbers stands below.",
         "",
-        f"Measured by `python tools/conformance.py` with {', '.join(f'{PACKAGES[n]} {v}' for n, v in versions.items())}. Keras and "
-        "DeepSpeed were not measured; what is known of them from their source: Keras applies LAMB's decay outside of the norm and "
-        "adds Adam's eps to the root of the *uncorrected* second moment; DeepSpeed's LAMB takes the norm of uncorrected moments "
-        "and clamps the ratio to [0.01, 10].",
+        f"Measured by `python tools/conformance.py` with {', '.join(f'{PACKAGES[n]} {v}' for n, v in versions.items())}. Keras "
+        "has a section of its own at the end. Its source also applies LAMB's decay outside of the norm. DeepSpeed was not "
+        "measured. Its source takes the norm of LAMB's uncorrected moments and clamps the ratio to [0.01, 10].",
         "",
     ]
     for rule in dict.fromkeys(row.rule for row in ROWS):
@@ -204,7 +204,7 @@ def page(found: dict[str, Measured]) -> str:
                     f"Difference from `{row.theirs}`: {_number(found[row.key].same)}{_apart(row)}.",
                     "",
                 ]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *keras.section()]).rstrip() + "\n"
 
 
 def _apart(row: Row) -> str:

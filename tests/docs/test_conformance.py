@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+
+import steepest.numpy
+import steepest.torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 conformance: Any = importlib.import_module("conformance")
+keras: Any = importlib.import_module("conformance_keras")
 sys.path.remove(str(ROOT / "tools"))
 TESTED = ("torch", "optax", "timm")
 
@@ -94,3 +101,68 @@ def test_the_page_is_the_one_that_the_rows_and_figures_make() -> None:
     assert [row.key for row in conformance.ROWS] == list(known)
     assert (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8") == conformance.page(known)
     assert all(one.same <= conformance.SAME for one in known.values())
+
+
+# ---- Keras' golden numbers
+
+
+def steps_in_numpy(chain: Any, engine: str) -> Iterator[np.ndarray]:
+    weights = np.ones(10, np.float32)
+    optimizer = steepest.numpy.Optimizer([weights], chain, engine=engine)
+    for grad in keras.gradients():
+        optimizer.step([grad])
+        yield weights
+
+
+def steps_in_torch(chain: Any, engine: str) -> Iterator[np.ndarray]:
+    weights = torch.nn.Parameter(torch.ones(10))
+    optimizer = steepest.torch.Optimizer([weights], chain, engine=engine)
+    for grad in keras.gradients():
+        weights.grad = torch.from_numpy(grad.copy())
+        optimizer.step()
+        yield weights.detach().numpy()
+
+
+@pytest.mark.parametrize("engine", ["cpu", "arrays"])
+@pytest.mark.parametrize("steps", [steps_in_numpy, steps_in_torch])
+@pytest.mark.parametrize("case", keras.CASES, ids=lambda case: case.theirs)
+def test_weights_are_the_golden_numbers_of_keras(case: Any, steps: Any, engine: str) -> None:
+    expected = keras.golden(case.name)
+    assert expected.shape == (5, 10)
+    for number, weights in enumerate(steps(keras.chain_of(case.ours, case.prelude), engine)):
+        assert keras.agrees(weights, expected[number]), (number, weights - expected[number])
+
+
+def test_the_plain_call_misses_the_golden_numbers_exactly_where_a_convention_of_keras_is_named() -> None:
+    for case in keras.CASES:
+        assert bool(case.plain) == bool(case.convention)
+        if case.plain:
+            assert keras.difference(case, case.plain) > 100 * keras.difference(case, case.ours)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (steepest.clip_by_norm(1.0), [2**0.5 / 2] * 2),
+        (steepest.clip_by_global_norm(1.0), [2**0.5 / 2] * 2),
+        (steepest.clip_by_value(-1.0, 1.0), [1.0, 1.0]),
+    ],
+    ids=str,
+)
+def test_clipping_gives_what_keras_expects_of_clipnorm_and_clipvalue(make: Any, expected: list[float]) -> None:
+    weights = np.zeros(2)
+    steepest.numpy.Optimizer([weights], steepest.chain(make, steepest.descend(1.0))).step([np.array([100.0, 100.0])])
+    np.testing.assert_allclose(-weights, expected, rtol=1e-6)
+
+
+def test_an_average_starts_at_the_first_weights_as_keras_has_it() -> None:
+    weights = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    chain = steepest.chain(steepest.adam(1.0, eps=1e-7), steepest.ema(0.9))
+    optimizer = steepest.torch.Optimizer([weights], chain)
+    weights.grad = torch.tensor([0.1, 0.2])
+    optimizer.step()
+    first = weights.detach().clone()
+    torch.testing.assert_close(optimizer.state[weights]["average"], first)
+    optimizer.step()
+    expected = 0.9 * first + 0.1 * weights.detach()
+    torch.testing.assert_close(optimizer.state[weights]["average"], expected)
