@@ -21,6 +21,7 @@ from steepest.language.chain import Chain
 from steepest.numpy.clipping import check_axis, with_total, written_back
 from steepest.stepping import Stepper
 from steepest.torch.arrays import ForeachEngine
+from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.held import buffer_of, effective_strides
 
 __all__ = ["adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
@@ -28,6 +29,7 @@ __all__ = ["adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
 _FOREACH = ForeachEngine()
 
 
+@outside_of_graphs
 def clip_grad_norm_(
     parameters: torch.Tensor | Iterable[torch.Tensor],
     max_norm: float,
@@ -78,6 +80,7 @@ def clip_grad_norm_(
     return torch.tensor(total, dtype=dtype, device=grads[0].device)
 
 
+@outside_of_graphs
 def clip_grad_value_(parameters: torch.Tensor | Iterable[torch.Tensor], clip_value: float) -> None:
     """Clip every element of the gradients to [-clip_value, clip_value], in place; nan stays nan.
 
@@ -102,6 +105,7 @@ def clip_grad_value_(parameters: torch.Tensor | Iterable[torch.Tensor], clip_val
     _run([_clipped_itself(n, g) for n, g in enumerate(grads)], rules.clip_by_value(-clip_value, clip_value))
 
 
+@outside_of_graphs
 def adaptive_clip_grad_(
     parameters: torch.Tensor | Iterable[torch.Tensor], clipping: float = 0.01, eps: float = 1e-3, axis: int = 0
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from steepest import rules
 from steepest.language.chain import Chain
+from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.groups import SWITCHES, Recipe, wrapped
 from steepest.torch.optimizer import Optimizer
 
@@ -22,6 +23,7 @@ class _Named(Optimizer):
     recipe: Callable[..., Chain]
     fixed: dict[str, Any]
 
+    @outside_of_graphs
     def __init__(self, params: Any, *positional: Any, engine: str = "auto", **named: Any) -> None:
         cls = type(self)
         self._begin(engine)
@@ -84,6 +86,7 @@ class Lookahead(Optimizer):
     Source: Zhang et al. (2019), Algorithm 1.
     """
 
+    @outside_of_graphs
     def __init__(self, optimizer: Optimizer, k: Any = 5, alpha: Any = 0.5) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(

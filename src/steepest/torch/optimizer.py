@@ -24,6 +24,7 @@ from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.gradients import Regular, looked_at, sparse_rows
+from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.groups import Recipe, chains_of, check_values, forms_of, recipe_of_chain
 from steepest.torch.held import Held, check_apart, check_complex, held_in, holding
 from steepest.torch.sharding import share
@@ -66,6 +67,7 @@ class Optimizer(torch.optim.Optimizer):
     tensor([3., 4.])
     """
 
+    @outside_of_graphs
     def __init__(self, params: Any, chain: Chain | None = None, *, engine: str = "auto") -> None:
         self._begin(engine)
         recipe = None if chain is None else recipe_of_chain(type(self).__name__, chain)
@@ -107,6 +109,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(params, defaults)
         self._build()
 
+    @outside_of_graphs
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with values of its own; their states start at their first step.
 
@@ -181,7 +184,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if self._released is None:
-            self._step_outside_of_graphs() if torch.compiler.is_compiling() else self._step()
+            self._step()
         else:
             self._released.finish()
         return loss
@@ -190,10 +193,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._swapped:
             raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own
-    def _step_outside_of_graphs(self) -> None:
-        self._step()
-
+    @outside_of_graphs
     def _step(self) -> None:
         began = perf_counter()
         stepper = self._ready()
@@ -265,6 +265,7 @@ class Optimizer(torch.optim.Optimizer):
     # ---- what is shown
 
     @property
+    @outside_of_graphs
     def state(self) -> defaultdict[torch.Tensor, Any]:
         """Each parameter's states, as every torch optimizer shows them; empty before its first step.
 
@@ -284,6 +285,7 @@ class Optimizer(torch.optim.Optimizer):
         self._shown = True
 
     @property
+    @outside_of_graphs
     def plan(self) -> Plans:
         """What a step does: passes, bytes, values. Printable."""
         return self._ready().plans
@@ -293,12 +295,14 @@ class Optimizer(torch.optim.Optimizer):
         """What `steepest.measure` read last: a number, or a number per parameter's name."""
         return {} if self._stepper is None else self._stepper.readings.named()
 
+    @outside_of_graphs
     def watch(self, watch: Watch | None, inspector: Inspector | None = None) -> None:
         """Let ``watch`` put measurements into every group's chain, and ``inspector`` look at gradients; None ends it."""
         self._ready().watched_by(watch)
         self._watch, self._inspector, self._regular = watch, inspector, None
 
     @property
+    @outside_of_graphs
     def stepper(self) -> Stepper:
         """What runs the steps, for groups and parameters as they are now: tensors, chains, plans, measurements."""
         return self._ready()
@@ -330,6 +334,7 @@ class Optimizer(torch.optim.Optimizer):
 
     # ---- saved and loaded
 
+    @outside_of_graphs
     def state_dict(self) -> dict[str, Any]:
         """Everything a run continues from, in torch's form; each group also has the number of steps taken.
 
@@ -338,6 +343,7 @@ class Optimizer(torch.optim.Optimizer):
         self._refuse_while_swapped("state_dict")
         return states.dictionary(super().state_dict(), self._recipes, self.steps)
 
+    @outside_of_graphs
     def load_state_dict(  # type: ignore[override]  # torch's returns None
         self, state_dict: Mapping[str, Any], strict: bool = True
     ) -> states.Incompatible:

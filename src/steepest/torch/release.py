@@ -23,6 +23,7 @@ from steepest.language.expression import Rate
 from steepest.language.trace import trace
 from steepest.stepping import Stepper
 from steepest.torch.gradients import looked_at, sparse_rows
+from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.held import Held
 from steepest.torch.optimizer import Optimizer
 
@@ -31,6 +32,7 @@ __all__ = ["Released", "release_gradients"]
 _WHAT = "release_gradients"
 
 
+@outside_of_graphs
 def release_gradients(optimizer: Optimizer, model: torch.nn.Module | None = None, accumulate: int = 1) -> Released:
     """Let an optimizer step each parameter inside the backward pass, and free its gradient at once.
 
@@ -106,6 +108,7 @@ class Released:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
+    @outside_of_graphs
     def remove(self) -> None:
         """Make the optimizer's steps usual ones again. Gradients that are there stay."""
         for hook in self._hooks.values():
@@ -146,6 +149,7 @@ class Released:
         for one in self._ones.values():
             one.arrived, one.stepped = 0, False
 
+    @outside_of_graphs
     def finish(self) -> None:
         """End a step: step what has a gradient left, since it was not used in every backward pass, and count."""
         optimizer = self.optimizer
@@ -161,6 +165,7 @@ class Released:
 
     # ---- inside the backward pass
 
+    @outside_of_graphs
     def _arrive(self, param: torch.Tensor) -> None:
         one = self._ones.get(param)
         if one is None:
