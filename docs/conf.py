@@ -28,6 +28,7 @@ extensions = [
     "pictures",
     "rule_pages",
     "reference",
+    "trainers",
 ]
 exclude_patterns = ["_extensions", "_static", "**.ipynb_checkpoints"]
 suppress_warnings = ["mystnb.unknown_mime_type"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,7 +184,7 @@ def test_the_oracles_read_as_data_are_those_that_run(rule_pages: ModuleType) -> 
 def test_every_public_name_is_in_the_reference_once(module: str) -> None:
     place = "steepest" if module == "steepest" else f"steepest.{module}"
     public = importlib.import_module(place)
-    text = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
+    text = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference,trainers").glob("*.md"))
     named = re.findall(rf"^\.\. auto(?:function|class):: {re.escape(place)}\.(\w+)$", text, flags=re.MULTILINE)
     ranges_and_starts = re.findall(r"`(?:steepest\.)?(\w+)`", text) if module == "steepest" else []
     elsewhere = importlib.import_module("steepest.monitor").__all__ if module == "steepest" else ()
@@ -194,6 +196,43 @@ def test_every_public_name_is_in_the_reference_once(module: str) -> None:
     tables = ("CLIPS", "OPTIMIZERS", "PARTS", "RECIPES", "WRAPPERS")
     assert [name for name in missing if name not in tables] == []
     assert len(named) == len(set(named))
+
+
+SPHINX_WITHOUT = """
+import sys
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+absent, arguments = sys.argv[1].split(), sys.argv[2:]
+sys.meta_path.insert(0, Absent())
+from sphinx.cmd.build import main
+
+sys.exit(main(arguments))
+"""
+
+
+def test_the_reference_needs_no_package_that_only_tests_need(tmp_path: Path) -> None:
+    absent = "accelerate hypothesis lightning psycopg pytest safetensors skorch sklearn transformers"
+    source, built = tmp_path / "source", tmp_path / "built"
+    source.mkdir()
+    shutil.copy(DOCS / "reference" / "monitor.md", source / "index.md")
+    listed = re.findall(r"^    \"([\w.]+)\",$", (DOCS / "conf.py").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    extensions = ",".join(one for one in listed if one != "rule_pages")  # it writes into docs
+    options = ["-D", f"extensions={extensions}", "-D", "suppress_warnings=myst.xref_missing", "-b", "text", "-W", "-q"]
+    command = [sys.executable, "-c", SPHINX_WITHOUT, absent, *options, "-c", str(DOCS), str(source), str(built)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    text = (built / "index.txt").read_text(encoding="utf-8")
+    for name in ("LightningCallback", "SkorchCallback", "TransformersCallback"):
+        callback = getattr(steepest.monitor, name)
+        shown = [p.replace(annotation=p.empty) for p in inspect.signature(callback).parameters.values()]
+        assert f"class steepest.monitor.{name}{inspect.Signature(shown)}\n\n   {callback.__doc__.split()[0]} " in text
 
 
 @pytest.mark.long
