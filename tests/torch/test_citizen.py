@@ -717,7 +717,7 @@ def test_a_pickled_optimizer_goes_on_as_the_original(make: Make) -> None:
     optimizer = make(list(net.parameters()))
     train(net, optimizer, 3)
     other, again = pickle.loads(pickle.dumps((net, optimizer)))
-    assert again._engine == optimizer._engine
+    assert again._core.engine == optimizer._core.engine
     train(net, optimizer, 4, 3)
     train(other, again, 4, 3)
     assert_same(list(other.parameters()), list(net.parameters()), 0)

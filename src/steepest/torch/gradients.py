@@ -7,7 +7,7 @@ that share memory with a parameter. Gradients are read, never written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,14 +63,11 @@ class Regular:
         self.sharded = any(map(is_sharded, params))
         self.placements = [layout_of(p) for p in params] if self.sharded else []
         params = [local_part(p) for p in params] if self.sharded else params
-        self.strides = [p.stride() for p in params]
-        self.shapes = [p.shape for p in params]
-        self.complex = any(p.is_complex() for p in params)
         self.sizes = np.array([extent(p) for p in params], dtype=np.int64)
         self.extents = self.sizes.tolist()
         self.memory = _Memory(held)
         self.apart: set[tuple[int, int]] = set()
-        self.alike = Alike(self._lie_as_params)
+        self.alike = Alike(_lying_as(params))
         self.pointers: list[int] = []
         self.addresses = np.zeros(len(held), dtype=np.int64)
         self.index = np.array(self.present, dtype=np.int64)
@@ -104,11 +101,19 @@ class Regular:
                 self.addresses = starts
         return self.addresses
 
-    def _lie_as_params(self, seen: Sequence[torch.Tensor]) -> bool:
-        strides = zip(map(_stride, seen), self.strides, self.shapes, strict=True)
-        lazy = any(map(_is_neg, seen)) or (self.complex and any(map(_is_conj, seen)))
-        same = (a == b or effective_strides(shape, a) == effective_strides(shape, b) for a, b, shape in strides)
-        return not lazy and all(same)
+
+def _lying_as(params: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], bool]:
+    """The test whether tensors lie in memory as these parameters do now. The test keeps no parameter alive."""
+    strides, shapes = [p.stride() for p in params], [p.shape for p in params]
+    is_complex = any(p.is_complex() for p in params)
+
+    def lie(seen: Sequence[torch.Tensor]) -> bool:
+        if any(map(_is_neg, seen)) or (is_complex and any(map(_is_conj, seen))):
+            return False
+        rows = zip(map(_stride, seen), strides, shapes, strict=True)
+        return all(a == b or effective_strides(shape, a) == effective_strides(shape, b) for a, b, shape in rows)
+
+    return lie
 
 
 def looked_at(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import ref
 
 import numpy as np
@@ -42,7 +42,7 @@ class Live:
         self.owner, self.number, self.name, self.place, self.said = owner, number, name, place, said
 
     def __call__(self, step: Any) -> float:
-        value = self.owner().param_groups[self.number][self.name]  # type: ignore[union-attr]  # it is the owner that asks
+        value = self.owner().groups[self.number][self.name]  # type: ignore[union-attr]  # it is the owner that asks
         return float(value if self.place is None else value[self.place])
 
     def __repr__(self) -> str:
@@ -98,13 +98,22 @@ def forms_of(groups: Sequence[Mapping[str, Any]], recipes: Sequence[Recipe]) -> 
     return [[form_of(g[name]) for name in recipe.defaults] for g, recipe in zip(groups, recipes, strict=True)]
 
 
-def chains_of(owner: torch.optim.Optimizer, recipes: Sequence[Recipe]) -> list[Chain]:
-    """The chain of each of an optimizer's groups, with its numbers live; where a value is wrong, its recipe raises."""
+class Owner(Protocol):
+    """Whose groups numbers are read from: a `Core`."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def groups(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+def chains_of(owner: Owner, recipes: Sequence[Recipe]) -> list[Chain]:
+    """The chain of each of an owner's groups, with its numbers live; where a value is wrong, its recipe raises."""
     return [_chain_of(owner, number, recipe) for number, recipe in enumerate(recipes)]
 
 
-def _chain_of(owner: torch.optim.Optimizer, number: int, recipe: Recipe) -> Chain:
-    group, of = owner.param_groups[number], ref(owner)
+def _chain_of(owner: Owner, number: int, recipe: Recipe) -> Chain:
+    group, of = owner.groups[number], ref(owner)
     recipe(group)
 
     def lifted(name: str, value: Any, place: int | None) -> Any:
@@ -112,7 +121,7 @@ def _chain_of(owner: torch.optim.Optimizer, number: int, recipe: Recipe) -> Chai
         if found is None or found == 0:
             return plain(value)
         where = f"[{name!r}]" if place is None else f"[{name!r}][{place}]"
-        return Live(of, number, name, place, f"{type(owner).__name__}: param_groups[{number}]{where}")
+        return Live(of, number, name, place, f"{owner.what}: param_groups[{number}]{where}")
 
     values: dict[str, Any] = {}
     for name in recipe.defaults:

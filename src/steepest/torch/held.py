@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -43,15 +44,15 @@ class Held:
         self.param = param
         self.states: dict[str, torch.Tensor] = {}
         self.numbers: dict[str, tuple[torch.Tensor, float]] = {}
-        self.tensor = Tensor(
-            name, 0, {"param": buffer_of(param)}, allocate=self._allocate, cuts=cuts_of(what, name, param)
-        )
+        # Given the parameter and the states, not this object: a cycle would keep both alive until the garbage collector runs.
+        allocate = partial(_new_state, param, self.states)
+        self.tensor = Tensor(name, 0, {"param": buffer_of(param)}, allocate=allocate, cuts=cuts_of(what, name, param))
         self.tensor.shape = tuple(param.shape)
 
     @property
     def state_dtype(self) -> torch.dtype:
         """The type of this parameter's states."""
-        return torch.float32 if self.param.dtype in NARROW else self.param.dtype
+        return _state_dtype(self.param)
 
     def see_param(self, what: str) -> None:
         """Look at the parameter's memory again, after it has been given another: ``p.data = …``, ``model.to(…)``."""
@@ -67,16 +68,6 @@ class Held:
         self.tensor.shape = tuple(self.param.shape)
         for name, state in list(self.states.items()):
             self.keep(name, state if self._fits(state) else self.laid_out(state))
-
-    def _allocate(self, tensor: Tensor, name: str, copy: bool, value: float) -> Any:
-        param, dtype = self.param.detach(), self.state_dtype
-        if copy:
-            made = torch.empty_like(param, dtype=dtype).copy_(param)
-        else:
-            start = complex(value, value) if dtype.is_complex else value
-            made = torch.full_like(param, start, dtype=dtype) if value else torch.zeros_like(param, dtype=dtype)
-        self.states[name] = made
-        return buffer_of(made)
 
     def laid_out(self, value: torch.Tensor) -> torch.Tensor:
         """A copy of a state from elsewhere, in this parameter's layout, type and place."""
@@ -100,8 +91,27 @@ class Held:
 
     def forget(self) -> None:
         """Drop all states: the next step starts them anew."""
-        self.states, self.numbers = {}, {}
+        self.states.clear()
+        self.numbers = {}
         self.tensor.host, self.tensor.buffers = {}, {"param": self.tensor.param}
+
+
+def _state_dtype(param: torch.Tensor) -> torch.dtype:
+    return torch.float32 if param.dtype in NARROW else param.dtype
+
+
+def _new_state(
+    param: torch.Tensor, states: dict[str, torch.Tensor], tensor: Tensor, name: str, copy: bool, value: float
+) -> Any:
+    """Make a state of a parameter, put it among its states, and return the engines' view of it."""
+    like, dtype = param.detach(), _state_dtype(param)
+    if copy:
+        made = torch.empty_like(like, dtype=dtype).copy_(like)
+    else:
+        start = complex(value, value) if dtype.is_complex else value
+        made = torch.full_like(like, start, dtype=dtype) if value else torch.zeros_like(like, dtype=dtype)
+    states[name] = made
+    return buffer_of(made)
 
 
 def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held]) -> list[list[Held]]:

@@ -100,10 +100,11 @@ class Lookahead(Optimizer):
         if optimizer.steps:
             raise ValueError("Lookahead: the inner optimizer has taken steps already. Wrap it before the first one.")
         rules.lookahead(k, alpha)
-        self._begin(optimizer._engine)
-        self._densifies = optimizer._densifies
-        recipes = [wrapped(one, k, alpha) for one in optimizer._recipes]
-        common = None if optimizer._recipe is None else wrapped(optimizer._recipe, k, alpha)
+        inner = optimizer._core
+        self._begin(inner.engine)
+        self._core.densifies = inner.densifies
+        recipes = [wrapped(one, k, alpha) for one in inner.recipes]
+        common = None if inner.recipe is None else wrapped(inner.recipe, k, alpha)
         # torch keeps the very groups that it is given, so both optimizers hold them.
         self._set_up(optimizer.param_groups, common, {**optimizer.defaults, "k": k, "alpha": alpha}, recipes)
         optimizer.param_groups = self.param_groups

@@ -22,6 +22,7 @@ from steepest.language.chain import Chain
 from steepest.language.expression import Rate
 from steepest.language.trace import trace
 from steepest.stepping import Stepper
+from steepest.torch.core import Core
 from steepest.torch.gradients import looked_at, sparse_rows
 from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.held import Held
@@ -74,7 +75,7 @@ def release_gradients(optimizer: Optimizer, model: torch.nn.Module | None = None
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{_WHAT}: optimizer is {type(optimizer).__name__}, allowed is one of steepest.torch.")
     check_number(_WHAT, "accumulate", accumulate, Range(1, whole=True, structure=True))
-    if optimizer._released is not None:
+    if optimizer._core.released is not None:
         raise RuntimeError(f"{_WHAT}: the gradients of this optimizer are released already. Call remove() first.")
     if model is not None:
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -91,16 +92,18 @@ class Released:
     """What `release_gradients` returns: an optimizer that steps inside the backward pass, until `remove`."""
 
     def __init__(self, optimizer: Optimizer, accumulate: int) -> None:
-        self.optimizer, self.accumulate = optimizer, accumulate
+        core = optimizer._core
+        # The core holds this object, so a strong reference would keep both alive after the optimizer is deleted.
+        self._core, self.accumulate = weakref.ref(core), accumulate
         self._lock = threading.Lock()  # a backward pass has a thread for each device
         self._hooks: dict[torch.Tensor, Any] = {}
         self._ones: dict[torch.Tensor, _One] = {}
         self._looked = False
-        stepper = optimizer._ready()
+        stepper = core.ready(optimizer.param_groups)
         for chain in stepper.chains:
             self.check(chain)
-        self.attach(stepper, optimizer._held)
-        optimizer._released, optimizer._regular = self, None
+        self.attach(stepper, core.held)
+        core.released, core.regular = self, None
 
     def __enter__(self) -> Released:
         return self
@@ -114,12 +117,13 @@ class Released:
         for hook in self._hooks.values():
             hook.remove()
         self._hooks, self._ones = {}, {}
-        if self.optimizer._released is self:
-            self.optimizer._released = None
-            if self.optimizer._stepper is not None:
-                self.optimizer._stepper.join()
+        core = self._core()
+        if core is not None and core.released is self:
+            core.released = None
+            if core.stepper is not None:
+                core.stepper.join()
 
-    # ---- what the optimizer tells
+    # ---- called by the optimizer
 
     def check(self, chain: Chain) -> None:
         """Raise for a chain whose steps wait for all gradients of the model."""
@@ -149,13 +153,9 @@ class Released:
         for one in self._ones.values():
             one.arrived, one.stepped = 0, False
 
-    @outside_of_graphs
-    def finish(self) -> None:
+    def finish(self, stepper: Stepper) -> None:
         """End a step: step what has a gradient left, since it was not used in every backward pass, and count."""
-        optimizer = self.optimizer
-        optimizer._refuse_while_swapped("step")
         with self._lock, torch.no_grad():
-            stepper = optimizer._ready()
             for param in [p for p in self._ones if p.grad is not None]:
                 self._step(param)
         stepper.steps += 1
@@ -182,30 +182,33 @@ class Released:
                     self._step(param)
 
     def _step(self, param: torch.Tensor) -> None:
-        optimizer = self.optimizer
-        optimizer._refuse_while_swapped("step")
-        if not self._looked or optimizer._shown:
-            optimizer._ready()
+        core = self._core()
+        if core is None:
+            return
+        core.refuse_while_swapped("step")
+        if not self._looked or core.shown:
+            core.ready(core.groups)
             self._looked = True
         one = self._ones.get(param)
         grad = param.grad
         if one is None or grad is None:
             return
         part, index = one.part, one.held.tensor.index
-        part.steps = optimizer.steps
+        part.steps = core.steps
         if part.needs_only_addresses(()) and _lies_as(param, grad):
             self._addresses[index] = grad.data_ptr()
             part.step((), self._addresses)
         else:
-            self._closer(one, grad)
+            self._closer(core, one, grad)
         increment_version([param])
         param.grad = None
         one.stepped = True
 
-    def _closer(self, one: _One, grad: torch.Tensor) -> None:
+    @staticmethod
+    def _closer(core: Core, one: _One, grad: torch.Tensor) -> None:
         """A parameter's first step, or one on a gradient that does not lie as its parameter does."""
-        what, index = f"{type(self.optimizer).__name__}.step", one.held.tensor.index
-        (buffer,), sparse = looked_at(what, [one.held], [grad], self.optimizer._densifies, one.part.own_plans)
+        what, index = f"{core.what}.step", one.held.tensor.index
+        (buffer,), sparse = looked_at(what, [one.held], [grad], core.densifies, one.part.own_plans)
         if not sparse:
             one.part.step([buffer])
             return

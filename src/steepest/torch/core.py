@@ -1,0 +1,229 @@
+"""Everything of a torch optimizer that changes while it runs, in one object.
+
+An optimizer has one `Core` and never gets another. Wrappers that copy an optimizer's attributes or delegate to it (Lightning's
+``LightningOptimizer``, ``copy.copy``) therefore share the steps, the states and what is known of the parameters. A core refers to
+no optimizer, so deleting the optimizer frees parameters and states at once, without the garbage collector.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.graph import increment_version
+
+from steepest.engines.choice import check_engine
+from steepest.engines.tensors import Engine
+from steepest.stepping import Inspector, Stepper, Watch
+from steepest.torch import state as states
+from steepest.torch.arrays import ForeachEngine
+from steepest.torch.gradients import Regular, looked_at, sparse_rows
+from steepest.torch.groups import Recipe, chains_of, forms_of
+from steepest.torch.held import Held, check_apart, check_complex, held_in, holding
+from steepest.torch.sharding import share
+from steepest.torch.unchanged import Parameters
+
+if TYPE_CHECKING:
+    from steepest.torch.release import Released
+
+__all__ = ["Core"]
+
+_FOREACH = ForeachEngine()
+
+
+class Core:
+    """The stepper of a torch optimizer, and everything that was looked at to build it.
+
+    Parameters
+    ----------
+    what : str
+        Name of the optimizer's class, for messages.
+    engine : str
+        ``"auto"``, ``"cpu"`` or ``"arrays"``.
+    densifies : bool
+        Whether a sparse gradient is made dense if torch's own rule keeps sparse states that amount to the same.
+    """
+
+    def __init__(self, what: str, engine: str, densifies: bool) -> None:
+        check_engine(engine)
+        self.what, self.engine, self.densifies = what, engine, densifies
+        self.groups: Sequence[dict[str, Any]] = ()
+        self.recipe: Recipe | None = None
+        self.given: list[Recipe] = []
+        self.recipes: list[Recipe] = []
+        self.state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
+        self.stepper: Stepper | None = None
+        self.held: list[Held] = []
+        self.params = Parameters()
+        self.forms: list[list[Any]] = []
+        self.regular: Regular | None = None
+        self.shown = False
+        self.steps_before = 0
+        self.swapped = ""
+        self.released: Released | None = None
+        self.watch: Watch | None = None
+        self.inspector: Inspector | None = None
+        self.seconds = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far."""
+        return self.steps_before if self.stepper is None else self.stepper.steps
+
+    # ---- groups and parameters as they are now
+
+    @torch.no_grad()
+    def build(self) -> Stepper:
+        """Make a stepper for the groups as they are now; parameters that are known keep their states."""
+        if len(self.recipes) != len(self.groups):
+            raise ValueError(
+                f"{self.what}: param_groups has {len(self.groups)} groups, {len(self.recipes)} were added. Add groups by "
+                f"add_param_group; to take one out, empty it: group['params'] = []."
+            )
+        if self.stepper is not None:
+            self.show()  # before the layout is given up
+            self.stepper.forget_layout()
+        groups = held_in(self.what, self.groups, self.held)
+        held = [one for row in groups for one in row]
+        chains = chains_of(self, self.recipes)
+        for index, one in enumerate(held):
+            one.tensor.index = index
+        joined = share if any(one.tensor.cuts for one in held) else None
+        tensors = [[one.tensor for one in row] for row in groups]
+        stepper = Stepper(tensors, chains, self.engine, _FOREACH, joined, _cpu_engine, self.watch)
+        stepper.steps = self.steps
+        for one, own in zip(held, stepper.own_plans, strict=True):
+            check_complex(self.what, one, own)
+        self.stepper, self.held = stepper, held
+        self.params = Parameters([[one.param for one in row] for row in groups])
+        self.forms = forms_of(self.groups, self.recipes)
+        self.regular, self.shown = None, True
+        if self.released is not None:
+            self.released.attach(stepper, held)
+        return stepper
+
+    def ready(self, groups: Sequence[dict[str, Any]]) -> Stepper:
+        """The stepper for these groups, their parameters and states as they are now."""
+        self.groups = groups
+        stepper = self.stepper
+        if stepper is None or not self.params.are_those_of(groups):
+            stepper = self.build()
+        if self.shown:
+            self._take_over(stepper)
+        if not self.params.lie_as_before():
+            stepper.forget_layout()
+            for held in self.held:
+                held.see_param(self.what)
+            check_apart(self.what, self.held)
+            self.params.look()
+            self.regular = None
+        forms = forms_of(groups, self.recipes)
+        if forms != self.forms:
+            stepper.set_chains(chains_of(self, self.recipes))
+            self.forms = forms
+            self.regular = None
+        return stepper
+
+    def _take_over(self, stepper: Stepper) -> None:
+        """Use whatever has been changed in ``state`` since it was shown."""
+        rows = zip(self.held, stepper.own_plans, strict=True)
+        changed = [(h, own) for h, own in rows if states.differs(h, self.state.get(h.param) or {})]
+        if changed:
+            stepper.forget_layout()
+            self.regular = None
+        for held, own in changed:
+            states.take(f"{self.what}.state", held, self.state.get(held.param) or {}, own)
+        self.shown = False
+
+    # ---- a step
+
+    def step(self, groups: Sequence[dict[str, Any]]) -> None:
+        """Update all parameters that have a gradient."""
+        began = perf_counter()
+        stepper = self.ready(groups)
+        params = self.params.all
+        grads = [p.grad for p in params]
+        if self.inspector is not None:
+            self.inspector.before(grads)
+        addresses = None if self.regular is None else self.regular(grads)
+        happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
+        if happened:
+            if self.regular is None or self.regular.absent:
+                params = [p for p, g in zip(params, grads, strict=True) if g is not None]
+            increment_version(params)
+        if self.inspector is not None:
+            self.inspector.after(grads, stepper)
+        self.seconds += perf_counter() - began
+
+    @torch.no_grad()
+    def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
+        """A step on gradients that are not all as at the last one."""
+        what = f"{self.what}.step"
+        buffers, sparse = looked_at(what, self.held, grads, self.densifies, stepper.own_plans)
+        if sparse:
+            self.regular = None
+            with sparse_rows(what, stepper, self.held, buffers, sparse):
+                return stepper.step(buffers)
+        happened = stepper.step(buffers)
+        absent = tuple(i for i, g in enumerate(grads) if g is None)
+        self.regular = Regular(self.held, absent) if happened and stepper.needs_only_addresses(absent) else None
+        return happened
+
+    # ---- what is shown, swapped, loaded
+
+    def show(self) -> defaultdict[torch.Tensor, Any]:
+        """Bring each parameter's entry in ``state`` up to date."""
+        if self.stepper is not None and not self.shown:
+            self.stepper.write_back()
+            for held in self.held:
+                states.show(held, self.state)
+            self.shown = True
+        return self.state
+
+    def refuse_while_swapped(self, what: str) -> None:
+        """Raise while `using` has put a state in place of the weights."""
+        if self.swapped:
+            raise RuntimeError(f"{what}: the weights are swapped for {self.swapped!r}. Leave the with block first.")
+
+    @contextmanager
+    def using(self, groups: Sequence[dict[str, Any]], name: str) -> Iterator[None]:
+        """Put a state in place of the weights for the block."""
+        if self.swapped:
+            raise RuntimeError(f"using: the weights are swapped for {self.swapped!r} already.")
+        with torch.no_grad():
+            stepper = self.ready(groups)
+            chosen = [h for h in self.held if name in h.states]
+            if not chosen:
+                raise stepper.no_state(name)
+            self.swapped = name
+            try:
+                with holding(chosen, name):
+                    yield
+            finally:
+                self.swapped = ""
+
+    @torch.no_grad()
+    def load(self, groups: Sequence[dict[str, Any]], given: Mapping[str, Any], strict: bool) -> states.Incompatible:
+        """Continue from a state dict; nothing is changed if anything does not fit."""
+        stepper = self.ready(groups)
+        loaded = states.load(self.what, given, groups, self.recipes, self.held, strict)
+        stepper.forget_layout()
+        loaded.apply(groups, self.held)
+        stepper.steps = loaded.steps
+        self.state.clear()
+        self.shown = False
+        self.regular = None
+        self.forms = []
+        if self.released is not None:
+            self.released.begin()
+        return loaded.incompatible
+
+
+def _cpu_engine() -> Engine:
+    from steepest.torch.threads import engine
+
+    return engine()
