@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -10,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from steepest.language.chain import Chain
+from steepest.monitor.ranks import rank_and_size
 from steepest.monitor.records import Facts, TensorFacts
 from steepest.plan.planner import plan
 
-__all__ = ["facts_of", "names_of", "params_of", "process_of", "unwrapped"]
+__all__ = ["facts_of", "names_of", "params_of", "unwrapped"]
 
 
 def unwrapped(optimizer: Any) -> Any:
@@ -23,7 +23,7 @@ def unwrapped(optimizer: Any) -> Any:
         inner = inner.optimizer
     if hasattr(inner, "stepper"):
         return inner
-    kind = type(optimizer)
+    kind = type(inner)
     raise TypeError(
         f"Monitor: optimizer is a {kind.__module__}.{kind.__qualname__}, allowed are steepest.torch's and steepest.numpy's: they "
         f"measure inside the step. Most have torch's name, arguments and checkpoints: steepest.torch.AdamW for torch.optim.AdamW."
@@ -54,12 +54,6 @@ def names_of(optimizer: Any, model: Any = None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def process_of() -> tuple[int, int]:
-    """Which of how many processes this is, as torchrun and its like tell every process."""
-    rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    return (int(rank), int(world)) if rank.isdigit() and world.isdigit() else (0, 1)
-
-
 def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -> Facts:
     """All of it."""
     groups = optimizer.param_groups
@@ -69,7 +63,7 @@ def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -
         TensorFacts(name, tuple(p.shape), _dtype(p), number, not getattr(p, "requires_grad", True))
         for name, p, number in zip(names, params, of_group, strict=True)
     )
-    process, processes = process_of()
+    process, processes = rank_and_size()
     return Facts(
         started=time.time(),
         framework=_framework(optimizer),

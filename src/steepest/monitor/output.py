@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from steepest.monitor.facts import process_of
+from steepest.monitor.ranks import distributed, is_open, rank_and_size
 from steepest.monitor.records import Event, Facts, Record
 
 __all__ = ["Output", "Outputs", "checked", "folder_of", "recorders_of"]
@@ -38,16 +38,37 @@ class Output(Protocol):
 
 
 class Outputs:
-    """The outputs that still work."""
+    """The outputs that still work, and the facts that they start with.
+
+    In a process that may still get a rank they start with the first record or event: a first process only sends, and each has a
+    file of its own.
+    """
+
+    facts: Facts
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         self.alive, self.closed = list(outputs), False
         self._process, self._last = os.getpid(), (0, 0)
+        self._waits = False
+
+    def start(self, facts: Facts) -> None:
+        """Start all, now or with what is sent first."""
+        self.facts, self._waits = facts, is_open()
+        if not self._waits:
+            self.send("start", facts)
+
+    def _start_late(self) -> None:
+        self._waits = False
+        process, processes = rank_and_size()
+        self.facts = replace(self.facts, process=process, processes=processes)
+        self.send("start", self.facts)
 
     def send(self, method: str, what: Any) -> None:
         """Call a method of all; one that raises is closed with a warning. A child process that was forked sends nothing."""
         if os.getpid() != self._process:
             return
+        if self._waits:
+            self._start_late()
         if method != "start":
             self._last = (what.step, what.call)
         for output in tuple(self.alive):
@@ -67,12 +88,14 @@ class Outputs:
     def left(self) -> None:
         """At the end of a program that did not close its monitor."""
         if not self.closed:
-            self.send("event", Event(*self._last, "note", "the program ended without closing the monitor"))
+            self.send("event", Event(*self._last, "note", "training ended without closing the monitor"))
             self.close()
 
     def close(self) -> None:
         """Close all, once."""
         if not self.closed:
+            if self._waits and os.getpid() == self._process:
+                self._start_late()
             self.closed = True
             for output in self.alive if os.getpid() == self._process else ():
                 try:
@@ -110,27 +133,30 @@ def folder_of(folder: str | Path | None, outputs: Sequence[Output]) -> Path | No
         if getattr(one, "path", None) is not None:
             path = Path(one.path)  # type: ignore[attr-defined]  # likewise
             return path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-run")
-    found = first = _named_alike(Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S"))
-    number = 1
-    while process_of()[1] == 1 and found.exists():
+    runs, named = Path("runs"), datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if rank_and_size()[1] > 1:
+        return runs / _named_alike(named)
+    found, number = runs / named, 1
+    while found.exists():
         number += 1
-        found = first.with_name(f"{first.name}-{number}")
+        found = runs / f"{named}-{number}"
     return found
 
 
-def _named_alike(folder: Path) -> Path:
-    """The first process's folder, in all processes of a distributed run: each has its own clock."""
-    if process_of()[1] == 1:
-        return folder
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+def _named_alike(name: str) -> str:
+    """The first process's name, in all processes of a distributed run: each has its own clock."""
+    torch = distributed()
+    if torch is not None:
+        names = [name]
+        torch.broadcast_object_list(names)
+        return names[0]
+    job = os.environ.get("SLURM_JOB_ID")  # also where a batch script starts one process of its own
+    if not job:
         raise ValueError(
             "Monitor: folder is 'auto' in one of several processes, which would each choose another by its clock. Name one for "
             "all, folder='runs/…', or make the monitor after torch.distributed.init_process_group."
         )
-    named = [str(folder)]
-    torch.distributed.broadcast_object_list(named)
-    return Path(named[0])
+    return f"slurm-{job}"
 
 
 def recorders_of(folder: Path | None, outputs: Sequence[Output]) -> list[Output]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from steepest.monitor.facts import process_of
+from steepest.monitor.ranks import distributed, rank_and_size
 
-__all__ = ["largest", "newest_of_all", "own_folder", "rank_and_size", "worst"]
-
-
-def rank_and_size() -> tuple[int, int]:
-    """Which of how many processes this is."""
-    distributed = _distributed()
-    return process_of() if distributed is None else (distributed.get_rank(), distributed.get_world_size())
+__all__ = ["largest", "newest_of_all", "own_folder", "worst"]
 
 
 def own_folder(folder: str | PathLike[str] | None) -> Path | None:
@@ -34,33 +27,31 @@ def worst(verdict: int) -> int:
 
 def largest(numbers: Sequence[int]) -> list[int]:
     """The largest of each number over all processes."""
-    distributed = _distributed()
-    if distributed is None:
+    together = _together()
+    if together is None:
         return list(numbers)
     found = _tensor(list(numbers))
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    together.all_reduce(found, together.ReduceOp.MAX)
     return [int(number) for number in found.tolist()]
 
 
 def newest_of_all(numbers: Iterable[int], most: int) -> int | None:
     """The largest number that every process has among its ``most`` largest; None where there is none."""
     own = sorted(numbers, reverse=True)[:most]
-    distributed = _distributed()
-    if distributed is None:
+    together = _together()
+    if together is None:
         return own[0] if own else None
     padded = _tensor(own + [-1] * (most - len(own)))
-    found = [padded.clone() for _ in range(distributed.get_world_size())]
-    distributed.all_gather(found, padded)
+    found = [padded.clone() for _ in range(together.get_world_size())]
+    together.all_gather(found, padded)
     common = set.intersection(*({int(n) for n in one} for one in found)) - {-1}
     return max(common, default=None)
 
 
-def _distributed() -> Any:
+def _together() -> Any:
     """torch's module, where several processes train together."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return None
-    return torch.distributed if torch.distributed.get_world_size() > 1 else None
+    module = distributed()
+    return module if module is not None and module.get_world_size() > 1 else None
 
 
 def _tensor(numbers: list[int]) -> Any:
