@@ -483,7 +483,7 @@ def test_a_program_that_ends_without_closing_its_monitor_says_so() -> None:
     kept = Kept()
     monitor = s.Monitor(opt.SGD([np.ones(2)], lr=0.1), to=kept, folder=None)
     monitor._at_exit()
-    assert ([e.message for e in kept.events], kept.closed) == (["the program ended without closing the monitor"], 1)
+    assert ([e.message for e in kept.events], kept.closed) == (["training ended without closing the monitor"], 1)
 
 
 def test_a_forked_child_closes_no_output_of_its_parent(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import steepest as s
 import steepest.numpy as opt
 import steepest.torch
 from steepest.monitor import nonfinite
+from steepest.monitor.columns import Columns
 from steepest.monitor.facts import names_of
 from steepest.monitor.nonfinite import Watchman
 from tests.monitor.test_callbacks import Kept
@@ -91,10 +92,10 @@ def test_an_error_of_the_watchman_ends_monitoring_and_not_the_step(monkeypatch: 
 def test_a_nan_after_a_group_was_added_is_named() -> None:
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     optimizer = steepest.torch.SGD(first.parameters(), lr=0.1)
-    found: list[Any] = []
-    watchman = Watchman(optimizer, torch.nn.Sequential(first, second), lambda: (optimizer.steps, 0), found.append)
+    model = torch.nn.Sequential(first, second)
+    watchman = Watchman(optimizer, Columns(optimizer, model))
     optimizer.add_param_group({"params": list(second.parameters())})
-    watchman.before([torch.zeros(2, 2), torch.zeros(2), torch.zeros(1, 2), torch.tensor([math.nan])])
+    found = watchman.before([torch.zeros(2, 2), torch.zeros(2), torch.zeros(1, 2), torch.tensor([math.nan])], 0)
     assert (watchman.failed, [one.tensors for one in found]) == (None, [("1.bias",)])
 
 

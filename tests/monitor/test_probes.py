@@ -567,7 +567,8 @@ def test_groups_of_different_rates_are_judged_together() -> None:
     a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
     groups = [{"params": [a], "lr": 0.5}, {"params": [b], "lr": 0.01}]
     probe = Sharpness(lambda: a.square().sum() / 2 + 5 * b.square().sum())
-    probe.start(subject(torch_opt.SGD(groups, lr=0.1)))
+    optimizer = torch_opt.SGD(groups, lr=0.1)
+    probe.start(subject(optimizer))
     values = probe.measure(1)
     assert values["sharpness"] == pytest.approx(10.0, rel=1e-3)
     assert values["sharpness_edge"] == pytest.approx(0.25, rel=1e-3)
@@ -607,7 +608,8 @@ def test_models_whose_fast_kernels_have_no_second_derivative(model: str) -> None
 def test_a_linear_loss_has_no_curvature() -> None:
     w = nn.Parameter(torch.ones(3))
     probe = Sharpness(lambda: w.sum())
-    probe.start(subject(torch_opt.SGD([w], lr=0.1)))
+    optimizer = torch_opt.SGD([w], lr=0.1)
+    probe.start(subject(optimizer))
     assert probe.measure(1) == {"sharpness": 0.0, "sharpness_edge": 0.0, "sharpness_products": 1.0}
 
 
@@ -763,7 +765,8 @@ def test_on_numpy_weights_and_updates_are_seen() -> None:
 
 # ---- arguments
 
-ON_ARRAYS = subject(opt.SGD([np.ones(1)], lr=0.1))
+_ARRAYS = opt.SGD([np.ones(1)], lr=0.1)
+ON_ARRAYS = subject(_ARRAYS)
 MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: NoiseScale(0), ValueError, "NoiseScale: batch_size is 0, allowed is a whole number >= 1."),
     (

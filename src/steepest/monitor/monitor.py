@@ -12,10 +12,9 @@ import time
 import warnings
 import weakref
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from operator import is_not
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.checks import Count, check_value
+from steepest.monitor.columns import Columns, weakly
 from steepest.monitor.facts import facts_of, params_of, unwrapped
+from steepest.monitor.given import is_number, losses_of, number_of, without_graph
 from steepest.monitor.nonfinite import Watchman
 from steepest.monitor.output import Output, Outputs, checked, folder_of, recorders_of
 from steepest.monitor.probes import Probe, Probes, Subject
-from steepest.monitor.records import Event, Record
+from steepest.monitor.records import Event, Facts, Record
 from steepest.monitor.telemetry import OURS, STANDARD, check_names, watched
+from steepest.stepping import Stepper
 
 __all__ = ["Monitor"]
 
@@ -84,17 +86,18 @@ class Monitor:
         probes: Sequence[Probe] = (),
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        self.optimizer = unwrapped(optimizer)
+        optimizer = unwrapped(optimizer)
         check_value("Monitor", "every", every, Count)
-        if self.optimizer.stepper.watch is not None:
+        if optimizer.stepper.watch is not None:
             raise ValueError("Monitor: this optimizer has a monitor already. Close that one first: monitor.close().")
+        chains = optimizer.stepper.chains
         if measurements is not None:
             measurements = (measurements,) if isinstance(measurements, str) else tuple(measurements)
-            check_names("Monitor", measurements, self.optimizer.stepper.chains)
+            check_names("Monitor", measurements, chains)
         outputs = checked(to)
         self.folder = folder_of(folder, outputs)
         recorders = recorders_of(self.folder, outputs)
-        self.every, self.model = int(every), model
+        self._optimizer, self._model, self.every = weakly(optimizer), weakly(model), int(every)
         self.last: Record | None = None
         self._probes, self._probing = Probes(probes), len(probes) > 0
         self._calls = 0
@@ -102,31 +105,43 @@ class Monitor:
         self._metrics: dict[str, Any] = {}
         self._began = self._then = time.perf_counter()
         self._taken = 0
-        chains = self.optimizer.stepper.chains
         watch = partial(
             watched,
             every=self.every,
             measurements=STANDARD if measurements is None else measurements,
             taken=frozenset(name for chain in chains for link in chain for name, _ in link.measures),
         )
-        self._watchman = Watchman(self.optimizer, model, self._where, self.event)
-        self.optimizer.watch(watch, self._watchman)
-        try:
-            self.facts = facts = facts_of(self.optimizer, model, self.every, notes or {})
-        except Exception:
-            self.optimizer.watch(None)
-            raise
-        self._params = params_of(self.optimizer)
-        self._strangers = 0
-        self._steps, self._seen = self.optimizer.steps, 0
+        self._columns = Columns(optimizer, model)
+        self._watchman = Watchman(optimizer, self._columns)
+        self._steps, self._seen = optimizer.steps, 0
         self._recorded = self._steps - self._steps % self.every
-        self._seconds = self.optimizer.seconds
+        self._seconds = optimizer.seconds
+        self._strangers = 0
         self._outputs = Outputs([*recorders, *outputs])
-        self._outputs.send("start", facts)
-        names = tuple(t.name for t in facts.tensors)
-        self._probes.start(Subject(self.optimizer, names, tuple(self._params), model), self._steps)
-        # The last page is written, too, where nobody calls close. The optimizer holds the monitor, so this is at its end.
+        optimizer.watch(watch, _Inspector(self))
+        try:
+            self._outputs.start(facts_of(optimizer, model, self.every, notes or {}))
+        except Exception:
+            optimizer.watch(None)
+            raise
+        self._probes.start(Subject(optimizer, self._columns.names, params_of(optimizer), model), self._steps)
+        # The last page is written, too, where nobody calls close. The optimizer holds the monitor, so this is not before its end.
         self._at_exit = weakref.finalize(self, Outputs.left, self._outputs)
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that is monitored; None once it is gone. The optimizer holds the monitor, not the other way round."""
+        return self._optimizer()
+
+    @property
+    def model(self) -> Any:
+        """The model, None where there is none or it is gone."""
+        return self._model()
+
+    @property
+    def facts(self) -> Facts:
+        """What the outputs were told at the start."""
+        return self._outputs.facts
 
     # ---- while training
 
@@ -136,30 +151,31 @@ class Monitor:
         A tensor on a device is read only when a record is made, together with all since the record before. Where the optimizer's
         steps have gone back (a `Guard` has rewound them, an older checkpoint was loaded), recording goes on from there.
         """
-        if self._outputs.closed:
+        optimizer = self._optimizer()
+        if self._outputs.closed or optimizer is None:
             return
         try:
             if self._watchman.failed is not None:
                 raise self._watchman.failed
-            steps = self.optimizer.steps
+            steps = optimizer.steps
             seen, self._seen = self._watchman.taken - self._seen, self._watchman.taken
             if steps < self._steps:
-                self._go_back()
+                self._go_back(optimizer)
             elif 0 < seen < steps - self._steps:  # a later checkpoint was loaded before the steps since the last call
                 self._steps = steps - seen
                 self._recorded = self._steps - self._steps % self.every
             if metrics:
                 loss = metrics.pop("loss", loss)
-                self._metrics |= {name: value for name, value in metrics.items() if _is_number(name, value)}
+                self._metrics |= {name: value for name, value in metrics.items() if is_number(name, value)}
             self._calls += 1
-            self._losses.append(None if loss is None else _without_graph(loss))
+            self._losses.append(None if loss is None else without_graph(loss))
             if steps > self._steps:
                 self._taken += steps - self._steps
                 self._steps = steps
                 if self._probing:
                     self._probes.measure(steps)
                 if steps - steps % self.every > self._recorded:
-                    self._record(steps - steps % self.every)
+                    self._record(optimizer, steps - steps % self.every)
                 if self._probing:
                     self._probes.before(steps + 1)
         except Exception as error:
@@ -168,8 +184,9 @@ class Monitor:
     def event(self, event: Event | str, message: str = "", **of: Any) -> None:
         """Note that something happened at this step: an `Event`, or its kind and a message."""
         try:
-            if self.optimizer.steps < self._steps:
-                self._go_back(told=(event if isinstance(event, str) else event.kind) == "rewound")
+            optimizer = self._optimizer()
+            if optimizer is not None and optimizer.steps < self._steps:
+                self._go_back(optimizer, told=(event if isinstance(event, str) else event.kind) == "rewound")
             if isinstance(event, str):
                 # A guard's: what probes have seen of a batch that it leaves out is forgotten. The watchman's events, which are no
                 # texts, come between a batch's forward pass and its step: too late for that.
@@ -180,35 +197,37 @@ class Monitor:
         except Exception as error:
             self._give_up(error)
 
-    def _where(self) -> tuple[int, int]:
-        return self.optimizer.steps, self._calls
+    def _look(self, look: Callable[..., list[Event]], *given: Any) -> None:
+        """What the watchman sees in the step that runs now."""
+        for event in look(*given, self._calls):
+            self.event(event)
 
-    def _go_back(self, told: bool = False) -> None:
+    def _go_back(self, optimizer: Any, told: bool = False) -> None:
         """Training was put back: the losses of what was undone are recorded, and what is recorded from here on replaces it."""
-        steps, before = min(self.optimizer.steps, self._watchman.steps), self._steps
+        steps, before = min(optimizer.steps, self._watchman.steps), self._steps
         if steps < self._recorded:  # else no record has been undone, and the losses wait for the next one
             if self._losses and self._taken:
                 self._record_rest()
             self._recorded = steps - steps % self.every
-            self._taken, self._then, self._seconds = 0, time.perf_counter(), self.optimizer.seconds
+            self._taken, self._then, self._seconds = 0, time.perf_counter(), optimizer.seconds
         self._probes.taken()
         self._steps = steps
         if not told:
             said = f"the optimizer's steps went back from {before} to {steps}"
             self._outputs.send("event", Event(steps, self._calls, "rewound", said))
 
-    def _record(self, step: int) -> None:
+    def _record(self, optimizer: Any, step: int) -> None:
         now = time.perf_counter()
-        optimizer, taken = self.optimizer, max(1, self._taken)
-        tensors = self._measured(step)
-        scalars = {name: _number(value) for name, value in self._metrics.items()} | self._rates(step)
+        stepper, taken = optimizer.stepper, max(1, self._taken)
+        tensors = self._measured(optimizer, stepper, step)
+        scalars = {name: number_of(value) for name, value in self._metrics.items()} | _rates(optimizer, stepper, step)
         if "grad_norm" in tensors:
-            scalars["grad_norm"] = float(math.hypot(*tensors["grad_norm"][~np.isnan(tensors["grad_norm"])]))
+            scalars["grad_norm"] = math.hypot(*tensors["grad_norm"][~np.isnan(tensors["grad_norm"])].tolist())
         scalars["step_seconds"] = (now - self._then) / taken
         if optimizer.seconds > self._seconds:  # steps inside the backward pass are not counted
             scalars["optimizer_seconds"] = (optimizer.seconds - self._seconds) / taken
         probed, per_tensor = self._probes.taken()
-        losses, given = _losses_of(self._losses)
+        losses, given = losses_of(self._losses)
         record = Record(
             step,
             self._calls,
@@ -222,45 +241,28 @@ class Monitor:
         self._losses, self._metrics, self.last = [], {}, record
         self._outputs.send("record", record)
 
-    def _measured(self, step: int) -> dict[str, NDArray[np.float64]]:
+    def _measured(self, optimizer: Any, stepper: Stepper, step: int) -> dict[str, NDArray[np.float64]]:
         """What this step has measured, in the order of the facts' tensors."""
-        stepper = self.optimizer.stepper
         if stepper.readings.step != step:
             return {}
-        tensors: dict[str, NDArray[np.float64]] = stepper.measured_tensors()
+        tensors = stepper.measured_tensors()
         tensors |= {name.removeprefix(OURS): values for name, values in tensors.items() if name.startswith(OURS)}
         tensors = {name: values for name, values in tensors.items() if not name.startswith(OURS)}
         if "spike" in tensors:
             tensors["spike"] *= _correction(stepper)
-        params = params_of(self.optimizer)
-        if len(params) != len(self._params) or any(map(is_not, params, self._params)):
-            tensors = self._known(params, tensors)
-        return tensors
+        places = self._columns.places(optimizer, stepper)
+        return tensors if places is None else self._placed(len(stepper.tensors), places, tensors)
 
-    def _known(self, params: list[Any], tensors: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    def _placed(
+        self, count: int, places: NDArray[np.intp], tensors: dict[str, NDArray[np.float64]]
+    ) -> dict[str, NDArray[np.float64]]:
         """The columns of the parameters that there were at the start; that there are others now is said once."""
-        at = {id(p): i for i, p in enumerate(params)}
-        known = np.array([at.get(id(p), len(params)) for p in self._params], dtype=np.intp)
-        strangers = len(params) - int((known < len(params)).sum())
+        strangers = count - int((places < count).sum())
         if strangers > self._strangers:
             said = f"parameters were added after the monitor was made, {strangers} of them: make a new Monitor to record them."
             self._outputs.send("event", Event(self._steps, self._calls, "note", said))
         self._strangers = strangers
-        return {name: np.append(values, np.nan)[known] for name, values in tensors.items()}
-
-    def _rates(self, step: int) -> dict[str, float]:
-        """Each group's learning rate as the step has used it; schedulers have moved on by now."""
-        stepper, used = self.optimizer.stepper, dict[int, float]()
-        ends = list(accumulate(map(len, stepper.groups)))
-        for inputs, indices in stepper.readings.numbers():
-            if "lr" in inputs:
-                used.setdefault(bisect_right(ends, indices[0]), inputs["lr"])
-        rates = {}
-        for number, group in enumerate(self.optimizer.param_groups):
-            rate = used.get(number, group.get("lr"))
-            if rate is not None:
-                rates[f"lr[{number}]" if number else "lr"] = float(rate(step - 1) if callable(rate) else rate)
-        return rates
+        return {name: np.append(values, np.nan)[places] for name, values in tensors.items()}
 
     # ---- the end
 
@@ -276,12 +278,16 @@ class Monitor:
             self._give_up(error)
         self._outputs.close()
         self._at_exit.detach()
-        with contextlib.suppress(Exception):  # an optimizer that is broken by now is not the monitor's to report
-            self.optimizer.watch(None)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Leave the optimizer as it was."""
+        with contextlib.suppress(Exception):  # one that is gone, or broken by now, is not the monitor's to report
+            self._optimizer().watch(None)
 
     def _record_rest(self) -> None:
         """Losses since the last record, with nothing measured."""
-        losses, given = _losses_of(self._losses)
+        losses, given = losses_of(self._losses)
         rest = Record(self._steps, self._calls, time.perf_counter() - self._began, losses, {}, {}, given)
         self._losses = []
         self._outputs.send("record", rest)
@@ -292,8 +298,7 @@ class Monitor:
         self._losses = []
         self._outputs.close()
         self._at_exit.detach()
-        with contextlib.suppress(Exception):
-            self.optimizer.watch(None)
+        self._leave()
 
     def __enter__(self) -> Monitor:
         return self
@@ -304,15 +309,35 @@ class Monitor:
         self.close()
 
 
-def _is_number(name: str, value: Any) -> bool:
-    if hasattr(value, "__float__") or hasattr(value, "detach"):
-        return True
-    said = f"Monitor: metric {name!r} is {value!r}, allowed is a number. It is left out; keep texts in notes or as an event."
-    warnings.warn(said, RuntimeWarning, stacklevel=4)
-    return False
+class _Inspector:
+    """What the optimizer holds, and with it the monitor."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def before(self, grads: Sequence[Any]) -> None:
+        self._monitor._look(self._monitor._watchman.before, grads)
+
+    def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
+        self._monitor._look(self._monitor._watchman.after, grads, stepper)
 
 
-def _correction(stepper: Any) -> NDArray[np.float64]:
+def _rates(optimizer: Any, stepper: Stepper, step: int) -> dict[str, float]:
+    """Each group's learning rate as the step has used it; schedulers have moved on by now."""
+    used = dict[int, float]()
+    ends = list(accumulate(map(len, stepper.groups)))
+    for inputs, indices in stepper.readings.numbers():
+        if "lr" in inputs:
+            used.setdefault(bisect_right(ends, indices[0]), inputs["lr"])
+    rates = {}
+    for number, group in enumerate(optimizer.param_groups):
+        rate = used.get(number, group.get("lr"))
+        if rate is not None:
+            rates[f"lr[{number}]" if number else "lr"] = float(rate(step - 1) if callable(rate) else rate)
+    return rates
+
+
+def _correction(stepper: Stepper) -> NDArray[np.float64]:
     """What turns grad² / v into grad² / corrected v, per tensor: the second moment starts at 0 (Adam's bias correction)."""
     found = np.ones(len(stepper.tensors))
     for inputs, indices in stepper.readings.numbers():
@@ -325,31 +350,3 @@ def _in_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """What is finite stays finite: a norm may lie beyond float32."""
     most = float(np.finfo(np.float32).max)
     return np.where(np.isfinite(values), np.clip(values, -most, most), values).astype(np.float32)
-
-
-def _without_graph(loss: Any) -> Any:
-    """A number at once where no device is waited for; else a copy, since the loss may be written to again."""
-    if getattr(loss, "is_cpu", False):
-        return loss.item()
-    return loss.detach().clone() if hasattr(loss, "detach") else float(loss)
-
-
-def _number(value: Any) -> float:
-    return float(value.detach() if hasattr(value, "detach") else value)
-
-
-def _losses_of(values: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Losses, nan for None; and which were given, None where all were."""
-    given = np.array([value is not None for value in values], dtype=bool)
-    losses = np.full(len(values), np.nan)
-    losses[given] = _numbers([value for value in values if value is not None])
-    return losses, None if given.all() else given
-
-
-def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Numbers and tensors as an array: tensors on a device are read from it all at once."""
-    if values and all(hasattr(v, "detach") for v in values):
-        import torch
-
-        return torch.stack([v.reshape(()) for v in values]).double().cpu().numpy()
-    return np.array([float(v) for v in values], dtype=np.float64)

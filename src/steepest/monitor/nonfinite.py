@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from steepest.monitor.facts import names_of, params_of
+from steepest.monitor.columns import Columns, weakly
+from steepest.monitor.facts import params_of
 from steepest.monitor.marks import listed
 from steepest.monitor.records import Event
 from steepest.stepping import Stepper
@@ -32,15 +33,14 @@ REPORTED = 1000
 
 
 class Watchman:
-    """An `Inspector` of an optimizer's steps. ``report`` is called with what it finds; ``where`` gives step and call so far.
+    """Looks at an optimizer's steps as an `Inspector` does; each look returns events for the call number ``call``.
 
     What goes wrong here must not go wrong in the optimizer's step: it is kept in ``failed``, and nothing is looked at any more.
+    It holds the optimizer weakly, since the optimizer holds it.
     """
 
-    def __init__(
-        self, optimizer: Any, model: Any, where: Callable[[], tuple[int, int]], report: Callable[[Event], None]
-    ) -> None:
-        self.optimizer, self.model, self.where, self.report = optimizer, model, where, report
+    def __init__(self, optimizer: Any, columns: Columns) -> None:
+        self._optimizer, self._columns = weakly(optimizer), columns
         self.failed: Exception | None = None
         self.taken = 0
         self.reported = 0
@@ -49,52 +49,56 @@ class Watchman:
         # On another device each look would wait for the device: there the recording steps tell.
         self.looks = all(str(getattr(p, "device", "cpu")) == "cpu" for p in params_of(optimizer))
 
-    def before(self, grads: Sequence[Any]) -> None:
+    def before(self, grads: Sequence[Any], call: int) -> list[Event]:
         """Look at one element of the last gradient; at all of them, and at the parameters, if it is not finite."""
-        self._tried(self._before, grads)
+        return self._tried(self._before, grads, call)
 
-    def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
+    def after(self, grads: Sequence[Any], stepper: Stepper, call: int) -> list[Event]:
         """Look at the norms of the whole model that the step has waited for, and whether a guard has left it out."""
-        self._tried(self._after, grads, stepper)
+        return self._tried(self._after, grads, stepper, call)
 
-    def _tried(self, look: Callable[..., None], *arguments: Any) -> None:
+    def _tried(self, look: Callable[..., list[Event]], *arguments: Any) -> list[Event]:
         if self.failed is None:
             try:
-                look(*arguments)
+                found = look(*arguments)[: max(0, REPORTED - self.reported)]
+                self.reported += len(found)
+                return found
             except Exception as error:
-                self.failed = error
+                self.failed = error.with_traceback(None)  # which holds the gradients, and this
+        return []
 
-    def _before(self, grads: Sequence[Any]) -> None:
-        self.steps = self.optimizer.steps
+    def _before(self, grads: Sequence[Any], call: int) -> list[Event]:
+        self.steps = self._optimizer().steps
         if self.looks:
             last = next((grad for grad in reversed(grads) if grad is not None and _has_elements(grad)), None)
             if last is None or _first_is_finite(last):
                 self.broken = False
             elif not self.broken:
-                self._find(grads, before=True)
+                return [self._find(grads, call, before=True)]
+        return []
 
-    def _after(self, grads: Sequence[Any], stepper: Stepper) -> None:
+    def _after(self, grads: Sequence[Any], stepper: Stepper, call: int) -> list[Event]:
+        found = []
         if self.looks and not self.broken and not stepper.readings.totals_finite():
-            self._find(grads, before=False)
-        if self.optimizer.steps == self.steps:
-            _, call = self.where()
-            self._report(Event(self.steps + 1, call + 1, "skipped", "a guard of the chain left this step out"))
+            found.append(self._find(grads, call, before=False))
+        if self._optimizer().steps == self.steps:
+            found.append(Event(self.steps + 1, call + 1, "skipped", "a guard of the chain left this step out"))
             self.broken = False
         else:
             self.taken += 1
+        return found
 
-    def _find(self, grads: Sequence[Any], before: bool) -> None:
+    def _find(self, grads: Sequence[Any], call: int, before: bool) -> Event:
         self.broken = True
-        step, call = self.where()
-        names, params = names_of(self.optimizer, self.model), params_of(self.optimizer)
+        optimizer = self._optimizer()
+        step, number = optimizer.steps, self.steps + 1
+        names, params = self._columns.names_in(optimizer), params_of(optimizer)
         bad_grads = [n for n, g in zip(names, grads, strict=True) if g is not None and not _is_finite(g)]
         bad_params = [n for n, p in zip(names, params, strict=True) if not _is_finite(p)] if before else []
         values = {"parameters": float(len(bad_params)), "gradients": float(len(bad_grads))}
         if bad_params:
             said = f"not finite since step {step}: {_listed(bad_params, len(names), 'parameter')}"
-            self._report(Event(step, call, "nonfinite", said, tuple(bad_params), values))
-            return
-        number = self.steps + 1
+            return Event(step, call, "nonfinite", said, tuple(bad_params), values)
         said = f"not finite at step {number}: {_listed(bad_grads, len(names), 'gradient')}"
         if not bad_grads:
             largest = max((_largest(g), n) for n, g in zip(names, grads, strict=True) if g is not None)[1]
@@ -103,12 +107,7 @@ class Watchman:
         elif before and len(bad_grads) == len([g for g in grads if g is not None]):
             said += ", while all parameters were finite: the loss of this batch"
             values["batches"] = 1.0
-        self._report(Event(number, call + 1, "nonfinite", said, tuple(bad_grads), values))
-
-    def _report(self, event: Event) -> None:
-        self.reported += 1
-        if self.reported <= REPORTED:
-            self.report(event)
+        return Event(number, call + 1, "nonfinite", said, tuple(bad_grads), values)
 
 
 def _listed(names: Sequence[str], of: int, what: str) -> str:

@@ -17,7 +17,7 @@ from steepest.language.functions import as_stored, isfinite, maximum, mean, norm
 from steepest.language.rule import rule
 from steepest.monitor.records import DERIVED, MEASUREMENTS
 
-__all__ = ["ALL", "STANDARD", "available", "check_names", "watched"]
+__all__ = ["ALL", "STANDARD", "available", "check_measurements", "check_names", "watched"]
 
 STANDARD = (
     "grad_norm", "update_norm", "weight_norm", "update_ratio", "effective_lr", "clipped", "clipped_norm", "trust_ratio", "spike",
@@ -191,11 +191,17 @@ def available(given: Chain, measurements: Iterable[str]) -> list[str]:
     return [n for n, r in _ROWS.items() if n in wanted and r.place in places and (not r.states or has & {*r.states})]
 
 
-def check_names(what: str, measurements: Collection[str], chains: Iterable[Chain]) -> None:
-    """Raise ValueError for a measurement that there is not, or that no chain has a place for."""
-    found = {name for one in chains for name in available(one, measurements)}
-    for name in measurements:
+def check_measurements(what: str, measurements: str | Collection[str]) -> None:
+    """Raise ValueError for a measurement that there is not."""
+    for name in (measurements,) if isinstance(measurements, str) else measurements:
         if name not in MEASUREMENTS:
             raise ValueError(unknown_name(what, "measurement", name, MEASUREMENTS))
+
+
+def check_names(what: str, measurements: Collection[str], chains: Iterable[Chain]) -> None:
+    """Raise ValueError for a measurement that there is not, or that no chain has a place for."""
+    check_measurements(what, measurements)
+    found = {name for one in chains for name in available(one, measurements)}
+    for name in measurements:
         if not found.issuperset(DERIVED.get(name, (name,))):
             raise ValueError(f"{what}: measurements has {name!r}, but {_MISSING[name]}. Leave it out.")

@@ -22,13 +22,13 @@ import contextlib
 import importlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steepest.checks import Count, check_value
+from steepest.monitor.columns import weakly
 
 if TYPE_CHECKING:
     from steepest.monitor.probes.activations import Activations
@@ -44,14 +44,35 @@ Values: TypeAlias = Mapping[str, float | NDArray[Any]]
 _HOMES = {"Activations": "activations", "Histograms": "histograms", "NoiseScale": "noise", "Sharpness": "sharpness"}
 
 
-@dataclass(frozen=True, slots=True)
 class Subject:
-    """What is trained: the optimizer, its parameters and their names in its order, and the model where there is one."""
+    """What is trained: the optimizer, its parameters and their names in its order, and the model where there is one.
 
-    optimizer: Any
-    names: tuple[str, ...]
-    params: tuple[Any, ...]
-    model: Any = None
+    All are held weakly: a probe, whose hooks the parameters hold, keeps nothing alive. The optimizer and the model are None once
+    they are gone; a parameter that is gone raises ReferenceError.
+    """
+
+    __slots__ = ("_model", "_optimizer", "_params", "names")
+
+    def __init__(self, optimizer: Any, names: Sequence[str], params: Sequence[Any], model: Any = None) -> None:
+        self._optimizer, self._model = weakly(optimizer), weakly(model)
+        self._params = tuple(map(weakly, params))
+        self.names = tuple(names)
+
+    @property
+    def optimizer(self) -> Any:
+        return self._optimizer()
+
+    @property
+    def model(self) -> Any:
+        return self._model()
+
+    @property
+    def params(self) -> tuple[Any, ...]:
+        found = tuple(one() for one in self._params)
+        for name, param in zip(self.names, found, strict=True):
+            if param is None:
+                raise ReferenceError(f"parameter {name!r} is gone")
+        return found
 
 
 @runtime_checkable
@@ -89,7 +110,6 @@ class Probes:
 
     def start(self, subject: Subject, steps: int = 0) -> None:
         """Before the first step; ``steps`` have been taken so far."""
-        self._tensor_count = len(subject.params)
         for one in tuple(self._probes):
             self._tried(one, one.start, subject)
         self.before(steps + 1)

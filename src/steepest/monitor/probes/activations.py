@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from steepest.checks import Axis, Count, check_value
+from steepest.monitor.columns import weakly
 from steepest.monitor.probes import Subject, Values
 from steepest.monitor.probes.hooks import Hooks
 
@@ -79,15 +80,28 @@ class Activations:
             raise TypeError(f"Activations: model is a {type(model).__name__}, allowed is a torch module.")
         check_value("Activations", "every", every, Count)
         check_value("Activations", "axis", axis, Axis | None)
-        self.model, self.every, self.axis, self.name = model, every, axis, name
+        self._model, self.every, self.axis, self.name = weakly(model), every, axis, name
+        self._first = [(layer, weakly(module)) for layer, module in model.named_modules()]
         self._hooks = Hooks()
-        self._optimizer: Any = None
+        self._subject: Subject | None = None
         self._alive: dict[tuple[str, tuple[int, ...]], torch.Tensor] = {}
         self._saturated: dict[str, tuple[torch.Tensor, int]] = {}
 
+    @property
+    def model(self) -> nn.Module | None:
+        """The model, whose hooks hold this probe; None once it is gone."""
+        found: nn.Module | None = self._model()
+        return found
+
+    def _modules(self) -> list[tuple[str, nn.Module]]:
+        """The model's modules; where the model was made for this probe alone, and is gone, those that it had."""
+        if (model := self.model) is not None:
+            return list(model.named_modules())
+        return [(name, module) for name, one in self._first if (module := one()) is not None]
+
     def start(self, subject: Subject) -> None:
-        self._optimizer = subject.optimizer
-        if not any(type(module) in _KINDS for module in self.model.modules()):
+        self._subject = subject
+        if not any(type(module) in _KINDS for _, module in self._modules()):
             known = ", ".join(kind.__name__ for kind in _KINDS)
             raise ValueError(
                 f"Activations: the model has no module of the types {known}. Functions are not seen: use modules."
@@ -95,8 +109,8 @@ class Activations:
 
     def before(self, step: int) -> None:
         self.close()
-        self._hooks.start(self._optimizer)
-        for name, module in self.model.named_modules():
+        self._hooks.start(None if self._subject is None else self._subject.optimizer)
+        for name, module in self._modules():
             kind = _KINDS.get(type(module))
             if kind is not None:
                 self._hooks.add(module.register_forward_hook, self._hook(name, kind))

@@ -60,6 +60,6 @@ class Hooks:
             try:
                 see(*given)
             except Exception as error:
-                self._error, self._seeing = error, False
+                self._error, self._seeing = error.with_traceback(None), False  # it holds what the hook was given
 
         return seen
