@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +131,300 @@ def test_skorch_is_monitored_and_can_be_cloned() -> None:
     shared.assert_same_bits(nets[0].module_, nets[1].module_)
     assert_recorded(kept, [4, 8, 12])
     assert clone(steepest.monitor.SkorchCallback(every=7)).every == 7
+
+
+# ---- the level of the loss where gradients are accumulated
+
+
+@lightning
+@pytest.mark.parametrize(
+    ("accumulated", "steps"), [(4, 3), (5, 3)]
+)  # 12 batches in 3 epochs: the last window has 4 or 4
+def test_lightnings_losses_are_those_of_the_batches_whatever_is_accumulated(
+    accumulated: int, steps: int, tmp_path: Path
+) -> None:
+    kept = Kept()
+    module = shared.lightning_module(shared.ours)
+    returned: list[float] = []
+    step = module.training_step
+
+    def seen(batch: Any, batch_idx: int) -> Any:
+        loss = step(batch, batch_idx)
+        returned.append(loss.item())
+        return {"loss": loss} if batch_idx % 2 else loss
+
+    module.training_step = seen
+    callback = steepest.monitor.LightningCallback(every=1, to=kept, folder=None)
+    shared.fitted(module, tmp_path, callbacks=[callback], accumulate_grad_batches=accumulated)
+    assert kept.run.steps.tolist() == list(range(1, steps + 1))
+    np.testing.assert_allclose(kept.run.losses, returned, rtol=1e-6)
+
+
+@lightning
+def test_the_loss_of_a_manual_lightning_step_is_taken_as_it_is_and_a_missing_one_is_said_once(tmp_path: Path) -> None:
+    for gives in (True, False):
+        kept = Kept()
+        module = shared.lightning_module(shared.ours)
+        module.automatic_optimization = False
+
+        def training_step(batch: Any, batch_idx: int, module: Any = module, gives: bool = gives) -> Any:
+            loss = nn.functional.cross_entropy(module.network(batch[0]), batch[1])
+            module.optimizers().zero_grad()
+            module.manual_backward(loss)
+            module.optimizers().step()
+            return torch.tensor(2.5) if gives else None
+
+        module.training_step = training_step
+        callback = steepest.monitor.LightningCallback(every=2, to=kept, folder=None)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            shared.fitted(module, tmp_path, callbacks=[callback])
+        ours = [str(one.message) for one in said if "LightningCallback" in str(one.message)]
+        assert kept.run.losses.tolist() == ([2.5] * 12 if gives else [])
+        missing = 'LightningCallback: the records have no loss: training_step returned none. Return the loss, or {"loss": loss}.'
+        assert ours == ([] if gives else [missing])
+
+
+def tiny_gpt() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(1)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=32, n_positions=16, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            bos_token_id=0, eos_token_id=0, loss_type="ForCausalLMLoss",
+        )
+    )  # fmt: skip
+
+
+def texts() -> list[dict[str, Any]]:
+    words = torch.randint(0, 32, (24, 8), generator=torch.Generator().manual_seed(2))
+    return [{"input_ids": row, "labels": row.clone()} for row in words]
+
+
+def language_trainer(folder: Path, callback: Any, cls: Any = None, function: Any = None, **settings: Any) -> Any:
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=2, save_strategy="no", logging_steps=1, report_to=[],
+        disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False, **{"max_steps": 4, **settings},
+    )  # fmt: skip
+    model = tiny_gpt()
+    optimizer = opt.AdamW(model.parameters(), lr=0.01)
+    return (cls or Trainer)(
+        model=model, args=arguments, train_dataset=texts(), compute_loss_func=function, callbacks=[callback],
+        optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)),
+    )  # fmt: skip
+
+
+def summed_loss(outputs: Any, labels: Any, num_items_in_batch: Any) -> Any:
+    logits = outputs.logits.flatten(0, 1)
+    return nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum") / num_items_in_batch
+
+
+def with_own_loss() -> Any:
+    from transformers import Trainer
+
+    class Own(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            inputs = {**inputs}
+            labels = inputs.pop("labels")
+            loss = nn.functional.cross_entropy(model(**inputs).logits.flatten(0, 1), labels.flatten())
+            return (loss, None) if return_outputs else loss
+
+    return Own
+
+
+@pytest.mark.parametrize(
+    ("own_class", "function", "settings"),
+    [
+        (False, None, {}),
+        (False, None, {"gradient_accumulation_steps": 4}),
+        (False, None, {"gradient_accumulation_steps": 5, "max_steps": 6}),  # the third step has 2 batches
+        (False, None, {"gradient_accumulation_steps": 4, "label_smoothing_factor": 0.1}),
+        (False, summed_loss, {"gradient_accumulation_steps": 4}),
+        (True, None, {"gradient_accumulation_steps": 4}),
+    ],
+)
+def test_the_transformers_loss_is_the_one_that_the_trainer_logs(
+    own_class: bool, function: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    kept = Kept()
+    callback = steepest.monitor.TransformersCallback(every=1, to=kept, folder=None)
+    trainer = language_trainer(tmp_path, callback, with_own_loss() if own_class else None, function, **settings)
+    trainer.train()
+    logged = [one["loss"] for one in trainer.state.log_history if "loss" in one]
+    assert len(logged) == trainer.state.global_step
+    np.testing.assert_allclose(kept.run.losses, logged, atol=1e-6, rtol=1e-6)
+    assert "training_step" not in vars(trainer)
+
+
+def test_a_transformers_trainer_without_a_training_step_is_told_once_that_it_has_no_loss(tmp_path: Path) -> None:
+    kept = Kept()
+    callback = steepest.monitor.TransformersCallback(every=2, to=kept, folder=None)
+    trainer = language_trainer(tmp_path, callback)
+    callback._trainer = lambda: None
+    with pytest.warns(RuntimeWarning, match="TransformersCallback: the records have no loss: this trainer") as said:
+        trainer.train()
+    assert len([one for one in said if "no loss" in str(one.message)]) == 1
+    assert kept.run.steps.tolist() == [2, 4]
+
+
+# ---- trainings that end by an error, and those after them
+
+
+class Interrupted(list):  # type: ignore[type-arg]  # of rows
+    """Data of which the sixth row that is read raises."""
+
+    def __init__(self, rows: Any, error: BaseException) -> None:
+        super().__init__(rows)
+        self.error, self.read = error, 0
+
+    def __getitem__(self, number: Any) -> Any:
+        self.read += 1
+        if self.read == 6:
+            raise self.error
+        return super().__getitem__(number)
+
+
+LEFT = "this training ended without on_train_end, by an error or an interrupt"
+
+
+def test_transformers_training_goes_on_after_an_interrupt_and_is_monitored_anew(tmp_path: Path) -> None:
+    kept = Kept()
+    callback = steepest.monitor.TransformersCallback(every=1, to=kept, folder=None)
+    trainer = language_trainer(tmp_path, callback)
+    trainer.train_dataset = Interrupted(texts(), KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert not trainer.model._forward_hooks
+    trainer.train()
+    assert [one.message for one in kept.events] == [LEFT]
+    assert (kept.closed, len(kept.facts), "training_step" in vars(trainer)) == (2, 2, False)
+    assert [one.step for one in kept.records][-1] == trainer.optimizer.optimizer.steps
+    assert trainer.optimizer.optimizer.stepper.watch is None
+
+
+def test_transformers_finds_a_smaller_batch_that_fits_with_a_monitor_too(tmp_path: Path) -> None:
+    from transformers import Trainer
+
+    class Full(Trainer):
+        def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+            if len(inputs["input_ids"]) == 2:
+                raise RuntimeError("CUDA out of memory. Tried to allocate")
+            return super().training_step(model, inputs, *given, **named)
+
+    kept = Kept()
+    callback = steepest.monitor.TransformersCallback(every=1, to=kept, folder=None)
+    trainer = language_trainer(tmp_path, callback, Full, auto_find_batch_size=True)
+    trainer.train()
+    assert trainer._train_batch_size == 1
+    assert [one.message[:36] for one in kept.events] == ["training ended by RuntimeError: CUDA"]
+    assert [one.step for one in kept.records] == [1, 2, 3, 4]
+    assert all(np.isfinite(one.losses).all() for one in kept.records)
+    assert kept.closed == 2
+
+
+def skorch_net(callback: Any, **settings: Any) -> Any:
+    from skorch import NeuralNetClassifier
+
+    torch.manual_seed(1)
+    return NeuralNetClassifier(
+        shared.network(), criterion=nn.CrossEntropyLoss, optimizer=opt.AdamW, optimizer__lr=0.01, max_epochs=1, batch_size=6,
+        train_split=None, verbose=0, iterator_train__shuffle=False, callbacks=[callback], **settings,
+    )  # fmt: skip
+
+
+def test_a_skorch_net_with_a_warm_start_fits_again_after_an_error() -> None:
+    kept = Kept()
+    callback = steepest.monitor.SkorchCallback(every=1, to=kept, folder=None)
+    net = skorch_net(callback, warm_start=True)
+    x, y = (tensor.numpy() for tensor in shared.data().tensors)
+    net.initialize()
+    broken = net.train_step_single
+
+    def failing(batch: Any, **given: Any) -> Any:
+        net.train_step_single = broken
+        raise RuntimeError("once")
+
+    net.train_step_single = failing
+    with pytest.raises(RuntimeError, match="once"):
+        net.fit(x, y)
+    net.fit(x, y)
+    net.partial_fit(x, y)
+    assert [one.message for one in kept.events] == [LEFT]
+    assert [one.step for one in kept.records] == list(range(1, 9))
+    assert kept.closed == 3
+
+
+def test_a_monitored_skorch_net_can_be_copied_and_pickled() -> None:
+    net = skorch_net(steepest.monitor.SkorchCallback(every=1, folder=None))
+    x, y = (tensor.numpy() for tensor in shared.data().tensors)
+    net.fit(x, y)
+    for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        np.testing.assert_array_equal(copied.predict_proba(x), net.predict_proba(x))
+        copied.partial_fit(x, y)
+    assert net.callbacks[0].monitor_.last.step == 4
+
+
+# ---- a monitor that can't be made, or fails
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Iterator[dict[str, Callable[[Any], None]]]:
+    """A training under each trainer, with a callback of its own, of whose optimizer there can be no monitor."""
+    x, y = (tensor.numpy() for tensor in shared.data().tensors)
+
+    def lightning_fit(callback: Any) -> None:
+        shared.fitted(shared.lightning_module(shared.theirs), tmp_path, callbacks=[callback])
+
+    def transformers_train(callback: Any) -> None:
+        model = shared.tiny_bert()
+        optimizers = shared.with_scheduler(shared.theirs, model)
+        shared.trainer_of(tmp_path, model, optimizers=optimizers, callbacks=[callback]).train()
+
+    def skorch_fit(callback: Any) -> None:
+        skorch_net(callback).set_params(optimizer=torch.optim.AdamW).fit(x, y)
+
+    yield {"Lightning": lightning_fit, "Transformers": transformers_train, "Skorch": skorch_fit}
+
+
+TRAINERS = ["Lightning", "Transformers", "Skorch"]
+
+
+@lightning
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_another_optimizer_is_one_warning_and_training_goes_on(trainer: str, trainings: Any) -> None:
+    callback = getattr(steepest.monitor, f"{trainer}Callback")(every=1, folder=None)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trainings[trainer](callback)
+    ours = [str(one.message) for one in said if f"{trainer}Callback" in str(one.message)]
+    assert len(ours) == 1
+    assert ours[0].startswith(
+        f"{trainer}Callback: TypeError: Monitor: optimizer is a torch.optim.adamw.AdamW, allowed are"
+    )
+    assert ours[0].endswith("This training is not recorded; it goes on.")
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_mistakes_in_a_callbacks_arguments_are_errors_before_training(trainer: str) -> None:
+    make = getattr(steepest.monitor, f"{trainer}Callback")
+    for wrong, error, message in (
+        ({"evry": 5}, TypeError, f"{trainer}Callback: unknown argument 'evry'. Did you mean 'every'?"),
+        ({"every": 0}, ValueError, f"{trainer}Callback: every"),
+        ({"measurements": ["gradnorm"]}, ValueError, f"{trainer}Callback: unknown measurement 'gradnorm'."),
+        ({"to": [3]}, TypeError, "Monitor: to[0] is 3"),
+        ({"probes": [3]}, TypeError, "probes[0] is 3"),
+    ):
+        with pytest.raises(error) as raised:
+            make(**wrong)
+        assert str(raised.value).startswith(message)
+
+
+@lightning
+def test_a_lightning_module_without_that_optimizer_is_one_warning(tmp_path: Path) -> None:
+    callback = steepest.monitor.LightningCallback(optimizer=3, folder=None)
+    with pytest.warns(RuntimeWarning, match="LightningCallback: IndexError: list index out of range. This training is"):
+        shared.fitted(shared.lightning_module(shared.ours), tmp_path, callbacks=[callback])
+    assert callback.monitor is None
