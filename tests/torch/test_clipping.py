@@ -33,6 +33,11 @@ def drawn(dtype: torch.dtype = torch.float32, scale: float = 1.0, shapes: Any = 
     return params
 
 
+def in_32(norm: torch.Tensor) -> torch.Tensor:
+    """torch returns a norm in the type of the gradients, ours is at least float32."""
+    return norm.float() if norm.dtype in (torch.float16, torch.bfloat16) else norm
+
+
 def compared(
     ours: Callable[[Any], Any], theirs: Callable[[Any], Any], make: Callable[[], Any], **tolerance: Any
 ) -> None:
@@ -57,10 +62,22 @@ def test_clipping_by_the_norm_gives_torchs_gradients_and_norm(order: float, dtyp
     for max_norm in (0.7, 1e9):
         compared(
             lambda ps, m=max_norm: opt.clip_grad_norm_(ps, m, order),
-            lambda ps, m=max_norm: nn.utils.clip_grad_norm_(ps, m, order),
+            lambda ps, m=max_norm: in_32(nn.utils.clip_grad_norm_(ps, m, order)),
             lambda: drawn(dtype, shapes=small),
             **TOLERANCE[dtype],
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("norm_type", "norm"), [(2.0, 103923.0), (1.0, 180000.0), (math.inf, 60000.0)])
+def test_the_norm_of_gradients_in_16_bits_is_returned_in_32(dtype: torch.dtype, norm_type: float, norm: float) -> None:
+    weights = nn.Parameter(torch.zeros(3, dtype=dtype))
+    weights.grad = torch.full((3,), 60000.0, dtype=dtype)
+    total = opt.clip_grad_norm_(weights, 1.0, norm_type)
+    assert total.dtype == torch.float32
+    assert float(total) == pytest.approx(norm, rel=4e-3)  # bfloat16 has no 60000
+    clipped = torch.linalg.vector_norm(weights.grad.double(), norm_type)
+    assert float(clipped) == pytest.approx(1.0, rel=4e-3)
 
 
 @DTYPES

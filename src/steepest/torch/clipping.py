@@ -22,7 +22,7 @@ from steepest.numpy.clipping import check_axis, with_total, written_back
 from steepest.stepping import Stepper
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.held import buffer_of, effective_strides
+from steepest.torch.held import NARROW, buffer_of, effective_strides
 
 __all__ = ["adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
 
@@ -47,8 +47,9 @@ def clip_grad_norm_(
     error_if_nonfinite : raise RuntimeError, before anything is changed, where the total is nan or infinite.
     foreach : taken as PyTorch takes it, without effect.
 
-    Squares are added up in float64, so that they do not overflow. Raises ValueError for a gradient that is given twice, and
-    for complex ones unless ``norm_type`` is 2; TypeError for sparse ones.
+    Squares are added up in float64, so that they do not overflow. The norm of 16-bit gradients is a float32 tensor, since float16
+    ends at 65504. Raises ValueError for a gradient that is given twice, and for complex ones unless ``norm_type`` is 2; TypeError
+    for sparse ones.
 
     >>> import torch, steepest.torch as opt
     >>> w = torch.nn.Parameter(torch.zeros(2))
@@ -65,7 +66,7 @@ def clip_grad_norm_(
     clip = None if max_norm == math.inf else rules.clip_by_global_norm(max_norm, norm_type, on_nonfinite)
     given = _with_gradients(what, parameters)
     if not given:
-        return torch.tensor(0.0)
+        return torch.zeros((), dtype=torch.float32, device="cpu")
     grads = [p.grad for p in given if p.grad is not None]
     if norm_type != 2.0 and any(map(torch.is_complex, grads)):
         raise ValueError(f"{what}: norm_type is {norm_type}, allowed is 2.0 where a gradient is complex.")
@@ -77,7 +78,7 @@ def clip_grad_norm_(
             f"into the gradients, leave out error_if_nonfinite."
         ) from None
     dtype = reduce(torch.promote_types, (g.real.dtype if g.is_complex() else g.dtype for g in grads))
-    return torch.tensor(total, dtype=dtype, device=grads[0].device)
+    return torch.tensor(total, dtype=torch.float32 if dtype in NARROW else dtype, device=grads[0].device)
 
 
 @outside_of_graphs

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
@@ -142,7 +143,7 @@ class Released:
         """Take the parameters that the optimizer has now; those that it has no longer keep a hook without effect."""
         parts = stepper.split()
         self._ones = {h.param: _One(h, part) for h, part in zip(held, parts, strict=True)}
-        self._addresses = torch.zeros(len(parts), dtype=torch.int64).numpy()
+        self._addresses = np.zeros(len(parts), dtype=np.int64)
         for param in self._ones.keys() - self._hooks.keys():
             self._hooks[param] = _hooked(param, self)
         self.begin()

@@ -36,7 +36,8 @@ def show(held: Held, shown: dict[torch.Tensor, Any]) -> None:
         entry = shown[held.param] = {}
     for name, number in tensor.host.items():
         known = held.numbers.get(name)
-        made = known[0] if known else torch.zeros((), dtype=torch.float32 if name == "step" else torch.float64)
+        dtype = torch.float32 if name == "step" else torch.float64
+        made = known[0] if known else torch.zeros((), dtype=dtype, device="cpu")
         made.fill_(number)
         held.numbers[name] = made, made.item()
         entry[name] = made

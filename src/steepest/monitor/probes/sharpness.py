@@ -115,10 +115,12 @@ class Sharpness:
         start = self._vectors.get(kind)
         if start is None:
             # Of its own random numbers, so that a run with this probe is the run without it, and repeats itself.
-            made = torch.Generator().manual_seed(self._measured)
+            made = torch.Generator("cpu").manual_seed(self._measured)
             first = params[0]
             size = sum(p.numel() for p in params)
-            start = torch.randn(size, generator=made).to(device=first.device, dtype=_computed(first.dtype))
+            start = torch.randn(size, generator=made, dtype=torch.float32, device="cpu").to(
+                first.device, _computed(first.dtype)
+            )
         found = largest_eigenvalue(product, start, self.tolerance, self.most)
         self._vectors[kind] = found.vector
         return found

@@ -113,4 +113,8 @@ def _of_chain(chain: Chain, steps: int) -> tuple[float, float, tuple[str, Mappin
 
 def flat(rates: Sequence[float | torch.Tensor], params: Sequence[torch.Tensor]) -> torch.Tensor:
     """The rates of all elements in one vector."""
-    return torch.cat([torch.as_tensor(r).to(p).expand_as(p).reshape(-1) for r, p in zip(rates, params, strict=True)])
+    return torch.cat([_filled(r, p).reshape(-1) for r, p in zip(rates, params, strict=True)])
+
+
+def _filled(rate: float | torch.Tensor, param: torch.Tensor) -> torch.Tensor:
+    return rate.to(param).expand_as(param) if isinstance(rate, torch.Tensor) else torch.full_like(param, rate)
