@@ -18,6 +18,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 
 CORE = {
     "checks",
+    "files",
     "language",
     "rules",
     "schedules",
@@ -32,16 +33,17 @@ CORE = {
 }
 MAY_IMPORT = {
     "checks": set(),
+    "files": set(),
     "language": {"checks"},
     "rules": {"checks", "language"},
     "schedules": {"checks"},
     "plan": {"checks", "language"},
-    "engines": {"checks", "language", "plan"},
+    "engines": {"checks", "files", "language", "plan"},
     "collect": {"checks", "language", "plan", "engines"},
     "readings": {"language", "plan", "engines"},
     "buckets": {"checks", "language", "plan", "engines"},
     "stepping": {"checks", "language", "plan", "engines", "readings", "buckets"},
-    "saving": {"checks"},
+    "saving": {"checks", "files"},
     "values": {"checks", "language", "schedules"},
     "numpy": CORE,
     "torch": CORE | {"numpy"},

@@ -402,7 +402,7 @@ def test_state_of_another_structure_is_refused_and_nothing_changes(tmp_path: Pat
             other.load_state_dict(saved)
         assert other.state == {}
     (tmp_path / "broken.npz").write_bytes(b"PK not really")
-    with pytest.raises(ValueError, match=re.escape("load: broken.npz is no state file of steepest")):
+    with pytest.raises(ValueError, match=re.escape("broken.npz is no state file of steepest")):
         optimizer.load(tmp_path / "broken.npz")
     with pytest.raises(ValueError, match=re.escape("allowed is a name that ends in .npz or .safetensors")):
         optimizer.save(tmp_path / "state.pt")

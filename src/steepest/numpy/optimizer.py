@@ -20,7 +20,7 @@ from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_
 from steepest.engines.tensors import Tensor
 from steepest.language.chain import Chain
 from steepest.plan.planner import plan
-from steepest.saving import load_file, save_file
+from steepest.saving import Stored, open_file, save_file
 from steepest.schedules import ReduceOnPlateau
 from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
@@ -261,15 +261,19 @@ class Optimizer:
 
     def load(self, path: str | PathLike[str]) -> None:
         """Continue from a file that `save` has written; bit for bit as if the run had never stopped."""
-        arrays, meta = load_file(path)
-        host = meta.get("host", {})
-        if not isinstance(host, dict) or not all(isinstance(numbers, dict) for numbers in host.values()):
-            raise ValueError(f"load: {path} is no state file of steepest (host is {host!r}).")
-        state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in host.items()}
-        for name, array in arrays.items():
-            parameter, _, key = name.rpartition("/")
-            state.setdefault(parameter, {})[key] = array
-        self.load_state_dict({**meta, "state": state})
+        with open_file(path) as (arrays, meta):
+            host = meta.get("host", {})
+            if not isinstance(host, dict) or not all(isinstance(numbers, dict) for numbers in host.values()):
+                raise ValueError(f"load: {path} is no state file of steepest (host is {host!r}).")
+            state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in host.items()}
+            for name, array in arrays.items():
+                parameter, _, key = name.rpartition("/")
+                state.setdefault(parameter, {})[key] = array
+            try:
+                self.load_state_dict({**meta, "state": state})
+            except (TypeError, ValueError) as error:
+                error.add_note(f"while loading {path}")
+                raise
 
     def __repr__(self) -> str:
         count = sum(t.param.size for t in self._stepper.tensors)
@@ -305,7 +309,7 @@ def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> 
             raise ValueError(f"{what}: {name} of {parameter!r} is {type(saved).__name__}, allowed is a number.")
         return float(saved)
     try:
-        saved = np.asarray(saved)
+        saved = saved if isinstance(saved, Stored) else np.asarray(saved)
     except Exception as error:  # whatever a foreign array says when it can't be one of NumPy's, or a list with gaps
         raise TypeError(
             f"{what}: {name} of {parameter!r} must be an array, got {type(saved).__name__} ({error})."
@@ -315,5 +319,5 @@ def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> 
             f"{what}: {name} of {parameter!r} is {saved.dtype}{list(saved.shape)}, allowed is "
             f"{expected.dtype}{list(expected.shape)}."
         )
-    expected[...] = saved
+    expected[...] = saved.read() if isinstance(saved, Stored) else saved
     return expected

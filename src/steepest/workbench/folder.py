@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from steepest.saving import whole
+from steepest.files import whole
 
 __all__ = ["KEPT", "ended", "go_on", "kept", "output_folder", "write_whole"]
 
@@ -74,8 +74,8 @@ def ended(folder: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all: on a full disk what was there before stays. Raises ValueError where it can't be written."""
     try:
-        with whole(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        with whole(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ValueError(
             f"{path} can't be written: {error.strerror}. Make room there, or name another folder."

@@ -20,8 +20,8 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
+from steepest.files import remove_abandoned, whole
 from steepest.monitor.guard.packing import Packed, copied
-from steepest.saving import whole
 
 __all__ = ["KEPT", "Snapshots", "any_in"]
 
@@ -72,7 +72,8 @@ class Snapshots:
             self._held[number] = snapshot
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(self.path(number), snapshot, _FORMS[self.suffix][0])
+            with whole(self.path(number)) as file:
+                _FORMS[self.suffix][0](file, snapshot)
             self._known.add(number)
             self._gone.discard(number)
 
@@ -114,9 +115,8 @@ class Snapshots:
 
     def tidy(self) -> None:
         """Remove what a process that was killed while it wrote has left."""
-        if self.folder is not None and self.folder.is_dir():
-            for left in self.folder.glob(f".snapshot-*{self.suffix}.*"):
-                left.unlink(missing_ok=True)
+        if self.folder is not None:
+            remove_abandoned(self.folder)
 
 
 def any_in(folder: str | os.PathLike[str] | None) -> bool:
@@ -131,20 +131,6 @@ def _whole(path: Path) -> bool:
             return parts.testzip() is None
     except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error, zlib.error):  # by a damaged directory
         return False
-
-
-def _write_whole(path: Path, snapshot: Packed, write: _Write) -> None:
-    with whole(path) as temporary, open(temporary, "wb") as file:
-        write(file, snapshot)
-        file.flush()
-        os.fsync(file.fileno())
-    if hasattr(os, "O_DIRECTORY"):  # so that the name, too, is on the disk; not every file system can do that
-        with contextlib.suppress(OSError):
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
 
 def _write_npz(file: IO[bytes], snapshot: Packed) -> None:

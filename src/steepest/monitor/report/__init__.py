@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from steepest.checks import Range, check_number
+from steepest.files import whole
 from steepest.monitor.records import Event, Facts, Record, Run
 from steepest.monitor.report.memory import Memory
-from steepest.saving import whole
 
 __all__ = ["Report", "write"]
 
@@ -102,8 +102,6 @@ def write(run: Run, path: Path) -> Path:
     from steepest.monitor.doctor import diagnose
     from steepest.monitor.report.page import page_of
 
-    with whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(page_of(run, diagnose(run)))
-        file.flush()
-        os.fsync(file.fileno())  # a file system across a network says only now that its disk is full
+    with whole(path) as file:
+        file.write(page_of(run, diagnose(run)).encode())
     return path
