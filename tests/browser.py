@@ -20,6 +20,17 @@ def text_of(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", plain).split())
 
 
+def assert_loads_nothing(html: str) -> None:
+    """A browser would fetch nothing for this page, and is forbidden to: names of XML in Bokeh's script are no addresses."""
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html[:400])
+    assert policy is not None and policy[1].startswith("default-src 'none'; ")
+    assert not re.search(r"https?:|\*", policy[1])
+    addresses = re.findall(r"""["'`]https?://(?!www\.w3\.org/)[^"'`\s]+""", html)
+    assert [one for one in addresses if not one.endswith(("://", "\\n"))] == []
+    tags = re.sub(r"<(script|style)[^>]*>.*?</\1>", r"<\1></\1>", html, flags=re.DOTALL)
+    assert not re.search(r"<(link|img|iframe|object|embed|base)\b|\ssrc=|@import|url\(", tags)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """What a browser made of a page."""

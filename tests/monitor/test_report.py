@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bokeh.resources import Resources
 
 import steepest.numpy as numpy_optimizers
 from steepest import chain, clip_by_global_norm, sgd
@@ -27,8 +26,9 @@ from steepest.monitor.report.heat import LEVELS, heat_of
 from steepest.monitor.report.memory import Memory, extremes
 from steepest.monitor.report.page import page_of
 from steepest.monitor.report.table import table_of
+from steepest.pages import sheet
 from steepest.workbench.cli import main
-from tests.browser import browse, text_of
+from tests.browser import assert_loads_nothing, browse, text_of
 from tests.monitor.made_runs import MEASURED, made_facts, made_records, made_run
 
 HOSTILE = "</script><script>document.title='broken'</script>&\"'"
@@ -112,11 +112,31 @@ def test_a_page_of_a_run_that_goes_on_says_so(run: Run) -> None:
 
 
 def test_the_page_asks_the_network_for_nothing(run: Run) -> None:
-    library = Resources(mode="inline", components=["bokeh"]).render()
+    library = sheet.library()
     ours = page_of(run, [FINDING]).replace(library, "")
     assert len(ours) < len(library)
     assert re.findall(r"(?:src|href)=[\"']?(?!#)[^ >]*", ours) == []
-    assert "http" not in ours and "@import" not in ours and "url(" not in ours
+    assert "http://" not in ours and "https://" not in ours and "@import" not in ours and "url(" not in ours
+    assert_loads_nothing(page_of(run, [FINDING]))
+
+
+def test_a_browser_loads_nothing_for_names_that_look_like_formulas_or_tags(tmp_path: Path) -> None:
+    formula = "$$x^2$$<img src='http://127.0.0.1:9/a.png'>"
+    made = made_run(6, 200, **{formula: 0.9})
+    named = tuple(replace(one, name=f"{formula}{number}") for number, one in enumerate(made.facts.tensors))
+    html = page_of(replace(made, facts=replace(made.facts, tensors=named, notes={formula: formula})))
+    script = """
+      for (const root of roots()) for (const axis of [...(root.below || []), ...(root.left || [])])
+        if (axis.axis_label) labels.push(axis.axis_label.text ?? axis.axis_label);
+      return {requests: performance.getEntriesByType("resource").map((one) => one.name), labels,
+              scripts: [...document.scripts].map((one) => one.src).filter(Boolean),
+              images: document.images.length, drawn: deep(document, ".bk-Figure").length};
+    """
+    drawn = browse(html, tmp_path, f"const labels = []; {script}")
+    said: dict[str, Any] = drawn.said()
+    assert (said["requests"], said["scripts"], said["images"], drawn.console) == ([], [], 0, [])
+    assert said["drawn"] > 8
+    assert any(label.startswith("$$x^2$$") for label in said["labels"])
 
 
 # ---- in a browser

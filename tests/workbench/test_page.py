@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bokeh.resources import Resources
 from rich.console import Console
 
+from steepest.pages import sheet
 from steepest.workbench.page import page, write
 from steepest.workbench.results import Result
 from steepest.workbench.tables import table
-from tests.browser import browse, text_of
+from tests.browser import assert_loads_nothing, browse, text_of
 from tests.workbench.made_results import QUALITIES, made_entry, made_result, made_workload
 
 HOSTILE = "</script><script>document.title='broken'</script>&\"'"
@@ -100,11 +100,12 @@ def test_results_of_an_older_version_are_read_and_shown(result: Result) -> None:
 
 
 def test_the_page_asks_the_network_for_nothing(result: Result) -> None:
-    library = Resources(mode="inline", components=["bokeh"]).render()
+    library = sheet.library()
     ours = page(result).replace(library, "")
     assert len(ours) < len(library)
     assert re.findall(r"(?:src|href)=[\"']?(?!#)[^ >]*", ours) == []
-    assert "http" not in ours and "@import" not in ours and "url(" not in ours
+    assert "http://" not in ours and "https://" not in ours and "@import" not in ours and "url(" not in ours
+    assert_loads_nothing(page(result))
 
 
 def test_a_browser_draws_every_picture_without_an_error_and_a_click_on_a_name_hides_its_line(

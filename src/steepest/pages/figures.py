@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from bokeh.models import HoverTool, Line
+from bokeh.models import HoverTool, Line, PlainText
 from bokeh.models.annotations import Legend, LegendItem
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
@@ -62,11 +62,11 @@ def looks_of(names: Iterable[str]) -> dict[str, Look]:
 
 
 def new_plot(x: str, y: str, x_scale: Any, y_scale: Any, height: int = 290) -> Any:
-    """An empty plot, as wide as its place on the page."""
+    """An empty plot, as wide as its place on the page. Names of axes are plain text: a name with ``$$`` is no formula."""
     plot = figure(
-        height=height, min_width=240, sizing_mode="stretch_width", x_axis_type=x_scale, y_axis_type=y_scale, x_axis_label=x,
-        y_axis_label=y, tools="box_zoom,reset,save", active_drag=None, toolbar_location="above", background_fill_color=None,
-        border_fill_color=None, outline_line_color=None,
+        height=height, min_width=240, sizing_mode="stretch_width", x_axis_type=x_scale, y_axis_type=y_scale,
+        x_axis_label=PlainText(text=x), y_axis_label=PlainText(text=y), tools="box_zoom,reset,save", active_drag=None,
+        toolbar_location="above", background_fill_color=None, border_fill_color=None, outline_line_color=None,
     )  # fmt: skip
     plot.toolbar.update(logo=None, autohide=True)
     for grid in plot.grid:

@@ -73,15 +73,17 @@ def headline(found: Found) -> str:
 def page(found: Found) -> str:
     """One self-contained HTML file."""
     from bokeh.embed import components
-    from bokeh.resources import Resources
+
+    from steepest.pages.sheet import POLICY, library
 
     plots = [_range_plot(found.range)] + ([] if found.grid is None else [_grid_plot(found.grid)])
     script, places = components(plots)
-    library = Resources(mode="inline", components=["bokeh"]).render()
     title = f"Learning rate of <code>{html.escape(found.range.optimizer)}</code> on {html.escape(found.range.subject)}"
     parts = [
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        f"<title>steepest lr-find</title><style>{_STYLE}</style>{library}{script}</head><body><h1>{title}</h1>",
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        POLICY,
+        '<meta name="viewport" content="width=device-width">',
+        f"<title>steepest lr-find</title><style>{_STYLE}</style>{library()}{script}</head><body><h1>{title}</h1>",
         f"<p><b>{headline(found)}</b></p>",
     ]
     if found.grid is not None:
@@ -121,13 +123,13 @@ def _table(grid: GridTest) -> str:
 
 def _figure(label: str, shown: list[float], **options: Any) -> Any:
     """A plot over the rate, wide enough for the numbers in it; logarithmic upwards where all are positive."""
-    from bokeh.models import Range1d
+    from bokeh.models import PlainText, Range1d
     from bokeh.plotting import figure
 
     scale: Literal["log", "linear"] = "log" if shown and min(shown) > 0 else "linear"
     made = figure(
         x_axis_type="log", y_axis_type=scale, height=340, sizing_mode="stretch_width", x_axis_label="learning rate",
-        y_axis_label=label, tools="pan,box_zoom,wheel_zoom,reset,save", active_scroll=None, **options,
+        y_axis_label=PlainText(text=label), tools="pan,box_zoom,wheel_zoom,reset,save", active_scroll=None, **options,
     )  # fmt: skip
     if shown:
         low, high = min(shown), max(shown)
