@@ -1,9 +1,10 @@
-"""What all tests share: hypothesis profiles, a seeded generator, and a cache folder away from the user's."""
+"""What all tests share: hypothesis profiles, a seeded generator, signals, and a cache folder away from the user's."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 
 import numpy as np
@@ -19,10 +20,20 @@ _own_cache = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled plans in a folder of this session; pytest-xdist's workers inherit it and share it."""
+    """Keep compiled plans in a folder of this session, and let signals end processes; workers and children inherit both."""
+    heed_signals()
     if "STEEPEST_CACHE_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="steepest-cache-")
         os.environ["STEEPEST_CACHE_DIR"] = config.stash[_own_cache] = folder
+
+
+def heed_signals() -> None:
+    """Give ignored signals their default action: a shell starts `make test &` without SIGINT, and nohup without SIGHUP."""
+    actions = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    for name, action in actions.items():
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, action)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

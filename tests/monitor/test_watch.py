@@ -340,6 +340,19 @@ def test_a_watch_gives_its_terminal_back_however_it_ends(end: str, watcher: Call
     recorder.close()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_watch_that_was_started_with_hangups_ignored_keeps_ignoring_them() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with module._full_screen():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert callable(signal.getsignal(signal.SIGTERM))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_terminal_without_unicode_and_colour_is_shown_ascii_without_colour(watcher: Callable[..., Watcher]) -> None:
     recorded("runs/a", 3)
     view = watcher("runs/a", LANG="C", NO_COLOR="1")

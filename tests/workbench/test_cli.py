@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -307,8 +307,8 @@ def test_a_refused_command_leaves_a_folder_that_was_there(here: Path) -> None:
     assert list((here / "out").iterdir()) == []
 
 
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "steepest.workbench.cli", *arguments]
+def start(*arguments: str, folder: Path, by: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [*by, sys.executable, "-m", "steepest.workbench.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     return subprocess.Popen(
         command,
@@ -428,6 +428,26 @@ def test_ctrl_c_while_processes_start_leaves_no_traceback_and_no_process(here: P
     assert err == "interrupted; what has finished is kept. Give the same command again to go on.\n"
     assert out.startswith("Nothing to recommend for quadratics. No optimizer has been judged yet.\n")  # no empty table
     assert (here / "out" / "results.json").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sends the signal to a group of processes")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_command_that_was_started_with_interrupts_ignored_goes_on_to_its_end(jobs: str, here: Path) -> None:
+    (here / "their.py").write_text(SLOW)
+    command = ["compare", "--workload", "their.py:slow", "--optimizers", "sgd(0.1)", "--track", "default"]
+    command += ["--seeds", "6", "--jobs", jobs, "--output", "out"]
+    with start(*command, folder=here, by=["sh", "-c", 'trap "" INT; exec "$@"', "sh"]) as process:
+        until = time.monotonic() + 90
+        while not (here / "runs.log").exists() or len((here / "runs.log").read_text().split()) < 2:
+            assert time.monotonic() < until and process.poll() is None, ended(process)
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = ended(process)
+    assert (process.returncode, err) == (0, "")
+    result = Result.from_json((here / "out" / "results.json").read_text(encoding="utf-8"))
+    assert result.unfinished == ()
+    assert [[run.seed for run in entry.runs] for entry in result.entries] == [[0, 1, 2, 3, 4, 5]]
+    assert sorted((here / "runs.log").read_text().split()) == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_list_shows_equation_defaults_and_source_of_everything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,7 +231,9 @@ def _full_screen() -> Iterator[None]:
     def end(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = {one: signal.signal(one, end) for one in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))}
+    numbers = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    ours = [one for one in numbers if signal.getsignal(one) not in (signal.SIG_IGN, None)]  # nohup ignores SIGHUP
+    before = {one: signal.signal(one, end) for one in ours}
     sys.stdout.write("\x1b[?1049h\x1b[?25l")
     try:
         yield
