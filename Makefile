@@ -65,14 +65,16 @@ $(VENV)/.compare-stamp: pyproject.toml Makefile | $(BIN)/python
 	$(PIP) --editable '.[compare]'
 	@touch $@
 
-$(VENV)/.test-stamp: pyproject.toml Makefile | $(BIN)/python
+$(VENV)/.torch-stamp: Makefile | $(BIN)/python
 	$(PIP) '$(TORCH)'
+	@touch $@
+
+$(VENV)/.test-stamp: pyproject.toml $(VENV)/.torch-stamp
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps '$(TIMM)'
 	@touch $@
 
-$(VENV)/.docs-stamp: pyproject.toml Makefile | $(BIN)/python
-	$(PIP) '$(TORCH)'
+$(VENV)/.docs-stamp: pyproject.toml $(VENV)/.torch-stamp
 	$(PIP) --editable '.[docs,torch,compare,monitor]'
 	@touch $@
 
