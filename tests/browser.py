@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
-import pytest
+from tests.needed import require_program
 
 
 def text_of(html: str) -> str:
@@ -47,11 +45,7 @@ class Drawn:
 
 def browse(html: str, folder: Path, script: str, width: int = 1280) -> Drawn:
     """Open a page in a frame of some width (a window is never narrower than 500) and run a script in it once it is drawn."""
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing; .ci/run installs it")
-        pytest.skip("chromium is not installed")
+    browser = require_program("chromium")
     helpers = """
     const deep = (root, what) => [...root.querySelectorAll("*")].flatMap(
       (e) => [...(e.matches(what) ? [e] : []), ...(e.shadowRoot ? deep(e.shadowRoot, what) : [])]);

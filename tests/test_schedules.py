@@ -39,6 +39,7 @@ from steepest.schedules import (
 )
 from steepest.schedules.namespace import Namespace
 from steepest.schedules.saved import KINDS
+from tests.needed import require_module
 
 HUGE = 10**9
 LAST = 2**53
@@ -171,7 +172,7 @@ def test_every_constructor_shows_its_arguments_and_gives_a_schedule() -> None:
 
 
 def test_a_formula_never_branches_on_the_step_so_that_a_compiler_can_trace_it() -> None:
-    jax = pytest.importorskip("jax")
+    jax = require_module("jax")
     jnp = jax.numpy
     traced = Namespace(
         where=jnp.where,

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from steepest import schedules as ours
 from steepest.schedules import ReduceOnPlateau, Schedule
+from tests.needed import require_module
 
-torch = pytest.importorskip("torch")
-optax = pytest.importorskip("optax")
-jax = pytest.importorskip("jax")
-mpmath = pytest.importorskip("mpmath")  # PyTorch brings it
+torch = require_module("torch")
+optax = require_module("optax")
+jax = require_module("jax")
+mpmath = require_module("mpmath")  # PyTorch brings it
 
 theirs = torch.optim.lr_scheduler
 LR = 0.3

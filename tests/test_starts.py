@@ -1,12 +1,16 @@
-"""The tests themselves, started as people start them: from scripts and in the background."""
+"""The tests themselves, started in the background, and where a program or a module that they need is missing."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.needed import require_module, require_program
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERRUPTED = (
@@ -34,3 +38,25 @@ def test_tests_that_interrupt_pass_where_a_shell_ignores_interrupts(processes: s
     )
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("require", "what", "install"),
+    [
+        (require_program, "no-browser", "apt-get install no-browser"),
+        (require_module, "no_module", r"pip install -e '\.\[dev\]'"),
+    ],
+)
+@pytest.mark.parametrize("ci", [False, True])
+def test_a_test_whose_need_is_missing_skips_with_one_line_and_fails_in_ci(
+    require: Callable[[str], object], what: str, install: str, ci: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true" if ci else "")
+    outcome = pytest.fail.Exception if ci else pytest.skip.Exception
+    with pytest.raises(outcome, match=f"^{what} is missing. Install it: {install}.$"):
+        require(what)
+
+
+def test_what_is_there_is_found() -> None:
+    assert require_module("json") is json
+    assert Path(require_program("sh")).is_file()

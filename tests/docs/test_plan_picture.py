@@ -12,8 +12,9 @@ import pytest
 import steepest
 from steepest.language.chain import Chain
 from steepest.plan.planner import plan
+from tests.needed import require_module
 
-pytest.importorskip("matplotlib")
+require_module("matplotlib")
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -25,6 +25,7 @@ from steepest.monitor.recorder.run_file import facts_of
 from steepest.monitor.records import MEASUREMENTS, Event, Facts, Record, Run, TensorFacts, rows_of
 from steepest.monitor.telemetry import STANDARD
 from steepest.workbench.cli import main
+from tests.needed import require_module
 
 RECORDS, EVERY, DEPTH = 40, 10, 4
 SHAPE = (32, 32)
@@ -439,7 +440,7 @@ def test_what_the_user_froze_is_a_remark_and_what_gets_no_gradient_beside_it_an_
 
 
 def test_a_frozen_parameter_is_known_from_the_run_and_its_file(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = require_module("torch")
     from steepest.torch import AdamW
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))

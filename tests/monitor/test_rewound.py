@@ -27,6 +27,7 @@ from steepest.workbench.watch import _Watched
 from tests.monitor.guarded import TRAININGS
 from tests.monitor.made import facts, record
 from tests.monitor.test_monitor import Kept
+from tests.needed import require_module
 
 BAD = range(36, 40)
 """Batches that put training back from step 35 to 25."""
@@ -201,7 +202,7 @@ def test_records_that_a_rewind_has_undone_go_first_and_their_losses_stay(tmp_pat
 
 
 def test_points_that_a_rewind_has_undone_go_from_tensorboard(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+    require_module("tensorboard")
     from steepest.monitor.tensorboard import TensorBoard
     from tests.monitor.test_tensorboard import points, shown
 

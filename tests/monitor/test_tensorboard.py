@@ -15,8 +15,9 @@ from steepest.monitor.records import Event, Record
 from steepest.monitor.tags import losses_by_step
 from steepest.monitor.tensorboard import TensorBoard
 from tests.monitor.made import MEASURED, curve, facts, record
+from tests.needed import require_module
 
-pytest.importorskip("tensorboard")
+require_module("tensorboard")
 
 
 def shown(folder: Path) -> Any:
@@ -126,7 +127,7 @@ def test_steps_that_are_taken_again_replace_those_of_before(tmp_path: Path) -> N
 
 
 def test_the_points_of_another_writer_in_the_folder_stay(tmp_path: Path) -> None:
-    writer = pytest.importorskip("torch.utils.tensorboard").SummaryWriter(str(tmp_path))
+    writer = require_module("torch.utils.tensorboard").SummaryWriter(str(tmp_path))
     for step in range(1, 101):
         writer.add_scalar("validation", step, step)
     writer.close()

@@ -30,6 +30,7 @@ from steepest.monitor.terminal.others import encodable, is_capable
 from steepest.monitor.terminal.screen import Screen
 from steepest.monitor.terminal.view import plain, view
 from tests.monitor.screens import NAMES, Tty, facts, record, shown
+from tests.needed import require_module
 
 EVENTS = (
     Event(50, 50, "spike", "loss 8.1 is 3.2 times the mean before"),
@@ -527,7 +528,7 @@ def test_while_a_line_stays_open_for_long_there_are_lines_instead(tty: Tty, cloc
 
 def test_under_a_progress_bar_of_tqdm_there_are_lines_above_it(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    tqdm = pytest.importorskip("tqdm").tqdm
+    tqdm = require_module("tqdm").tqdm
     bar = tqdm(total=6, desc="training", file=tty, mininterval=0, bar_format="{desc} {n}")
     lines = run_on(tty, lambda i: bar.update())
     bar.close()
@@ -535,7 +536,7 @@ def test_under_a_progress_bar_of_tqdm_there_are_lines_above_it(tty: Tty, monkeyp
 
 
 def test_between_bars_the_picture_is_back_and_no_bar_loses_a_line(tty: Tty) -> None:
-    tqdm = pytest.importorskip("tqdm").tqdm
+    tqdm = require_module("tqdm").tqdm
 
     def between(i: int) -> None:
         for _ in tqdm(

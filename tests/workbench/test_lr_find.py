@@ -8,7 +8,6 @@ import math
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from steepest.workbench.lr_sweep import suggestions
 from steepest.workbench.results import Trial
 from steepest.workbench.workload import ArrayTask, Workload, find
 from tests.browser import assert_loads_nothing
+from tests.needed import require_program
 
 CURVATURES = np.array([4.0, 1.0, 0.25])
 LIMIT = 2 / CURVATURES.max()
@@ -308,11 +308,7 @@ def test_the_page_needs_no_network_and_escapes_what_a_user_wrote(both: Found) ->
 
 
 def test_the_page_is_drawn_by_a_browser_without_an_error(both: Found, tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing; .ci/run installs it")
-        pytest.skip("chromium is not installed")
+    browser = require_program("chromium")
     (tmp_path / "page.html").write_text(page(both), encoding="utf-8")
     picture = tmp_path / "page.png"
     command = [

@@ -28,6 +28,7 @@ from steepest.workbench.processes import lives, started, this_process
 from steepest.workbench.storage import open_storage
 from steepest.workbench.store import Queue
 from steepest.workbench.workers import Function, run, work
+from tests.needed import skip_or_fail
 from tests.workbench.jobs import average, bowl, deadly, held, mistaken, ran
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,8 +89,7 @@ def server() -> Iterator[str]:
     """A PostgreSQL server on loopback, of the user postgres where this is root, whom it refuses."""
     found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True), shutil.which("initdb")]
     if not found[0]:
-        assert not os.environ.get("CI"), "initdb is missing: install postgresql"
-        pytest.skip("PostgreSQL's initdb is missing: apt-get install postgresql")
+        skip_or_fail("PostgreSQL's initdb", "apt-get install postgresql")
     programs = Path(found[0]).resolve().parent
     user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     with socket.socket() as free:
