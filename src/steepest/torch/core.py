@@ -55,6 +55,8 @@ class Core:
         self.recipe: Recipe | None = None
         self.given: list[Recipe] = []
         self.recipes: list[Recipe] = []
+        self.added: list[dict[str, Any]] = []
+        """The groups that the recipes belong to."""
         self.state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
         self.stepper: Stepper | None = None
         self.held: list[Held] = []
@@ -79,17 +81,13 @@ class Core:
     @torch.no_grad()
     def build(self) -> Stepper:
         """Make a stepper for the groups as they are now; parameters that are known keep their states."""
-        if len(self.recipes) != len(self.groups):
-            raise ValueError(
-                f"{self.what}: param_groups has {len(self.groups)} groups, {len(self.recipes)} were added. Add groups by "
-                f"add_param_group; to take one out, empty it: group['params'] = []."
-            )
+        recipes = self.recipes_of(self.groups)
         if self.stepper is not None:
             self.show()  # before the layout is given up
             self.stepper.forget_layout()
         groups = held_in(self.what, self.groups, self.held)
         held = [one for row in groups for one in row]
-        chains = chains_of(self, self.recipes)
+        chains = chains_of(self, recipes)
         for index, one in enumerate(held):
             one.tensor.index = index
         joined = share if any(one.tensor.cuts for one in held) else None
@@ -99,12 +97,24 @@ class Core:
         for one, own in zip(held, stepper.own_plans, strict=True):
             check_complex(self.what, one, own)
         self.stepper, self.held = stepper, held
+        self.recipes, self.added = recipes, list(self.groups)
         self.params = Parameters([[one.param for one in row] for row in groups])
         self.forms = forms_of(self.groups, self.recipes)
         self.regular, self.shown = None, True
         if self.released is not None:
             self.released.attach(stepper, held)
         return stepper
+
+    def recipes_of(self, groups: Sequence[dict[str, Any]]) -> list[Recipe]:
+        """Each group's recipe: that of the very group, also if groups were moved or taken out by hand, else by position."""
+        known = {id(group): recipe for group, recipe in zip(self.added, self.recipes, strict=True)}
+        strange = [number for number, group in enumerate(groups) if id(group) not in known]
+        if strange and len(groups) != len(self.recipes):
+            raise ValueError(
+                f"{self.what}: param_groups[{strange[0]}] must be added by add_param_group, got a group that was put in by hand. "
+                f"Take it out and call add_param_group."
+            )
+        return list(self.recipes) if strange else [known[id(group)] for group in groups]
 
     def ready(self, groups: Sequence[dict[str, Any]]) -> Stepper:
         """The stepper for these groups, their parameters and states as they are now."""
@@ -184,6 +194,18 @@ class Core:
             self.shown = True
         return self.state
 
+    @contextmanager
+    def showing_only(self, groups: Sequence[dict[str, Any]]) -> Iterator[None]:
+        """Leave the entries of parameters that no group lists out of ``state`` for the block."""
+        shown: defaultdict[Any, Any] = self.show()
+        listed = {id(p) for group in groups for p in group["params"]}
+        kept = {key: entry for key, entry in shown.items() if not isinstance(key, torch.Tensor) or id(key) in listed}
+        self.state = defaultdict(dict, kept)
+        try:
+            yield
+        finally:
+            self.state = shown
+
     def refuse_while_swapped(self, what: str) -> None:
         """Raise while `using` has put a state in place of the weights."""
         if self.swapped:
@@ -212,12 +234,14 @@ class Core:
         stepper = self.ready(groups)
         loaded = states.load(self.what, given, groups, self.recipes, self.held, strict)
         stepper.forget_layout()
-        loaded.apply(groups, self.held)
+        renamed = loaded.apply(groups, self.held)
         stepper.steps = loaded.steps
         self.state.clear()
         self.shown = False
         self.regular = None
         self.forms = []
+        if renamed:
+            self.build()
         if self.released is not None:
             self.released.begin()
         return loaded.incompatible

@@ -169,8 +169,8 @@ def _with_lookahead(inner: Callable[..., Chain], k: Any, alpha: Any, **values: A
     return chain(inner(**values), rules.lookahead(k, alpha))
 
 
-def check_values(what: str, group: Mapping[str, Any]) -> None:
-    """Raise for what torch refuses in a group whatever the rule, and for the switches that can't be honoured."""
+def check_values(what: str, group: Mapping[str, Any], foreach_takes_tensors: bool = True) -> None:
+    """Raise for what torch refuses in a group, and for the switches that can't be honoured."""
     for name, value in group.items():
         if name in ("params", "param_names"):
             continue
@@ -183,10 +183,10 @@ def check_values(what: str, group: Mapping[str, Any]) -> None:
         kinds = {isinstance(v, torch.Tensor) for v in several}
         if name == "betas" and len(kinds) > 1:
             raise ValueError(f"{what}: betas is {value!r}, allowed are two floats or two tensors, not one of each.")
-        if True in kinds and group.get("foreach"):
+        if True in kinds and group.get("foreach") and not foreach_takes_tensors:
             raise ValueError(
-                f"{what}: {name} is a tensor and foreach is True, which torch refuses. Leave foreach out: the step is one call "
-                f"for all tensors either way."
+                f"{what}: {name} must be a number if foreach is True, as in torch's {what}, got a tensor. Leave foreach out: it "
+                f"changes nothing."
             )
     if group.get("differentiable"):
         raise ValueError(

@@ -24,6 +24,7 @@ from steepest.torch.sharding import cuts_of, local_part, placed_as
 
 __all__ = [
     "Held", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent", "held_in", "holding",
+    "names_of",
 ]  # fmt: skip
 
 SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -117,15 +118,28 @@ def _new_state(
 def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held]) -> list[list[Held]]:
     """Each group's parameters, by their names or their places over all groups; of those that are known, what is known."""
     by_param = {id(one.param): one for one in known}
-    found: list[list[Held]] = []
-    count = 0
-    for group in groups:
-        params = group["params"]
-        names = group.get("param_names") or [str(i) for i in range(count, count + len(params))]
-        count += len(params)
-        found.append([by_param.get(id(p)) or Held(what, n, p) for n, p in zip(names, params, strict=True)])
-    check_apart(what, [one for row in found for one in row])
+    names, taken = names_of(groups), dict[int, str]()
+    for name, param in zip(names, (p for group in groups for p in group["params"]), strict=True):
+        if id(param) in taken:
+            raise ValueError(
+                f"{what}: parameters {taken[id(param)]!r} and {name!r} are the same tensor. Give it once: "
+                f"model.parameters() lists tied weights once."
+            )
+        taken[id(param)] = name
+    found = [[by_param.get(id(p)) or Held(what, taken[id(p)], p) for p in group["params"]] for group in groups]
+    held = [one for row in found for one in row]
+    check_apart(what, held)
+    for one in held:
+        one.tensor.name = taken[id(one.param)]
     return found
+
+
+def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of each parameter of all groups: its own, or its place."""
+    names: list[str] = []
+    for group in groups:
+        names += group.get("param_names") or map(str, range(len(names), len(names) + len(group["params"])))
+    return names
 
 
 @contextmanager
@@ -195,15 +209,7 @@ def check_complex(what: str, held: Held, own: Plan) -> None:
 
 
 def check_apart(what: str, held: Sequence[Held]) -> None:
-    """Refuse a parameter that is given twice, or two that share memory: they would be updated twice."""
-    seen: dict[int, str] = {}
-    for one in held:
-        if id(one.param) in seen:
-            raise ValueError(
-                f"{what}: parameters {seen[id(one.param)]!r} and {one.tensor.name!r} are the same tensor. Give it once: "
-                f"model.parameters() lists tied weights once."
-            )
-        seen[id(one.param)] = one.tensor.name
+    """Refuse parameters that share memory: it would be updated twice."""
     check_memory(what, [one.tensor for one in held if isinstance(one.tensor.param, np.ndarray)])
     elsewhere = [
         one for one in held if not isinstance(one.tensor.param, np.ndarray) and one.param.device.type != "meta"

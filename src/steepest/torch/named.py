@@ -64,6 +64,7 @@ RMSprop = _bind("RMSprop", rules.rmsprop, "foreach capturable differentiable")
 Adadelta = _bind("Adadelta", rules.adadelta, "foreach capturable differentiable")
 Adam = _bind("Adam", rules.adam, "foreach capturable differentiable fused")
 AdamW = _bind("AdamW", rules.adamw, "foreach capturable differentiable fused", {"decoupled_weight_decay": True})
+Adam._foreach_takes_tensors = AdamW._foreach_takes_tensors = False
 Adamax = _bind("Adamax", rules.adamax, "foreach capturable differentiable")
 NAdam = _bind("NAdam", rules.nadam, "foreach capturable differentiable")
 RAdam = _bind("RAdam", rules.radam, "foreach capturable differentiable")

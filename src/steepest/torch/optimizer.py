@@ -63,6 +63,8 @@ class Optimizer(torch.optim.Optimizer):
 
     _densifies = False
     """Whether a sparse gradient is made dense, where torch's own rule keeps sparse states that amount to the same."""
+    _foreach_takes_tensors = True
+    """Whether torch's class of the same rule takes a tensor as a hyperparameter together with ``foreach=True``."""
 
     def _begin(self, engine: str) -> None:
         """Make the core, which torch's constructor needs to add the groups."""
@@ -76,7 +78,7 @@ class Optimizer(torch.optim.Optimizer):
         core = self._core
         core.recipe, core.given = recipe, list(recipes)
         if recipe is not None:
-            check_values(core.what, defaults)
+            check_values(core.what, defaults, self._foreach_takes_tensors)
             recipe(defaults)
         super().__init__(params, defaults)
         core.build()
@@ -100,10 +102,11 @@ class Optimizer(torch.optim.Optimizer):
             )
         super().add_param_group(param_group)
         core.groups = self.param_groups
+        group = self.param_groups[-1]
         core.recipes.append(recipe)
+        core.added.append(group)
         try:
-            group = self.param_groups[-1]
-            check_values(core.what, group)
+            check_values(core.what, group, self._foreach_takes_tensors)
             check_order(recipe(group))
             if core.released is not None:
                 core.released.check(recipe(group))
@@ -112,6 +115,7 @@ class Optimizer(torch.optim.Optimizer):
         except BaseException:
             self.param_groups.pop()
             core.recipes.pop()
+            core.added.pop()
             raise
 
     # ---- a step
@@ -204,10 +208,15 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Everything a run continues from, in torch's form; each group also has the number of steps taken.
 
-        With `named_parameters` it holds the names by which `load_state_dict` finds each parameter's state again.
+        With `named_parameters` it holds the names by which `load_state_dict` finds each parameter's state again. The state of a
+        parameter that no group lists any more is left out.
         """
-        self._core.refuse_while_swapped("state_dict")
-        return states.dictionary(super().state_dict(), self._core.recipes, self.steps)
+        core = self._core
+        core.refuse_while_swapped("state_dict")
+        recipes = core.recipes_of(self.param_groups)
+        with core.showing_only(self.param_groups):
+            made = super().state_dict()
+        return states.dictionary(made, recipes, self.steps)
 
     @outside_of_graphs
     def load_state_dict(  # type: ignore[override]  # torch's returns None
@@ -216,8 +225,8 @@ class Optimizer(torch.optim.Optimizer):
         """Continue from a `state_dict` of this class, or of torch's class of the same rule.
 
         Where both were made with named parameters, state is found by name, whatever the order and the groups; otherwise by
-        position. Names that are missing or not expected raise ValueError, or are returned with ``strict=False``. Nothing is
-        changed if anything does not fit.
+        position. An optimizer without names takes over saved ones, as torch's does. Names and states that are missing or not
+        expected raise ValueError, or are returned with ``strict=False``. Nothing is changed if anything does not fit.
         """
         core = self._core
         core.refuse_while_swapped("load_state_dict")
@@ -243,20 +252,26 @@ class Optimizer(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         """Parameters, states and values; plans and kernels are found again."""
         core = self._core
-        kept = {"_engine": core.engine, "_recipe": core.recipe, "_recipes": core.recipes, "_steps": core.steps}
-        return {**super().__getstate__(), **kept, "_densifies": core.densifies}
+        return {
+            **super().__getstate__(),
+            **{f"_{name}": getattr(core, name) for name in _PICKLED},
+            "_steps": core.steps,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rest = dict(state)
-        own = {
-            name: rest.pop(name) for name in ("_engine", "_recipe", "_recipes", "_steps", "_densifies") if name in rest
-        }
+        own = {name: rest.pop(f"_{name}") for name in _PICKLED if f"_{name}" in rest}
         if "_core" not in self.__dict__:
-            self._begin(own.get("_engine", "auto"))
+            self._begin(own.get("engine", "auto"))
         core = self._core
+        for name, value in own.items():
+            setattr(core, name, value)
+        core.steps_before = rest.pop("_steps", core.steps_before)
         shown = rest.pop("state", core.state)
         super().__setstate__(rest)
-        core.recipe, core.recipes = own.get("_recipe", core.recipe), own.get("_recipes", core.recipes)
-        core.densifies, core.steps_before = own.get("_densifies", core.densifies), own.get("_steps", core.steps_before)
         core.groups = self.param_groups
         self.state = shown
+
+
+_PICKLED = ("engine", "densifies", "recipe", "recipes", "added")
+"""Attributes of the core that a copy of the optimizer needs."""

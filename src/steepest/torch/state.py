@@ -7,7 +7,7 @@ anything, so the next step compares what was shown with what is there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from steepest.plan.plan import Plan
 from steepest.plan.planner import plan
 from steepest.schedules import ReduceOnPlateau
 from steepest.torch.groups import SWITCHES, Recipe
-from steepest.torch.held import Held
+from steepest.torch.held import Held, names_of
 from steepest.values import frozen, saved, unsaved, whole
 
 __all__ = ["Incompatible", "Loaded", "check_mapping", "dictionary", "differs", "load", "show", "take"]
@@ -146,6 +146,8 @@ class Incompatible(NamedTuple):
 class Loaded:
     """A state dict, checked and laid out for these parameters; nothing has been changed yet."""
 
+    names: Sequence[list[str] | None]
+    """The names that each group takes over, if it has none."""
     values: list[dict[str, Any]]
     plateaus: list[tuple[ReduceOnPlateau, Any]]
     numbers: list[dict[str, float]]
@@ -153,9 +155,10 @@ class Loaded:
     steps: int
     incompatible: Incompatible
 
-    def apply(self, groups: Sequence[dict[str, Any]], held: Sequence[Held]) -> None:
-        for group, values in zip(groups, self.values, strict=True):
-            group.update(values)
+    def apply(self, groups: Sequence[dict[str, Any]], held: Sequence[Held]) -> bool:
+        """Change groups and states. Return whether parameters have got other names."""
+        for group, values, names in zip(groups, self.values, self.names, strict=True):
+            group.update(values if names is None else {**values, "param_names": names})
         for plateau, state in self.plateaus:
             plateau.load_state_dict(state)
         for one, numbers, states in zip(held, self.numbers, self.states, strict=True):
@@ -163,6 +166,7 @@ class Loaded:
             one.tensor.host.update(numbers)
             for name, state in states.items():
                 one.keep(name, state)
+        return [one.tensor.name for one in held] != names_of(groups)
 
 
 def dictionary(made: dict[str, Any], recipes: Sequence[Recipe], steps: int) -> dict[str, Any]:
@@ -189,19 +193,10 @@ def load(
     """Check a state dict against these groups and parameters, and lay its states out for them."""
     what = f"{what}.load_state_dict"
     old = _checked_groups(what, given)
-    by_name = all(g.get("param_names") for g in (*old, *groups) if g["params"])
-    missing: list[str] = []
-    unexpected: list[str] = []
-    if by_name:
-        ids = {n: i for g in old for n, i in zip(g.get("param_names", ()), g["params"], strict=True)}
-        names = [n for g in groups for n in g.get("param_names", ())]
-        missing += [n for n in names if n not in ids]
-        unexpected += [n for n in ids if n not in set(names)]
-        sources = [_source(g, old) for g in groups]
-        order = [ids.get(n) for n in names]
-    else:
-        _check_sizes(what, old, groups)
-        sources, order = list(old), [i for g in old for i in g["params"]]
+    entries, orphans = _entries(given["state"], {i for g in old for i in g["params"]})
+    sources, adopted, order, missing, unexpected = _matched(what, groups, old)
+    unexpected += orphans
+    named = names_of([{**g, "param_names": g.get("param_names") or n} for g, n in zip(groups, adopted, strict=True)])
     plateaus: list[tuple[ReduceOnPlateau, Any]] = []
     values = [
         _values(what, g, source, recipe, plateaus) for g, source, recipe in zip(groups, sources, recipes, strict=True)
@@ -209,14 +204,14 @@ def load(
     chains = [r({**g, **v}) for g, v, r in zip(groups, values, recipes, strict=True) for _ in g["params"]]
     numbers: list[dict[str, float]] = []
     found: list[dict[str, torch.Tensor]] = []
-    for one, position, chain in zip(held, order, chains, strict=True):
-        own = plan(chain.for_parameter(one.tensor.name, one.tensor.shape))
-        entry = {} if position is None else given["state"].get(position) or {}
+    for one, name, position, chain in zip(held, named, order, chains, strict=True):
+        own = plan(chain.for_parameter(name, one.tensor.shape))
+        entry = {} if position is None else entries.get(position) or {}
         counted, states = _parted(what, one, entry, own)
         lacking = [n for n in own.trace.starts if counted and n not in states and n not in counted]
-        missing += [f"{one.tensor.name}.{n}" for n in lacking]
+        missing += [f"{name}.{n}" for n in lacking]
         unknown = [n for n, v in entry.items() if n != "step" and n not in own.trace.starts and v is not None]
-        unexpected += [f"{one.tensor.name}.{n}" for n in unknown]
+        unexpected += [f"{name}.{n}" for n in unknown]
         numbers.append(counted)
         found.append({name: one.laid_out(state) for name, state in states.items()})
     if strict and (missing or unexpected):
@@ -228,7 +223,7 @@ def load(
     told = next((g["steps"] for g in old if "steps" in g), None)
     most = max((n["step"] for n in numbers if n), default=0.0)
     steps = whole(what, "steps", most if told is None else told)
-    return Loaded(values, plateaus, numbers, found, steps, Incompatible(missing, unexpected))
+    return Loaded(adopted, values, plateaus, numbers, found, steps, Incompatible(missing, unexpected))
 
 
 _ALLOWED = "allowed is what state_dict() returns."
@@ -259,12 +254,77 @@ def _checked_groups(what: str, given: Mapping[str, Any]) -> Sequence[Mapping[str
                 f"{what}: param_groups[{number}]['params'] must be a list of numbers or names, got {type(params).__name__}; "
                 f"{_ALLOWED}"
             )
+        names = group.get("param_names")
+        if names and (not isinstance(names, (list, tuple)) or len({*map(str, names)}) != len(params)):
+            raise ValueError(
+                f"{what}: param_groups[{number}]['param_names'] must be {len(params)} different names, got {names!r}; {_ALLOWED}"
+            )
         for name in _FLAGS:
             if not isinstance(group.get(name), (bool, NoneType)):
                 raise TypeError(
                     f"{what}: param_groups[{number}][{name!r}] must be True, False or None, got {group[name]!r}; {_ALLOWED}"
                 )
     return groups
+
+
+class _Match(NamedTuple):
+    """Where the values of each group and the state of each parameter come from."""
+
+    sources: list[Mapping[str, Any]]
+    """The saved group for each group."""
+    adopted: list[list[str] | None]
+    """The names that each group takes over: those saved, if it has none."""
+    order: list[Any]
+    """The key of each parameter's saved entry."""
+    missing: list[str]
+    unexpected: list[str]
+
+
+def _matched(what: str, groups: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]]) -> _Match:
+    """Match by name over all groups if all of them have names, else group by group, by name or by position."""
+    if _have_names([*old, *groups]):
+        match = _Match([_source(g, old) for g in groups], [None for _ in groups], [], [], [])
+        pools = [(groups, old)]
+    else:
+        _check_sizes(what, old, groups)
+        adopted = [None if g.get("param_names") else s.get("param_names") for g, s in zip(groups, old, strict=True)]
+        match = _Match(list(old), adopted, [], [], [])
+        pools = [([g], [s]) for g, s in zip(groups, old, strict=True)]
+    for some, before in pools:
+        if _have_names([*some, *before]):
+            ids = {n: i for g in before for n, i in zip(g.get("param_names", ()), g["params"], strict=True)}
+            names = [n for g in some for n in g.get("param_names", ())]
+            match.order.extend(ids.get(n) for n in names)
+            match.missing.extend(n for n in names if n not in ids)
+            match.unexpected.extend(n for n in ids if n not in set(names))
+        else:
+            match.order.extend(i for g in before for i in g["params"])
+    return match
+
+
+def _have_names(groups: Sequence[Mapping[str, Any]]) -> bool:
+    return all(g.get("param_names") for g in groups if g["params"])
+
+
+def _entries(state: Mapping[Any, Any], listed: Collection[Any]) -> tuple[dict[Any, Any], list[str]]:
+    """The entries of ``state`` under the numbers or names that the groups list, and what no group lists.
+
+    JSON and other formats turn a number into text: "0" is taken for 0 if only one of them is listed and has an entry.
+    """
+    entries, unexpected = {}, []
+    for key, entry in state.items():
+        other = str(key) if type(key) is int else int(key) if isinstance(key, str) and _is_number(key) else None
+        if key in listed:
+            entries[key] = entry
+        elif other in listed and other not in state:
+            entries[other] = entry
+        elif entry:
+            unexpected.append(f"state[{key!r}]")
+    return entries, unexpected
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and str(int(text)) == text
 
 
 def _source(group: Mapping[str, Any], old: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
