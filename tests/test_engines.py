@@ -501,7 +501,7 @@ def test_the_types_that_numba_infers_in_a_float32_loop_are_float32() -> None:
     made = chain(steepest.clip_by_value(-1, 1), steepest.adamw(0.1), steepest.lookahead(2), steepest.ema())
     for outcome in ((True, False), (False, False)):
         program = plan(made).program(outcome)
-        loop = cache.load("probe", source(program, "float32", "A step."), "", on_disk=False).pass_1
+        loop = cache.module_of("probe", source(program, "float32", "A step."), "").pass_1
         arrays = [types.Array(float32, 1, "C")] * len(program.buffers)
         loop.compile((types.int64, *arrays, *[types.float64] * (loop.py_func.__code__.co_argcount - 1 - len(arrays))))
         types_of = loop.overloads[loop.signatures[0]].type_annotation.typemap

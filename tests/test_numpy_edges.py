@@ -8,8 +8,6 @@ import os
 import pickle
 import re
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -507,34 +505,6 @@ def test_a_run_interrupted_by_looks_saves_copies_and_swaps_gives_the_same_bits(s
         other = interruptions[rng.integers(len(interruptions))](other)
         other.step([g if g is None or rng.random() < 0.5 else g.copy(order="C") for g in grads])
         assert snapshot(other) == snapshot(plain)
-
-
-# ---- the cache
-
-
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
-def test_broken_compiled_code_in_the_cache_is_replaced_and_costs_only_time(kind: str, tmp_path: Path) -> None:
-    script = """if True:
-        import numpy as np, steepest.numpy as opt
-        w = np.ones(4)
-        optimizer = opt.SGD([w], lr=0.25)
-        for _ in range(3):
-            optimizer.step([np.ones(4)])
-        assert w.tolist() == [0.25] * 4
-    """
-
-    def run() -> int:
-        environment = {**os.environ, "STEEPEST_CACHE_DIR": str(tmp_path)}
-        subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=environment)
-        return len(list(tmp_path.glob(f"__pycache__/*.{kind}")))
-
-    count = run()
-    assert count
-    for path in tmp_path.glob(f"__pycache__/*.{kind}"):
-        path.write_bytes(b"broken")
-    run()
-    assert run() == count
-    assert not any(path.read_bytes() == b"broken" for path in tmp_path.glob("__pycache__/*"))
 
 
 # ---- the classes

@@ -1,92 +1,195 @@
-"""Generated text becomes a module: written once into the user's cache folder, so that a second process starts warm.
+"""Compiled code on disk, so that a second process starts warm, in a folder that nobody else can write to.
 
-The folder follows the platform's convention; the environment variable ``STEEPEST_CACHE_DIR`` overrides it. Names are hashes
-of the text and of everything it was compiled with, files are moved into place whole, so several processes may share the
-folder. A folder that can't be written costs only speed, with one warning.
+Whoever can write to the cache can run code, since compiled code is loaded from it. So `read` and `write` use the folder only
+if it belongs to this user and nobody else can exchange it or what is in it. The folder follows the platform's convention;
+``STEEPEST_CACHE_DIR`` overrides it. Names are hashes of all that code was compiled with, and each file starts with a
+checksum: machine code with a flipped bit would end the process. A folder that can't be used costs only speed, with one warning.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import linecache
 import os
+import stat
 import sys
-import tempfile
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["cache_folder", "discard", "load"]
+from steepest.files import whole
+
+__all__ = ["cache_folder", "module_of", "read", "write"]
+
+_MOST_LINKS = 40
 
 
-def cache_folder() -> Path:
-    """Where generated code is kept."""
-    given = os.environ.get("STEEPEST_CACHE_DIR")
-    if given:
-        return Path(given)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "steepest" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "steepest"
-    return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "steepest"
-
-
-def load(name: str, text: str, salt: str, on_disk: bool = True) -> ModuleType:
-    """The module that a text defines. Its global ``CACHE`` says whether compiled code may be kept beside it."""
-    digest = hashlib.sha256("\0".join((text, salt, sys.version)).encode()).hexdigest()[:20]
-    path = _write(f"{name}_{digest}.py", text) if on_disk else None
+def module_of(name: str, text: str, salt: str) -> ModuleType:
+    """The module that a text defines, under a name that is a hash of the text and of what it will be compiled with."""
+    digest = hashlib.sha256("\0".join((text, salt, sys.version)).encode()).hexdigest()[:32]
     module = ModuleType(f"steepest_generated_{name}_{digest}")
-    module.__file__ = str(path or f"<steepest {name}>")
-    module.__dict__["CACHE"] = path is not None
-    # Numba finds globals of a function through its module's name.
+    module.__file__ = f"<{module.__name__}>"
+    # Numba finds globals of a function through its module's name, tracebacks find its lines through its file's.
     sys.modules[module.__name__] = module
+    linecache.cache[module.__file__] = len(text), None, text.splitlines(keepends=True), module.__file__
     exec(compile(text, module.__file__, "exec"), module.__dict__)
     return module
 
 
-def _write(filename: str, text: str) -> Path | None:
-    folder = cache_folder()
-    path = folder / filename
+def read(name: str) -> bytes | None:
+    """The content of a file of the cache; None where there is none to be trusted, and for a damaged one."""
     try:
-        if path.read_text(encoding="utf-8") == text and os.access(folder, os.W_OK):
-            return path
-    except (OSError, UnicodeDecodeError):
-        pass
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return path
-    except OSError as error:
-        warn_once(folder, error)
+        with open(_trusted(cache_folder()) / name, "rb") as file:
+            found = os.fstat(file.fileno())
+            if _is_others(found) or not stat.S_ISREG(found.st_mode):
+                return None
+            checksum, content = file.read(hashlib.sha256().digest_size), file.read()
+    except FileNotFoundError:
         return None
+    except (OSError, _UnusableError) as error:
+        _warn_once(error)
+        return None
+    return content if checksum == _checksum(name, content) else None
 
 
-def discard(module: ModuleType) -> None:
-    """Remove the compiled code that is kept of a module, so that the next process writes it anew."""
-    path = Path(module.__file__ or "")
-    for kept in path.parent.glob(f"__pycache__/{path.stem}.*"):
-        with suppress(OSError):
-            kept.unlink()
+def write(name: str, content: bytes) -> None:
+    """Keep content under a name, where the folder can be used."""
+    try:
+        given = cache_folder()
+        for folder in (*reversed(given.parents), given):
+            if not folder.exists():
+                folder.mkdir(0o700, exist_ok=True)
+        path = _trusted(given) / name
+        path.unlink(missing_ok=True)  # what `read` refused; `whole` would keep its owner and follow a link
+        with whole(path) as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), 0o600)
+            file.write(_checksum(name, content) + content)
+    except (OSError, _UnusableError) as error:
+        _warn_once(error)
+
+
+def _checksum(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + content).digest()
+
+
+# ---- the folder
+
+
+class _UnusableError(Exception):
+    """Why a folder isn't used, and what to do."""
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept. Relative folders of the system's variables are ignored, as the XDG specification says."""
+    given = os.environ.get("STEEPEST_CACHE_DIR")
+    if given:
+        if not os.path.isabs(given):
+            raise _UnusableError(
+                f"{given} is a relative path, so each working directory has another. Set STEEPEST_CACHE_DIR to an absolute path."
+            )
+        return Path(given)
+    if sys.platform == "win32":
+        return _base("LOCALAPPDATA", "AppData", "Local") / "steepest" / "cache"
+    if sys.platform == "darwin":
+        return _base("", "Library", "Caches") / "steepest"
+    return _base("XDG_CACHE_HOME", ".cache") / "steepest"
+
+
+def _base(variable: str, *usual: str) -> Path:
+    given = os.environ.get(variable, "")
+    if os.path.isabs(given):
+        return Path(given)
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise _UnusableError(f"{home} is not a home folder. Set STEEPEST_CACHE_DIR to an absolute path.")
+    return Path(home, *usual)
+
+
+def _trusted(folder: Path) -> Path:
+    """The folder without symbolic links. Raises unless it is this user's and only this user and root can exchange it.
+
+    After that its path can be used: nobody else can change what the path leads to.
+    """
+    if not hasattr(os, "geteuid"):  # Windows: each user's profile is private by default
+        return folder
+    place = folder
+    for place, found in _way(folder):
+        if found.st_uid not in (0, os.geteuid()):
+            raise _UnusableError(_owned(place, found))
+        if _open_to_others(found) and not stat.S_ISLNK(found.st_mode) and not found.st_mode & stat.S_ISVTX:
+            raise _UnusableError(_writable(place, found))
+    found = place.lstat()
+    if found.st_uid != os.geteuid():
+        raise _UnusableError(_owned(place, found))
+    if found.st_mode & 0o022:
+        raise _UnusableError(_writable(place, found))
+    return place
+
+
+def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each folder and each symbolic link that the system passes on its way to a folder, from the root on."""
+    place, names, links = Path(folder.anchor), [*reversed(folder.parts[1:])], 0
+    yield place, place.lstat()
+    while names:
+        step = place / names.pop()
+        if step.name == "..":
+            place = place.parent
+            continue
+        found = step.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+            target = Path(os.readlink(step))
+            names += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            place = Path(target.anchor) if target.is_absolute() else place
+        else:
+            place = step
+        yield step, found
+    if place != step and not stat.S_ISDIR(place.lstat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+
+
+def _open_to_others(found: os.stat_result) -> bool:
+    """Whether others can write to a folder above. A group with the number of the user is taken for the user's own."""
+    return bool(found.st_mode & 0o002 or (found.st_mode & 0o020 and found.st_gid != os.geteuid()))
+
+
+def _is_others(found: os.stat_result) -> bool:
+    return hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or bool(found.st_mode & 0o022))
+
+
+def _owned(place: Path, found: os.stat_result) -> str:
+    return f"{place} belongs to user {found.st_uid}, who could put code there. Set STEEPEST_CACHE_DIR to a folder of your own."
+
+
+def _writable(place: Path, found: os.stat_result) -> str:
+    return (
+        f"other users can write to {place} (mode {stat.S_IMODE(found.st_mode):o}) and could put code there. "
+        f"Run `chmod go-w {place}`, or set STEEPEST_CACHE_DIR to another folder of your own."
+    )
 
 
 _warned: set[str] = set()
 
 
-def warn_once(folder: Path, error: OSError) -> None:
-    """Say once per process that every start will compile again."""
-    if "cache" not in _warned:
-        _warned.add("cache")
-        warnings.warn(
-            f"steepest: the cache folder {folder} can't be written ({error.strerror or error}). Steps are compiled again "
-            f"in every process. Set STEEPEST_CACHE_DIR to a folder that can be written.",
-            RuntimeWarning,
-            stacklevel=2,
+def _warn_once(error: OSError | _UnusableError) -> None:
+    """Warn once per process that every start compiles again."""
+    if "cache" in _warned:
+        return
+    _warned.add("cache")
+    if isinstance(error, OSError):
+        why = (
+            f"{error.filename or cache_folder()} can't be written ({error.strerror or error}). "
+            f"Set STEEPEST_CACHE_DIR to a folder that can be written."
         )
+    else:
+        why = str(error)
+    warnings.warn(
+        f"steepest: the cache folder isn't used, and steps are compiled again in every process: {why}",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -11,10 +11,9 @@ from numba import carray, njit
 from steepest.engines.cpu_pointers import address_int32, address_int64
 
 ALIGNED = 0x0100
-CACHE = globals().get("CACHE", False)  # engines/cache.py says whether compiled code may be kept
 
 
-@njit(nogil=True, cache=CACHE)
+@njit(nogil=True)
 def gather(objects, header, array_type, dtypes, ndims, first_dim, shapes, strides, sizes, starts, ends, out):
     """Write each array's data address to ``out``; return the first array that needs a closer look, or -1."""
     for t in range(len(objects)):

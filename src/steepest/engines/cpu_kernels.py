@@ -1,23 +1,31 @@
-"""Kernels: generated text, compiled by Numba and kept on disk beside it, so that a second process starts warm.
+"""Kernels: generated text, compiled by Numba and kept on disk, so that a second process starts warm.
 
-What Numba keeps may be broken, and the folder may be full or not writable: then the kernel is compiled again, for this process.
+Numba's own cache is not used. It loads pickles from wherever its variables lead to, whoever can write there, and it has no
+checksums. `_Kept` takes its place: one file for each function, form of arguments and machine, in the folder of `cache`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 
-from steepest.engines import cache as files
+from steepest.engines import cache
 from steepest.engines.source import source
 from steepest.plan.plan import Program
 
 __all__ = ["Kernel", "compiled", "load"]
+
+_rebuilt: Any = CompileResult._rebuild
+_pickled: Any = dumps
 
 
 class Kernel:
@@ -32,9 +40,11 @@ class Kernel:
 
     @cached_property
     def address(self) -> int:
-        """Where a C function ``void work(long)`` begins that does the same."""
-        self.pointer = load("step", self.text, "entry")()  # kept, or its code would be freed
-        return int(self.pointer.address)
+        """Where a C function ``void run(long)`` begins that does the same: Numba makes one of each function."""
+        arguments = (numba.types.int64,)
+        self.function.compile(arguments)
+        result = self.function.overloads[arguments]  # kept by the function, or its code would be freed
+        return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
 _COMPILED: dict[str, Kernel] = {}
@@ -48,30 +58,40 @@ def compiled(program: Program, dtype: str, storage: Mapping[str, str]) -> Kernel
     return _COMPILED[text]
 
 
-def load(name: str, text: str, function: str) -> Callable[..., Any]:
-    """A function of generated text; ``name`` is what its file begins with."""
-    try:
-        module = files.load(name, text, _salt())
-        made = getattr(module, function)
-    except RuntimeError:  # Numba found no place for its own files
-        return getattr(files.load(name, text, _salt(), on_disk=False), function)  # type: ignore[no-any-return]  # generated
-
-    def guarded(*arguments: Any) -> Any:
-        try:
-            return guarded.__wrapped__(*arguments)  # type: ignore[attr-defined]  # a function may carry it
-        except OSError as error:  # raised when Numba saves what it compiled, before anything has run
-            files.warn_once(files.cache_folder(), error)
-        except (EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError):
-            # Raised when Numba reads what it has kept and finds it broken; nothing has run here either.
-            files.discard(module)
-        fallback = getattr(files.load(name, text, _salt(), on_disk=False), function)
-        guarded.__wrapped__ = fallback  # type: ignore[attr-defined]  # a function may carry it
-        return fallback(*arguments)
-
-    guarded.__wrapped__ = made  # type: ignore[attr-defined]  # a function may carry it
-    return guarded
+def load(name: str, text: str, function: str) -> Any:
+    """A function of generated text, for Numba to compile at its first call; ``name`` is what its files begin with."""
+    module = cache.module_of(name, text, _salt())
+    made = getattr(module, function)
+    made._cache = _Kept(f"{module.__name__.removeprefix('steepest_generated_')}.{function}")
+    return made
 
 
 def _salt() -> str:
     here = Path(__file__).parent
     return f"{numba.__version__} {(here / 'cpu_pointers.py').read_text(encoding='utf-8')}"
+
+
+class _Kept(NullCache):
+    """What Numba asks before it compiles a function, and tells what it has compiled.
+
+    Whatever is wrong with a file, or with another version's way to read it, the function is compiled again.
+    """
+
+    def __init__(self, stem: str) -> None:
+        self.stem = stem
+
+    def _name(self, signature: Any, context: Any) -> str:
+        asked = repr((signature, context.codegen().magic_tuple()))
+        return f"{self.stem}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.nbc"
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        try:
+            context.refresh()
+            content = cache.read(self._name(signature, context))
+            return None if content is None else _rebuilt(context, *pickle.loads(content))
+        except Exception:
+            return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        if not result.lifted and not result.library.has_dynamic_globals:  # an address is another in the next process
+            cache.write(self._name(signature, result.target_context), _pickled(result._reduce()))

@@ -92,7 +92,7 @@ _ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 _OWN_NAMES = (
     "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
-    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|cfunc|njit|words|place|work|entry|cos|exp|"
+    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|njit|words|place|cos|exp|"
     "float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run|"
     "address_uint16|(from|to)_b?float16"
 )

@@ -36,7 +36,7 @@ _HEAD = '''"""{title}
 Generated. {dtype}; loops over one piece of a tensor, segments around them, run over all work.
 """
 
-from numba import carray, cfunc, njit
+from numba import carray, njit
 from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
 
 from steepest.engines.cpu_pointers import address_{dtype} as address, add, add_product, address_float64, address_int64
@@ -281,10 +281,10 @@ def _run(count: int) -> str:
     """Items are (first row, last row, first segment, last segment) of one tensor; a later segment waits for its rows.
 
     All that a run works on is handed over as one place in memory (`WORDS`), so that it costs nothing to call, and a C library
-    can call it on its own threads: `entry` gives it the function for that.
+    can call it on its own threads.
     """
     arguments = ", ".join(ARGUMENTS)
-    lines = ["@njit(cache=CACHE, **OPTIONS)", "def run(place):"]
+    lines = ["@njit(**OPTIONS)", "def run(place):"]
     lines.append(f"    words = carray(address_int64(place), ({sum(1 + d for _, _, d in WORDS)},))")
     at = 0
     for name, kind, dims in WORDS:
@@ -309,6 +309,4 @@ def _run(count: int) -> str:
         lines.append(f"                {'if' if number == 0 else 'elif'} segment == {number}:")
         lines.append(f"                    segment_{number + 1}(row, {arguments})")
     lines.append("        report(done + 8 * t, last - first)")
-    lines += ["", "", "def work(place):", "    run(place)"]
-    lines += ["", "", "def entry():", '    return cfunc("void(int64)", cache=CACHE)(work)']
     return "\n".join(lines) + "\n"
