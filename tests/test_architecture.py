@@ -19,6 +19,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 CORE = {
     "checks",
     "files",
+    "interrupts",
     "language",
     "rules",
     "schedules",
@@ -34,6 +35,7 @@ CORE = {
 MAY_IMPORT = {
     "checks": set(),
     "files": set(),
+    "interrupts": set(),
     "language": {"checks"},
     "rules": {"checks", "language"},
     "schedules": {"checks"},

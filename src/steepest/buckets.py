@@ -16,7 +16,7 @@ from steepest.engines.tensors import Engine, Tensor
 from steepest.language.expression import Rate
 from steepest.plan.plan import Plan, Program
 
-__all__ = ["Bucket", "buckets_of", "renumber", "start_states"]
+__all__ = ["Bucket", "buckets_of", "drop_states", "renumber", "start_states"]
 
 
 @dataclass(slots=True, eq=False)
@@ -69,20 +69,33 @@ def renumber(buckets: Sequence[Bucket], own: Mapping[int, Plan]) -> bool:
     return bool(buckets)
 
 
-def start_states(tensor: Tensor, own: Plan) -> list[str]:
-    """Give a tensor the states of its plan that it does not have yet, and say which; nothing else changes."""
-    known = {*tensor.buffers, *tensor.host}
-    tensor.host.setdefault("step", 0.0)
+def start_states(tensor: Tensor, own: Plan, started: list[str]) -> None:
+    """Give a tensor the states of its plan that it does not have yet, and add their names to ``started``.
+
+    A name is added before its memory is asked for: after an error, everything in ``started`` can be dropped.
+    """
+    if "step" not in tensor.host:
+        started.append("step")
+        tensor.host["step"] = 0.0
     for name, (start, position) in own.trace.starts.items():
+        if name in (tensor.host if start.on_host else tensor.buffers):
+            continue
+        started.append(name)
         if start.on_host:
-            tensor.host.setdefault(name, float(start.value))
-        elif name not in tensor.buffers:
-            value = start.value
-            if isinstance(value, str):
-                given = dict(own.trace.chain.links[position].values)[value]
-                value = float(given(0)) if callable(given) else float(given)
-            tensor.buffers[name] = tensor.allocate(tensor, name, start.copy, value)
-    return [name for name in (*tensor.buffers, *tensor.host) if name not in known]
+            tensor.host[name] = float(start.value)
+            continue
+        value = start.value
+        if isinstance(value, str):
+            given = dict(own.trace.chain.links[position].values)[value]
+            value = float(given(0)) if callable(given) else float(given)
+        tensor.buffers[name] = tensor.allocate(tensor, name, start.copy, value)
+
+
+def drop_states(tensor: Tensor, names: Iterable[str]) -> None:
+    """Take back states that `start_states` has started."""
+    for name in names:
+        tensor.buffers.pop(name, None)
+        tensor.host.pop(name, None)
 
 
 def _reach(own: Plan, tensor: Tensor) -> Rate:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.buckets import Bucket, buckets_of, renumber, start_states
+from steepest.buckets import Bucket, buckets_of, drop_states, renumber, start_states
 from steepest.checks import unknown_name
 from steepest.engines.arrays import ArrayEngine
 from steepest.engines.choice import check_engine, engine_for
@@ -221,7 +221,7 @@ class Stepper:
         except Skipped:
             self._withdraw()
             return False
-        except Exception:
+        except BaseException:
             self._withdraw()
             raise
         finally:
@@ -241,13 +241,11 @@ class Stepper:
 
     def _withdraw(self) -> None:
         """Take back the states that a step has started which then did not happen."""
-        fresh = self._fresh
+        fresh = [(t, names) for t, names in self._fresh if names]
         if fresh:
             self.forget_layout()
             for t, names in fresh:
-                for name in names:
-                    t.buffers.pop(name, None)
-                    t.host.pop(name, None)
+                drop_states(t, names)
 
     def _sort(self, absent: tuple[int, ...]) -> None:
         self.forget_layout()
@@ -256,9 +254,9 @@ class Stepper:
         for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
             for t, own in zip(group, plans, strict=True):
                 if t.index not in without:
-                    started = start_states(t, own)
-                    if started:
-                        self._fresh.append((t, started))
+                    started: list[str] = []
+                    self._fresh.append((t, started))  # before memory is asked for, which may fail
+                    start_states(t, own, started)
                     rows.append((number, t, own, engine_for(own, t, self.engine, self.fallback, self.cpu)))
         self._buckets = buckets_of(rows)
         self._absent = absent

@@ -45,21 +45,37 @@ class _Pool:
         if helpers <= 0:
             kernel(place)
             return
-        with self.lock:
-            while self.threads < helpers:
-                threading.Thread(target=self._serve, args=(self.work,), name="steepest", daemon=True).start()
-                self.threads += 1
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        for _ in range(helpers):
-            self.work.put((kernel, place, done))
-        failures: list[BaseException | None] = []
+        asked = 0
+        failures: list[BaseException] = []
         try:
+            for _ in range(self._started(helpers)):
+                self.work.put((kernel, place, done))
+                asked += 1
             kernel(place)
         finally:
-            failures = [done.get() for _ in range(helpers)]
-        for failure in failures:
-            if failure is not None:
-                raise failure
+            # Whatever ends this call, no helper may go on writing after it.
+            while asked:
+                try:
+                    failure = done.get()
+                    asked -= 1
+                except BaseException as error:
+                    failure = error
+                if failure is not None:
+                    failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _started(self, wanted: int) -> int:
+        """Start helpers until there are so many, and return how many there are: fewer where the system gives no more."""
+        with self.lock:
+            while self.threads < wanted:
+                try:
+                    threading.Thread(target=self._serve, args=(self.work,), name="steepest", daemon=True).start()
+                except (RuntimeError, MemoryError):
+                    break
+                self.threads += 1
+            return min(self.threads, wanted)
 
     @staticmethod
     def _serve(work: queue.SimpleQueue[Any]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from steepest import rules
+from steepest.interrupts import Turn
 from steepest.language.chain import Chain, chain
 from steepest.numpy.optimizer import Optimizer, Params
 from steepest.stepping import Stepper
@@ -81,6 +82,7 @@ class Lookahead(Optimizer):
             )
         rules.lookahead(k, alpha)
         self._recipe = partial(_with_lookahead, optimizer._recipe)
+        self._turn = Turn()
         self._swapped = ""
         self.defaults = {**optimizer.defaults, "k": k, "alpha": alpha}
         self.param_groups = [{**group, "k": k, "alpha": alpha} for group in optimizer.param_groups]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from steepest.buckets import start_states
 from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
+from steepest.interrupts import Turn
 from steepest.language.chain import Chain
 from steepest.plan.planner import plan
 from steepest.saving import Stored, open_file, save_file
@@ -66,6 +67,7 @@ class Optimizer:
         groups = groups_of(what, params, defaults, np.ndarray)
         tensors = tensors_of(what, [g["params"] for g in groups])
         self._recipe = recipe
+        self._turn = Turn()
         self._swapped = ""
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = [
@@ -102,6 +104,10 @@ class Optimizer:
         Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a chain says
         ``on_nonfinite="error"``; in each case nothing has been changed.
         """
+        with self._turn.step(type(self).__name__):
+            self._step(grads)
+
+    def _step(self, grads: Gradients) -> None:
         began = perf_counter()
         what = f"{type(self).__name__}.step"
         self._refuse_while_swapped(what)
@@ -124,14 +130,14 @@ class Optimizer:
             raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nobody watches a copy."""
-        return {name: value for name, value in vars(self).items() if name != "_inspector"}
+        """Without the inspector: nobody watches a copy."""
+        with self._turn.wait():
+            return {name: value for name, value in vars(self).items() if name != "_inspector"}
 
     @property
     def plan(self) -> Plans:
         """What a step does: passes, bytes, values. Printable."""
-        self._refresh()
-        return self._stepper.plans
+        return self.stepper.plans
 
     @property
     def measured(self) -> dict[str, Any]:
@@ -140,15 +146,17 @@ class Optimizer:
 
     def watch(self, watch: Watch | None, inspector: Inspector | None = None) -> None:
         """Let ``watch`` put measurements into every group's chain, and ``inspector`` look at gradients; None ends it."""
-        self._refresh()
-        self._stepper.watched_by(watch)
-        self._inspector = inspector
+        with self._turn.wait():
+            self._refresh()
+            self._stepper.watched_by(watch)
+            self._inspector = inspector
 
     @property
     def stepper(self) -> Stepper:
         """What runs the steps, for the groups' values as they are now: tensors, chains, plans, measurements."""
-        self._refresh()
-        return self._stepper
+        with self._turn.wait():
+            self._refresh()
+            return self._stepper
 
     @property
     def steps(self) -> int:
@@ -158,8 +166,9 @@ class Optimizer:
     @property
     def state(self) -> dict[str, dict[str, Any]]:
         """Each parameter's states by name: arrays, and ``step``. Empty before its first step."""
-        self._stepper.forget_layout()
-        return {t.name: {**t.host, **_states(t)} for t in self._stepper.tensors if t.host}
+        with self._turn.wait():
+            self._stepper.forget_layout()
+            return {t.name: {**t.host, **_states(t)} for t in self._stepper.tensors if t.host}
 
     @contextmanager
     def using(self, name: str) -> Iterator[None]:
@@ -199,7 +208,10 @@ class Optimizer:
 
         Parameters are found by name. Raises ValueError, with nothing changed, where names, states, shapes or chains differ.
         """
-        what = f"{type(self).__name__}.load_state_dict"
+        with self._turn.wait():
+            self._load(f"{type(self).__name__}.load_state_dict", state_dict)
+
+    def _load(self, what: str, state_dict: Mapping[str, Any]) -> None:
         self._refuse_while_swapped(what)
         groups = checked_form(what, state_dict)
         steps = whole(what, "steps", state_dict["steps"])
@@ -241,7 +253,7 @@ class Optimizer:
                 if t.name not in saved:
                     continue
                 fresh = Tensor(t.name, t.index, {"param": t.param})
-                start_states(fresh, plan(one.for_parameter(t.name, t.param.shape)))
+                start_states(fresh, plan(one.for_parameter(t.name, t.param.shape)), [])
                 expected = {**fresh.host, **_states(fresh)}
                 if set(expected) != set(saved[t.name]):
                     raise ValueError(

@@ -7,6 +7,7 @@ no optimizer, so deleting the optimizer frees parameters and states at once, wit
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from torch.autograd.graph import increment_version
 
 from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
+from steepest.interrupts import Turn
 from steepest.stepping import Inspector, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.gradients import Regular, looked_at, sparse_rows
 from steepest.torch.groups import Recipe, chains_of, forms_of
-from steepest.torch.held import Held, check_apart, check_complex, held_in, holding
+from steepest.torch.held import Held, Swapped, check_apart, check_complex, held_in
 from steepest.torch.sharding import share
 from steepest.torch.unchanged import Parameters
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Core"]
 
 _FOREACH = ForeachEngine()
+_PROCESS = os.getpid()
 
 
 class Core:
@@ -70,6 +73,7 @@ class Core:
         self.watch: Watch | None = None
         self.inspector: Inspector | None = None
         self.seconds = 0.0
+        self.turn = Turn()
 
     @property
     def steps(self) -> int:
@@ -152,7 +156,11 @@ class Core:
     # ---- a step
 
     def step(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Update all parameters that have a gradient."""
+        """Update all parameters that have a gradient: all of them, counted, or none."""
+        with self.turn.step(self.what):
+            self._step(groups)
+
+    def _step(self, groups: Sequence[dict[str, Any]]) -> None:
         began = perf_counter()
         stepper = self.ready(groups)
         params = self.params.all
@@ -174,11 +182,18 @@ class Core:
         """A step on gradients that are not all as at the last one."""
         what = f"{self.what}.step"
         buffers, sparse = looked_at(what, self.held, grads, self.densifies, stepper.own_plans)
-        if sparse:
-            self.regular = None
-            with sparse_rows(what, stepper, self.held, buffers, sparse):
-                return stepper.step(buffers)
-        happened = stepper.step(buffers)
+        happened = False
+        try:
+            if sparse:
+                self.regular = None
+                with sparse_rows(what, stepper, self.held, buffers, sparse):
+                    happened = stepper.step(buffers)
+                return happened
+            happened = stepper.step(buffers)
+        finally:
+            if not happened:
+                for one in self.held:
+                    one.prune()
         absent = tuple(i for i, g in enumerate(grads) if g is None)
         self.regular = Regular(self.held, absent) if happened and stepper.needs_only_addresses(absent) else None
         return happened
@@ -187,11 +202,12 @@ class Core:
 
     def show(self) -> defaultdict[torch.Tensor, Any]:
         """Bring each parameter's entry in ``state`` up to date."""
-        if self.stepper is not None and not self.shown:
-            self.stepper.write_back()
-            for held in self.held:
-                states.show(held, self.state)
-            self.shown = True
+        with self.turn.wait():
+            if self.stepper is not None and not self.shown:
+                self.stepper.write_back()
+                for held in self.held:
+                    states.show(held, self.state)
+                self.shown = True
         return self.state
 
     @contextmanager
@@ -216,21 +232,27 @@ class Core:
         """Put a state in place of the weights for the block."""
         if self.swapped:
             raise RuntimeError(f"using: the weights are swapped for {self.swapped!r} already.")
-        with torch.no_grad():
+        with self.turn.wait(), torch.no_grad():
             stepper = self.ready(groups)
-            chosen = [h for h in self.held if name in h.states]
+            chosen = [h for h in self.held if name in h.tensor.buffers and name not in ("param", "grad")]
             if not chosen:
                 raise stepper.no_state(name)
+            swapped = Swapped(chosen, name)
             self.swapped = name
-            try:
-                with holding(chosen, name):
-                    yield
-            finally:
+        try:
+            yield
+        finally:
+            with self.turn.wait(), torch.no_grad():
+                swapped.undo()
                 self.swapped = ""
 
     @torch.no_grad()
     def load(self, groups: Sequence[dict[str, Any]], given: Mapping[str, Any], strict: bool) -> states.Incompatible:
         """Continue from a state dict; nothing is changed if anything does not fit."""
+        with self.turn.wait():
+            return self._load(groups, given, strict)
+
+    def _load(self, groups: Sequence[dict[str, Any]], given: Mapping[str, Any], strict: bool) -> states.Incompatible:
         stepper = self.ready(groups)
         loaded = states.load(self.what, given, groups, self.recipes, self.held, strict)
         stepper.forget_layout()
@@ -250,4 +272,4 @@ class Core:
 def _cpu_engine() -> Engine:
     from steepest.torch.threads import engine
 
-    return engine()
+    return engine(_PROCESS)

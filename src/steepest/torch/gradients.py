@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from steepest.buckets import start_states
+from steepest.buckets import drop_states, start_states
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Rate, is_reduction
 from steepest.plan.plan import Plan
@@ -189,9 +189,10 @@ def sparse_rows(
         for index, grad in sparse.items():
             one = held[index]
             tensor = one.tensor
-            started = start_states(tensor, plans[index])
             rows = grad.indices()[0].cpu().numpy() if isinstance(tensor.param, np.ndarray) else grad.indices()[0]
+            started: list[str] = []
             whole.append((one, tensor.buffers, rows, started))
+            start_states(tensor, plans[index], started)
             tensor.buffers = {name: buffer[rows] for name, buffer in tensor.buffers.items()}
             buffers[index] = buffer_of(grad.values())
         steps = stepper.steps
@@ -209,9 +210,7 @@ def sparse_rows(
                     buffers_before[name][rows] = part
             tensor.buffers = buffers_before
             if not happened:
-                for name in started:
-                    tensor.buffers.pop(name, None)
-                    tensor.host.pop(name, None)
+                drop_states(tensor, started)
 
 
 def _check_rows(what: str, one: Held, own: Plan) -> None:
@@ -236,7 +235,7 @@ def _moves_nothing_at_zero(own: Plan) -> bool:
             return False
     rng = np.random.default_rng(0)
     probe = Tensor("probe", 0, {"param": rng.normal(size=5)})
-    start_states(probe, own)
+    start_states(probe, own, [])
     for name in probe.buffers:
         probe.buffers[name][...] = rng.uniform(0.5, 1.0, size=5)
     probe.host["step"] = 1_000_002.0

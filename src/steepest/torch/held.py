@@ -8,8 +8,7 @@ beta2 = 0.999 would never decay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -23,8 +22,7 @@ from steepest.plan.plan import Plan
 from steepest.torch.sharding import cuts_of, local_part, placed_as
 
 __all__ = [
-    "Held", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent", "held_in", "holding",
-    "names_of",
+    "Held", "Swapped", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent", "held_in", "names_of",
 ]  # fmt: skip
 
 SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -90,6 +88,11 @@ class Held:
         self.states[name] = value if self._fits(value) else self.laid_out(value)
         self.tensor.buffers[name] = buffer_of(self.states[name])
 
+    def prune(self) -> None:
+        """Drop the states that a step has started which then did not happen."""
+        for name in self.states.keys() - self.tensor.buffers.keys():
+            del self.states[name]
+
     def forget(self) -> None:
         """Drop all states: the next step starts them anew."""
         self.states.clear()
@@ -142,17 +145,22 @@ def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-@contextmanager
-def holding(held: Sequence[Held], name: str) -> Iterator[None]:
-    """The parameters hold a state of theirs in place of their weights, which are put back at the end."""
-    kept = [one.param.detach().clone() for one in held]
-    try:
-        for one in held:
-            one.param.copy_(one.states[name])
-        with torch.enable_grad():
-            yield
-    finally:
-        for one, weights in zip(held, kept, strict=True):
+class Swapped:
+    """Parameters that hold a state of theirs in place of their weights, until `undo` puts the weights back."""
+
+    def __init__(self, held: Sequence[Held], name: str) -> None:
+        self.held = held
+        self.weights = [one.param.detach().clone() for one in held]
+        try:
+            for one in held:
+                one.param.copy_(one.states[name])
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Put the weights back. Whatever was written to the parameters meanwhile is lost."""
+        for one, weights in zip(self.held, self.weights, strict=True):
             one.param.copy_(weights)
 
 

@@ -90,6 +90,10 @@ class Optimizer(torch.optim.Optimizer):
         Raises what torch raises, and TypeError or ValueError for values out of range, for parameters that share memory, and
         for those that can't be stepped in place; nothing is added then.
         """
+        with self._core.turn.wait():
+            self._add(param_group)
+
+    def _add(self, param_group: dict[str, Any]) -> None:
         core = self._core
         what = f"{core.what}: group {len(self.param_groups)}"
         recipe = core.given.pop(0) if core.given else core.recipe
@@ -140,7 +144,7 @@ class Optimizer(torch.optim.Optimizer):
         if core.released is None:
             core.step(self.param_groups)
         else:
-            core.released.finish(core.ready(self.param_groups))
+            core.released.finish(self.param_groups)
 
     # ---- what is shown
 
@@ -173,15 +177,18 @@ class Optimizer(torch.optim.Optimizer):
     @outside_of_graphs
     def watch(self, watch: Watch | None, inspector: Inspector | None = None) -> None:
         """Let ``watch`` put measurements into every group's chain, and ``inspector`` look at gradients; None ends it."""
-        self.stepper.watched_by(watch)
         core = self._core
-        core.watch, core.inspector, core.regular = watch, inspector, None
+        with core.turn.wait():
+            core.ready(self.param_groups).watched_by(watch)
+            core.watch, core.inspector, core.regular = watch, inspector, None
 
     @property
     @outside_of_graphs
     def stepper(self) -> Stepper:
         """What runs the steps, for groups and parameters as they are now: tensors, chains, plans, measurements."""
-        return self._core.ready(self.param_groups)
+        core = self._core
+        with core.turn.wait():
+            return core.ready(self.param_groups)
 
     @property
     def steps(self) -> int:

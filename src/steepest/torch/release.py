@@ -8,7 +8,6 @@ looked up for all parameters when one is stepped.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +95,6 @@ class Released:
         core = optimizer._core
         # The core holds this object, so a strong reference would keep both alive after the optimizer is deleted.
         self._core, self.accumulate = weakref.ref(core), accumulate
-        self._lock = threading.Lock()  # a backward pass has a thread for each device
         self._hooks: dict[torch.Tensor, Any] = {}
         self._ones: dict[torch.Tensor, _One] = {}
         self._looked = False
@@ -154,11 +152,17 @@ class Released:
         for one in self._ones.values():
             one.arrived, one.stepped = 0, False
 
-    def finish(self, stepper: Stepper) -> None:
+    def finish(self, groups: Sequence[dict[str, Any]]) -> None:
         """End a step: step what has a gradient left, since it was not used in every backward pass, and count."""
-        with self._lock, torch.no_grad():
-            for param in [p for p in self._ones if p.grad is not None]:
-                self._step(param)
+        core = self._core()
+        if core is not None:
+            with core.turn.wait(), torch.no_grad():
+                self._finish(core, core.ready(groups))
+
+    def _finish(self, core: Core, stepper: Stepper) -> None:
+        core.refuse_while_swapped("step")
+        for param in [p for p in self._ones if p.grad is not None]:
+            self._step(core, param)
         stepper.steps += 1
         parts = [one.part for one in self._ones.values() if one.stepped]
         stepper.readings.join([p.readings for p in parts if p.readings.step == p.steps], stepper.steps)
@@ -168,10 +172,10 @@ class Released:
 
     @outside_of_graphs
     def _arrive(self, param: torch.Tensor) -> None:
-        one = self._ones.get(param)
-        if one is None:
+        one, core = self._ones.get(param), self._core()
+        if one is None or core is None:
             return
-        with self._lock:
+        with core.turn.wait():  # a backward pass has a thread for each device
             if one.stepped:
                 raise RuntimeError(
                     f"{_WHAT}: parameter {one.held.tensor.name!r} got a gradient after it was stepped, and optimizer.step() was "
@@ -180,12 +184,9 @@ class Released:
             one.arrived += 1
             if one.arrived == self.accumulate:
                 with torch.no_grad():
-                    self._step(param)
+                    self._step(core, param)
 
-    def _step(self, param: torch.Tensor) -> None:
-        core = self._core()
-        if core is None:
-            return
+    def _step(self, core: Core, param: torch.Tensor) -> None:
         core.refuse_while_swapped("step")
         if not self._looked or core.shown:
             core.ready(core.groups)

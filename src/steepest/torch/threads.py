@@ -25,9 +25,8 @@ __all__ = ["engine"]
 class _TorchThreads:
     """Runs kernels on torch's threads, as many as torch uses itself."""
 
-    def __init__(self, parallel: Any) -> None:
-        self.parallel = parallel
-        self.process = os.getpid()
+    def __init__(self, parallel: Any, process: int) -> None:
+        self.parallel, self.process = parallel, process
 
     def run(self, kernel: Kernel, place: int, most: int) -> None:
         threads = torch.get_num_threads()
@@ -40,12 +39,15 @@ class _TorchThreads:
 
 
 @cache
-def engine() -> CpuEngine:
-    """The cpu engine on torch's threads, or on its own where torch has none that can be asked."""
+def engine(process: int) -> CpuEngine:
+    """The cpu engine on torch's threads, or on its own if torch has none that can be used.
+
+    ``process`` is the id of the process that imported this package. In a forked child of it, torch's threads don't exist.
+    """
     try:
         parallel = ctypes.CDLL(torch._C.__file__).GOMP_parallel
     except (OSError, AttributeError):
         return CpuEngine()
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
-    return CpuEngine(_TorchThreads(parallel))
+    return CpuEngine(_TorchThreads(parallel, process))

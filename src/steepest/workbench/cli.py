@@ -102,7 +102,7 @@ def _tune(given: Namespace) -> int:
 
 def _ahead(progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
     """As ``progress``; the first call loads what is shown at the end, while the workers are busy and nobody waits for it."""
-    from steepest.workbench.processes import interrupts_held
+    from steepest.interrupts import interrupts_held
 
     @functools.cache
     def load() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from steepest.workbench.processes import interrupts_held
+from steepest.interrupts import interrupts_held
 from steepest.workbench.untouched import parameters_of, seed_all
 
 if TYPE_CHECKING:

@@ -11,15 +11,14 @@ import os
 import signal
 import socket
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 __all__ = [
-    "THREADS", "Process", "cores", "interrupts_blocked", "interrupts_held", "leave_interrupts_to_the_parent", "lives",
+    "THREADS", "Process", "cores", "interrupts_blocked", "leave_interrupts_to_the_parent", "lives",
     "one_thread", "this_machine", "this_process"
 ]  # fmt: skip
 
@@ -104,23 +103,6 @@ def interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """An interrupt is raised at the end of the block. By a handler, since a mask is only for one thread and others may run."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    came: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *given: came.append(given))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            before(*came[0])
 
 
 def cores() -> int:

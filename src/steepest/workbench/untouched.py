@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from steepest.workbench.processes import interrupts_held
+from steepest.interrupts import interrupts_held
 
 if TYPE_CHECKING:
     import torch

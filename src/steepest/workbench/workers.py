@@ -21,11 +21,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
 from steepest.checks import Count, check_value
+from steepest.interrupts import interrupts_held
 from steepest.workbench.attempts import Finished
 from steepest.workbench.processes import (
     Process,
     interrupts_blocked,
-    interrupts_held,
     one_thread,
     started,
     this_process,
