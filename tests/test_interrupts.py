@@ -24,7 +24,9 @@ import steepest.torch as torch_opt  # noqa: E402  # after the check that torch i
 
 def chain() -> steepest.Chain:
     """Several passes, a sum over the model, states of two links, a second group's program."""
-    return steepest.chain(steepest.clip_by_global_norm(1.0), steepest.adamw(0.1), steepest.lookahead(2), steepest.ema(0.9))
+    return steepest.chain(
+        steepest.clip_by_global_norm(1.0), steepest.adamw(0.1), steepest.lookahead(2), steepest.ema(0.9)
+    )
 
 
 def numpy_run(engine: str) -> tuple[Any, Callable[[], None], Callable[[], list[Any]]]:
@@ -154,7 +156,10 @@ def test_a_second_thread_that_steps_is_refused_and_one_that_reads_waits(made: An
         assert not read
         blocking.release.set()
 
-    thread, reader = threading.Thread(target=other), threading.Thread(target=lambda: read.append(optimizer.state_dict()))
+    thread, reader = (
+        threading.Thread(target=other),
+        threading.Thread(target=lambda: read.append(optimizer.state_dict())),
+    )
     thread.start()
     step()
     thread.join()

@@ -16,7 +16,9 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 import steepest as s
 import steepest.torch as opt
 
-NAMED = [getattr(opt, name) for name in "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax NAdam RAdam Lion LAMB LARS".split()]
+NAMED = [
+    getattr(opt, name) for name in "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax NAdam RAdam Lion LAMB LARS".split()
+]
 Make = Callable[[Any], opt.Optimizer]
 MAKES: list[Make] = [
     *NAMED,
