@@ -138,7 +138,7 @@ class Blocking:
 @pytest.mark.parametrize("engine", ["cpu", "arrays"])
 @pytest.mark.parametrize("made", [numpy_run, torch_run])
 def test_a_second_thread_that_steps_is_refused_and_one_that_reads_waits(made: Any, engine: str) -> None:
-    optimizer, step, seen = made(engine)
+    optimizer, step, _ = made(engine)
     step()
     blocking = Blocking()
     optimizer.watch(None, blocking)

@@ -17,7 +17,21 @@ import steepest as s
 import steepest.torch as opt
 
 NAMED = [
-    getattr(opt, name) for name in "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax NAdam RAdam Lion LAMB LARS".split()
+    getattr(opt, name)
+    for name in [
+        "SGD",
+        "Adagrad",
+        "RMSprop",
+        "Adadelta",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "NAdam",
+        "RAdam",
+        "Lion",
+        "LAMB",
+        "LARS",
+    ]
 ]
 Make = Callable[[Any], opt.Optimizer]
 MAKES: list[Make] = [
