@@ -17,22 +17,9 @@ import steepest as s
 import steepest.torch as opt
 
 NAMED = [
-    getattr(opt, name)
-    for name in [
-        "SGD",
-        "Adagrad",
-        "RMSprop",
-        "Adadelta",
-        "Adam",
-        "AdamW",
-        "Adamax",
-        "NAdam",
-        "RAdam",
-        "Lion",
-        "LAMB",
-        "LARS",
-    ]
-]
+    opt.SGD, opt.Adagrad, opt.RMSprop, opt.Adadelta, opt.Adam, opt.AdamW, opt.Adamax, opt.NAdam, opt.RAdam, opt.Lion, opt.LAMB,
+    opt.LARS,
+]  # fmt: skip
 Make = Callable[[Any], opt.Optimizer]
 MAKES: list[Make] = [
     *NAMED,
