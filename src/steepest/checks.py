@@ -13,6 +13,7 @@ import functools
 import math
 import sys
 import types
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -144,6 +145,31 @@ def range_of(annotation: object) -> Range | None:
 
 
 _SHOWN = 16
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """A name or a message as one line (``lines``: as its lines) that a terminal only shows, whatever is in it.
+
+    Characters that control a terminal, turn the direction of writing, or have no width are written as escapes.
+
+    >>> print(printable("layer\\x1b]0;title\\x07\\n1.\\u202egewicht\\u200b 重み"))
+    layer\\x1b]0;title\\x07 1.\\u202egewicht\\u200b 重み
+    """
+    if lines:
+        return "\n".join(_visible(line) for line in text.split("\n"))
+    return text if text.isascii() and text.isprintable() and "  " not in text else " ".join(map(_visible, text.split()))
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        one.encode("unicode_escape").decode() if unicodedata.category(one) in _UNSEEN else one for one in text
+    )
+
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of controls, formats (bidirectional, of no width), lone surrogates, and separators of lines."""
 
 
 def unknown_name(what: str, kind: str, name: str, known: Iterable[str]) -> str:

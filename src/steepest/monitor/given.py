@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.checks import printable
+
 __all__ = ["is_number", "losses_of", "number_of", "without_graph"]
 
 
@@ -16,7 +18,7 @@ def is_number(name: str, value: Any) -> bool:
     if hasattr(value, "__float__") or hasattr(value, "detach"):
         return True
     said = f"Monitor: metric {name!r} is {value!r}, allowed is a number. It is left out; keep texts in notes or as an event."
-    warnings.warn(said, RuntimeWarning, stacklevel=4)
+    warnings.warn(printable(said), RuntimeWarning, stacklevel=4)
     return False
 
 

@@ -7,7 +7,6 @@ The view in the terminal is drawn with them, pages and sentences use the same. W
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,6 @@ __all__ = [
     "glyphs",
     "listed",
     "number",
-    "printable",
     "shape_of",
     "shortened",
     "sparkline",
@@ -183,11 +181,3 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     'a, b, c and 2 more'
     """
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def printable(text: str) -> str:
-    """One line of visible characters, whatever a message or a name has in it."""
-    if text.isascii() and text.isprintable() and "  " not in text:
-        return text
-    shown = (" " if one.isspace() else "?" if unicodedata.category(one)[0] == "C" else one for one in text)
-    return " ".join("".join(shown).split())

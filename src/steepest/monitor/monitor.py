@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.checks import Count, check_value
+from steepest.checks import Count, check_value, printable
 from steepest.monitor.columns import Columns, weakly
 from steepest.monitor.facts import facts_of, params_of, unwrapped
 from steepest.monitor.given import is_number, losses_of, number_of, without_graph
@@ -294,7 +294,7 @@ class Monitor:
 
     def _give_up(self, error: Exception) -> None:
         said = f"Monitor: {type(error).__name__}: {error}. Monitoring ends here; training goes on."
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
+        warnings.warn(printable(said), RuntimeWarning, stacklevel=3)
         self._losses = []
         self._outputs.close()
         self._at_exit.detach()

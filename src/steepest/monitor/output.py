@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from steepest.checks import printable
 from steepest.monitor.ranks import distributed, is_open, rank_and_size
 from steepest.monitor.records import Event, Facts, Record
 
@@ -77,7 +78,7 @@ class Outputs:
             except Exception as error:
                 self.alive = [one for one in self.alive if one is not output]
                 warnings.warn(
-                    f"Monitor: {type(output).__name__} failed and is closed ({type(error).__name__}: {error}). "
+                    f"Monitor: {type(output).__name__} failed and is closed ({printable(f'{type(error).__name__}: {error}')}). "
                     f"Training and the other outputs go on.",
                     RuntimeWarning,
                     stacklevel=4,
@@ -102,7 +103,7 @@ class Outputs:
                     output.close()
                 except Exception as error:
                     said = f"Monitor: {type(output).__name__} could not be closed ({type(error).__name__}: {error})."
-                    warnings.warn(said, RuntimeWarning, stacklevel=3)
+                    warnings.warn(printable(said), RuntimeWarning, stacklevel=3)
             self.alive = []
 
 

@@ -9,6 +9,7 @@ import argparse
 from typing import NoReturn
 
 import steepest
+from steepest.checks import printable
 
 __all__ = ["parser"]
 
@@ -100,7 +101,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse, with one line for a mistake."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}. See {self.prog} --help.\n")
+        self.exit(2, f"{self.prog}: {printable(message)}. See {self.prog} --help.\n")
 
 
 def _shared(command: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from steepest.checks import printable
 from steepest.workbench.arguments import parser
 from steepest.workbench.folder import KEPT, ended, go_on, kept, output_folder
 
@@ -62,9 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refused(command: str, said: str, error: BaseException, status: int = 2) -> int:
     """Say in one line why a command has ended, and in another what is kept of it."""
     said_too = [note for note in getattr(error, "__notes__", ()) if note.startswith(KEPT)]
-    said = " ".join(said.split()).removeprefix(f"{command}: ")  # as the function of that name begins
-    print("\n".join([f"steepest {command}: {said}", *said_too]), file=sys.stderr)
+    said = printable(said).removeprefix(f"{command}: ")  # as the function of that name begins
+    print("\n".join([f"steepest {command}: {said}", *map(printable, said_too)]), file=sys.stderr)
     return status
+
+
+def _say(text: str) -> None:
+    """Print lines, in which names are the user's or those of a file that somebody else has written."""
+    print(printable(text, lines=True), flush=True)
 
 
 def _compare(given: Namespace) -> int:
@@ -130,9 +136,9 @@ def _shown(result: Any, folder: Path, given: Namespace) -> int:
         if result.entries:
             _print(*table(result))
             print()
-        print(f"{recommend(result)}\n\nreport   {report}\nresults  {data}")
+        _say(f"{recommend(result)}\n\nreport   {report}\nresults  {data}")
     if result.unfinished:
-        print(f"interrupted; {go_on(folder, given.storage, given.output)}", file=sys.stderr)
+        print(printable(f"interrupted; {go_on(folder, given.storage, given.output)}"), file=sys.stderr)
         return 130
     if not given.storage:
         ended(folder)
@@ -155,7 +161,7 @@ def _report(given: Namespace) -> int:
             f"{given.folder}: there is neither a results.json nor a run in it. Name the folder that compare or a monitor has "
             "written."
         )
-    print(f"report   {report}")
+    _say(f"report   {report}")
     return 0
 
 
@@ -186,8 +192,7 @@ def _lr_find(given: Namespace) -> int:
             given.workload, given.optimizer, steps=given.steps, seeds=given.seeds, jobs=given.jobs, output=folder,
             progress=progress,
         )  # fmt: skip
-    print(summary(found))
-    print(f"\nreport   {folder / 'lr-find.html'}\nresults  {folder / 'lr-find.json'}")
+    _say(f"{summary(found)}\n\nreport   {folder / 'lr-find.html'}\nresults  {folder / 'lr-find.json'}")
     return 0
 
 
@@ -220,7 +225,7 @@ def _list(given: Namespace) -> int:
     from steepest.workbench.catalogue import listing, spaces, workloads
 
     lines = spaces() if given.search else workloads() if given.workloads else listing()
-    print("\n".join(lines).lstrip("\n"), flush=True)
+    _say("\n".join(lines).lstrip("\n"))
     return 0
 
 
@@ -230,9 +235,9 @@ def _plan(given: Namespace) -> int:
     from steepest.workbench.parse import parse
 
     made = checked_plan(parse(given.chain))
-    print(made)
+    _say(str(made))
     if given.source:
-        print("\n" + source(made.program(made.usual), "float32", str(made.trace.chain)))
+        _say("\n" + source(made.program(made.usual), "float32", str(made.trace.chain)))
     return 0
 
 
@@ -245,8 +250,17 @@ def _completion(given: Namespace) -> int:
 
 def _print(*renderables: Any) -> None:
     from rich.console import Console
+    from rich.segment import Segment
 
-    Console(width=None if sys.stdout.isatty() else 140).print(*renderables)
+    class Printable:
+        """What rich has made of them, in which names are printable: rich lets an escape in a name through."""
+
+        def __rich_console__(self, console: Console, options: Any) -> Any:
+            for one in renderables:
+                for text, style, control in console.render(one, options):
+                    yield Segment(text if control else printable(text, lines=True), style, control)
+
+    Console(width=None if sys.stdout.isatty() else 140).print(Printable())
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {

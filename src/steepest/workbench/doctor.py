@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from steepest.checks import printable
 from steepest.monitor.doctor import ALARM, RULES, Finding, diagnose, unjudged
 from steepest.monitor.plain import to_json
 from steepest.monitor.recorder.reader import read
@@ -107,7 +108,8 @@ def _scope(run: Run) -> str:
 
 
 def _wrapped(told: Iterator[Line], width: int) -> Iterator[Line]:
-    for style, mark, text in told:
+    for style, mark, given in told:
+        text = printable(given, lines=style == "cyan")
         parts = [text] if style == "cyan" else textwrap.wrap(text, width - len(mark), break_long_words=False) or [""]
         for place, part in enumerate(parts):
             yield style, mark if place == 0 else " " * len(mark), part

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from steepest.checks import printable
+
 __all__ = ["brief", "foreign_letter", "misread", "rule_missing"]
 
 _TOKEN = re.compile(
@@ -39,7 +41,7 @@ class _Token:
     @property
     def named(self) -> str:
         """How it is pointed at."""
-        return f"{self.text} {self.place}" if self.kind == "sign" else f"{brief(self.text)!r} {self.place}"
+        return f"{printable(self.text)} {self.place}" if self.kind == "sign" else f"{brief(self.text)!r} {self.place}"
 
 
 @dataclass(slots=True)
@@ -164,8 +166,8 @@ def _alike(token: _Token) -> str:
     if meant.isspace() or unicodedata.category(odd) == "Cf":
         return f"there is an invisible character ({code}) at character {position}. Type a space, or nothing"
     if len(meant) == 1 and meant.isascii():
-        return f"the {odd} at character {position} ({code}) only looks like {meant}. Type {meant}"
-    return f"the {odd} at character {position} ({code}) has no meaning in a chain"
+        return f"the {printable(odd)} at character {position} ({code}) only looks like {meant}. Type {meant}"
+    return f"the {printable(odd)} at character {position} ({code}) has no meaning in a chain"
 
 
 def _strange(token: _Token) -> str:
@@ -178,13 +180,13 @@ def _strange(token: _Token) -> str:
     if text in ("'", '"'):
         return f"the quote {place} is never closed"
     if text in ("{", "}"):
-        return f"the {text} {place} has no meaning in a chain. Arguments stand in ( )"
+        return f"the {printable(text)} {place} has no meaning in a chain. Arguments stand in ( )"
     if text == ":":
         return f"the : {place} has no meaning in a chain. An argument is given by =, and a recipe in a file is my_rules.py:name"
     if text in (";", "&", "\\", "#", ">", "<"):
-        return f"the {text} {place} has no meaning in a chain. Rules are joined by |"
+        return f"the {printable(text)} {place} has no meaning in a chain. Rules are joined by |"
     if token.kind == "sign" and text not in "|,=+-*/()[].**//":
-        return f"the {text} {place} has no meaning in a chain"
+        return f"the {printable(text)} {place} has no meaning in a chain"
     return ""
 
 

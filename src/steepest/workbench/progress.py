@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from steepest.checks import printable
 from steepest.workbench.words import counted
 
 __all__ = ["progress_of"]
@@ -33,7 +34,7 @@ def progress_of(command: str) -> Iterator[Callable[[int, int, str], None]]:
                 if done > before:
                     left = (total - done) * (now - begun) / (done - before)
                     said += f", about {_minutes(left)} left for these"
-                print(f"steepest {command}: {said}; {what}", file=sys.stderr, flush=True)
+                print(printable(f"steepest {command}: {said}; {what}"), file=sys.stderr, flush=True)
 
         yield plain
         return
@@ -48,7 +49,7 @@ def progress_of(command: str) -> Iterator[Callable[[int, int, str], None]]:
         task = bar.add_task("training", total=None)
 
         def advance(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what[:40])
+            bar.update(task, completed=done, total=total, description=printable(what)[:40])
 
         yield advance
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from steepest.checks import Count, check_value, unknown_name
+from steepest.checks import Count, check_value, printable, unknown_name
 from steepest.monitor.monitor import Monitor
 from steepest.monitor.output import checked
 from steepest.monitor.probes import Probes
@@ -84,7 +84,7 @@ class Watched:
         """End monitoring, with a warning; the training goes on."""
         reason = f"{type(error).__name__}: {error}".removesuffix(".")
         said = f"{self.what}: {reason}. This training is not recorded; it goes on."
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
+        warnings.warn(printable(said), RuntimeWarning, stacklevel=3)
         self.end(f"monitoring ended by {reason}")
 
     def __getstate__(self) -> dict[str, Any]:

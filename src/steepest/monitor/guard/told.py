@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from typing import Any
 
+from steepest.checks import printable
 from steepest.monitor.records import Event
 
 __all__ = ["Told"]
@@ -33,8 +34,8 @@ class Told:
     def warn(self, call: int, message: str) -> None:
         """What should not be missed where there is no monitor."""
         self.note(call, "note", message)
-        warnings.warn(f"Guard: {message}.", RuntimeWarning, stacklevel=5)
+        warnings.warn(printable(f"Guard: {message}."), RuntimeWarning, stacklevel=5)
 
     def report(self) -> str:
         last = list(self.events)[-_REPORTED:]
-        return "".join(f"\n  batch {e.call}, after step {e.step}: {e.kind}: {e.message}" for e in last)
+        return "".join(f"\n  batch {e.call}, after step {e.step}: {e.kind}: {printable(e.message)}" for e in last)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.checks import Count, check_value
+from steepest.checks import Count, check_value, printable
 from steepest.monitor.columns import weakly
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Probes:
         except Exception as error:
             self._probes = [one for one in self._probes if one is not probe]
             warnings.warn(
-                f"Monitor: the probe {probe.name!r} failed and is closed ({type(error).__name__}: {error}).",
+                f"Monitor: the probe {probe.name!r} failed and is closed ({printable(f'{type(error).__name__}: {error}')}).",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.monitor.marks import Glyphs, gauge, number, printable, shortened
+from steepest.checks import printable
+from steepest.monitor.marks import Glyphs, gauge, number, shortened
 from steepest.monitor.signs import BAND, is_matrix
 from steepest.monitor.terminal.course import Course
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from steepest.checks import printable
 from steepest.monitor.marks import (
     UNICODE,
     Glyphs,
     duration,
     number,
-    printable,
     shortened,
     sparkline,
     whole,
