@@ -184,14 +184,38 @@ def test_a_client_of_mlflow_gets_batches_for_its_run(entities: None) -> None:
 
 
 def test_names_that_mlflow_refuses_are_written_otherwise_and_many_values_come_in_parts(entities: None) -> None:
-    client, many = FakeClient(), 1500
+    client, many = FakeClient(), 500
     output = MLflow(client, "abc")
     output.start(facts(many, notes={"size[größe]": 3}))
     assert "steepest.notes.size_größe_" in {tag.key for _, _, tags in client.batches for tag in tags}
-    output.record(Record(1, 1, 0.1, np.ones(1), {"lr[1]": 0.1}, {"grad_norm": np.ones(many, dtype=np.float32)}))
+    output.record(
+        Record(
+            1,
+            1,
+            0.1,
+            np.ones(1),
+            {"lr[1]": 0.1},
+            {name: np.ones(many, dtype=np.float32) for name in ("grad_norm", "clipped", "cosine")},
+        )
+    )
     parts = [metrics for _, metrics, _ in client.batches if metrics]
     assert [len(part) for part in parts] == [1000, 502]
     assert [one.key for one in parts[0][:2]] == ["steepest/loss", "steepest/lr_1_"]
+
+
+def test_of_very_many_tensors_services_get_quantiles(entities: None) -> None:
+    client, run, many = FakeClient(), FakeRun(), 1001
+    values = np.append(np.arange(many - 1, dtype=np.float32), np.float32("nan"))
+    for output in (MLflow(client, "abc"), WeightsAndBiases(run)):
+        output.start(facts(many))
+        output.record(Record(1, 1, 0.1, np.ones(1), {"lr": 0.1}, {"grad_norm": values}))
+    (metrics,) = [metrics for _, metrics, _ in client.batches if metrics]
+    sent_to_mlflow = {one.key: one.value for one in metrics}
+    names = ("lowest", "tenth", "median", "nine tenths", "highest")
+    assert list(sent_to_mlflow)[:2] == ["steepest/loss", "steepest/lr"]
+    assert [sent_to_mlflow[f"steepest/tensors/grad_norm/{name}"] for name in names] == [0.0, 100.0, 500.0, 899.0, 999.0]
+    assert len(sent_to_mlflow) == 7
+    assert {f"steepest/grad_norm/{name}" for name in names} < run.logged[-1].keys()
 
 
 @pytest.mark.parametrize("make", [lambda: WeightsAndBiases(FakeRun()), lambda: MLflow(FakeModule())])

@@ -116,7 +116,7 @@ def test_names_may_come_later_and_be_missing(tmp_path: Path) -> None:
 
 def test_a_value_too_many_is_refused_and_nothing_of_it_written(tmp_path: Path) -> None:
     recorder = recorded(tmp_path, range(10, 21, 10), close=False)
-    with pytest.raises(ValueError, match=r"^Recorder: grad_norm has 4 values, allowed are 3\.$"):
+    with pytest.raises(ValueError, match=r"^Recorder: 'grad_norm' has 4 values, allowed are 3\.$"):
         recorder.record(record(30, tensors=4))
     recorder.record(record(40))
     recorder.close()

@@ -165,3 +165,18 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(monkeypatch: 
         match=r"^TensorBoard: the package tensorboard is missing\. pip install 'steepest\[monitor\]'$",
     ):
         TensorBoard("runs/a")
+
+
+def test_a_model_of_very_many_tensors_has_curves_of_their_quantiles(tmp_path: Path) -> None:
+    for most, expected in ((600, 600), (500, 5)):
+        folder = tmp_path / str(most)
+        output = TensorBoard(folder, tensors=most)
+        output.start(facts(600))
+        values = np.arange(600, dtype=np.float32)
+        output.record(Record(10, 10, 1.0, np.ones(10), {"lr": 0.1}, {"grad_norm": values}))
+        output.close()
+        tags = {tag for tag in shown(folder).Tags()["scalars"] if tag.startswith("grad_norm/")}
+        assert len(tags) == expected
+    found = {tag: points(folder, tag)[0][1] for tag in tags}
+    assert found["grad_norm/lowest"] == 0.0 and found["grad_norm/highest"] == 599.0
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20_000

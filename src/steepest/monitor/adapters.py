@@ -1,7 +1,8 @@
 """A run sent on to a tracking service, through an object that the user has made: nothing of theirs is imported here first.
 
-Both send per record: the scalars, the mean of the losses given since the record before, and each tensor's values; an event counts
-up ``events/<kind>``, and its text is kept as the last one. All names begin with ``steepest/``, beside the user's own.
+Both send per record: the scalars, the mean of the losses given since the record before, and each tensor's values (of more than
+500 tensors their quantiles, see `steepest.monitor.tags.QUANTILES`); an event counts up ``events/<kind>``, and its text is kept
+as the last one. All names begin with ``steepest/``, beside the user's own.
 Of a distributed run only the first process sends. What was sent stays: of steps that a rewind has undone both are there.
 """
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from steepest.monitor.files import check_file
 from steepest.monitor.plain import to_json
 from steepest.monitor.records import Event, Facts, Record
 from steepest.monitor.tags import tensors_by_name
@@ -89,12 +90,16 @@ class JsonLines:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with file:
+                check_file("JsonLines", self.path, file)
 
     def _line(self, kind: str, what: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(to_json({"type": kind, **what}).encode() + b"\n")
+            check_file("JsonLines", self.path, self._file)
+            text = memoryview(to_json({"type": kind, **what}).encode() + b"\n")
+            while text:  # a disk that is nearly full takes a part
+                text = text[self._file.write(text) :]
 
     def _continue(self, file: IO[bytes]) -> None:
         """Cut off a line that a killed process left half written."""

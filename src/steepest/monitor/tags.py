@@ -14,21 +14,32 @@ from numpy.typing import NDArray
 from steepest.monitor.recorder.run_file import begin_of
 from steepest.monitor.records import Record, with_derived
 
-__all__ = ["losses_by_step", "steps_of_calls", "tagged", "tensors_by_name"]
+__all__ = ["QUANTILES", "losses_by_step", "steps_of_calls", "tagged", "tensors_by_name"]
 
 
-def tagged(record: Record, names: Sequence[str], under: str = "") -> dict[str, float]:
+QUANTILES = {"lowest": 0.0, "tenth": 0.1, "median": 0.5, "nine tenths": 0.9, "highest": 1.0}
+"""What stands for the values of very many tensors."""
+
+
+def tagged(record: Record, names: Sequence[str], under: str = "", most: int = 500) -> dict[str, float]:
     """The scalars by their names, and each tensor's values as ``measurement/tensor``; those not measured (nan) are left out.
 
-    ``under`` is put before the names of tensors' values.
+    ``under`` is put before the names of tensors' values. Of more than ``most`` tensors there are `QUANTILES` in place of values.
 
     >>> ratio = {"update_norm": np.float32([2, 1]), "weight_norm": np.float32([4, np.nan])}
     >>> tagged(Record(1, 1, 0.0, np.zeros(1), {"lr": 0.1}, ratio), ["weight", "bias"])["update_ratio/weight"]
     0.5
     """
     tags = dict(record.scalars)
-    for measurement, values in tensors_by_name(record, names).items():
-        tags |= {f"{under}{measurement}/{name}": value for name, value in values.items() if value == value}
+    if len(names) > most:
+        for measurement, values in with_derived(record.tensors).items():
+            known = values[~np.isnan(values)]
+            if len(known):
+                found = np.quantile(known, [*QUANTILES.values()], method="nearest").tolist()
+                tags |= {f"{under}{measurement}/{name}": float(one) for name, one in zip(QUANTILES, found, strict=True)}
+        return tags
+    for measurement, by_name in tensors_by_name(record, names).items():
+        tags |= {f"{under}{measurement}/{name}": value for name, value in by_name.items() if value == value}
     return tags
 
 

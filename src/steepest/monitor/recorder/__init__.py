@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from steepest.checks import Range, check_number
+from steepest.monitor.files import Identity, check_path, identity_of
 from steepest.monitor.plain import to_json
 from steepest.monitor.recorder.run_file import NO_LOSS, SCHEMA, begin_of, check_format, code_of, file_of, plainly
 from steepest.monitor.recorder.thinning import LEAST, thin_events, thin_records
@@ -59,7 +60,8 @@ class Recorder:
     Raises
     ------
     ValueError : by `start`: another process is recording into the file; it is damaged, no file of a run, or of a newer format.
-    OSError : by `start` where the folder can't be written, by the others when the disk is full: the file stays readable.
+    OSError : by `start` where the folder can't be written; by the others when the disk is full, and the file stays readable, or
+        when somebody has deleted the file.
 
     Examples
     --------
@@ -79,6 +81,7 @@ class Recorder:
         self.max_bytes = int(max_bytes)
         self._connection: sqlite3.Connection | None = None
         self._lock: sqlite3.Connection | None = None
+        self._identity: Identity | None = None
 
     def start(self, facts: Facts) -> None:
         """Open the file, lock it against other writers, and begin a session."""
@@ -93,6 +96,7 @@ class Recorder:
             with plainly("Recorder", self.path):
                 self._lock = self._locked()
                 self._connection = _opened(self.path)
+                self._identity = None if _is_shared(self.path) else identity_of(self.path)
                 self._begin(self._connection, facts)
         except BaseException:
             self._release()
@@ -139,6 +143,7 @@ class Recorder:
             return
         try:
             if not self._failed:
+                check_path("Recorder", self.path, self._identity)
                 with plainly("Recorder", self.path):
                     connection.execute("PRAGMA busy_timeout = 5000")
                     self._write(at_once=True)
@@ -159,7 +164,7 @@ class Recorder:
         blob = b"".join([np.asarray(values.get(name, missing), dtype=kind).tobytes() for name in names])
         if len(blob) != len(names) * width * int(kind[-1]):
             wrong = next(name for name, value in values.items() if np.size(value) != width)
-            raise ValueError(f"Recorder: {wrong} has {np.size(values[wrong])} values, allowed are {width}.")
+            raise ValueError(f"Recorder: {wrong!r} has {np.size(values[wrong])} values, allowed are {width}.")
         return blob
 
     def _write(self, *, at_once: bool = False) -> None:
@@ -167,7 +172,11 @@ class Recorder:
         if connection is None or os.getpid() != self._process or (now - self._written < self._pause and not at_once):
             return
         try:
+            check_path("Recorder", self.path, self._identity)
             self._transaction(connection)
+        except OSError:
+            self._failed = True
+            raise
         except sqlite3.Error as error:
             if code_of(error) == sqlite3.SQLITE_BUSY and len(self._records) + len(self._events) < _WAITING:
                 return
