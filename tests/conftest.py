@@ -16,12 +16,17 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# What rich and the library print depends on them.
+PRINTING = ("COLUMNS", "FORCE_COLOR", "LANG", "LC_ALL", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
 _own_cache = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled plans in a folder of this session, and let signals end processes; workers and children inherit both."""
+    """Keep compiled plans in a folder of this session, let signals end processes, and print as by default; children inherit it."""
     heed_signals()
+    for name in PRINTING:
+        os.environ.pop(name, None)
     if "STEEPEST_CACHE_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="steepest-cache-")
         os.environ["STEEPEST_CACHE_DIR"] = config.stash[_own_cache] = folder
