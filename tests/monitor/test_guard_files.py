@@ -116,6 +116,26 @@ def test_two_whole_snapshots_are_kept_and_hold_nothing_that_runs_code(kind: str,
         assert weights["params.0.weight"].shape == one.model[0].weight.shape
 
 
+def test_parameters_of_any_name_are_kept_and_found_again(tmp_path: Path) -> None:
+    names = ["\0", "a\0b", "a\0c", "\ud800", "n" * 70_000, "a/b", "../b", "array", "array (2)", "", "steepest", "file"]
+
+    def train(last: int) -> tuple[list[float], int]:
+        weights = {name: np.full(2, float(number)) for number, name in enumerate(names)}
+        optimizer = opt.SGD(weights, lr=0.25, momentum=0.5, engine="arrays")
+        guard = s.Guard(optimizer, rewind=2, folder=tmp_path)
+        begun = guard.resume()
+        for _ in range(begun, last):
+            if guard(1.0):
+                optimizer.step({name: weights[name].copy() for name in names})
+        guard.settle()
+        return [float(weight[0]) for weight in weights.values()], begun
+
+    straight, begun = train(5)
+    assert begun == 0 and straight == [number * straight[1] for number in range(len(names))]
+    again, begun = train(5)
+    assert begun == 4 and again == straight
+
+
 def test_data_and_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     def run(last: int, resumed: bool) -> list[float]:
         torch.manual_seed(0)

@@ -77,8 +77,13 @@ def _entry(what: str, key: Any, value: Any, place: tuple[str, ...], arrays: dict
 
 
 def _kept(array: Any, place: Iterable[str], arrays: dict[str, Any]) -> str:
-    """Under its place, by which a reader of the file finds a weight; numbered where two places read the same."""
+    """Under its place, by which a reader of the file finds a weight; numbered where two places read the same.
+
+    Not every text can name a part of a file: one that is long, or has a character that can't be printed, becomes "array".
+    """
     name = taken = ".".join(place)
+    if len(name) > 200 or not name.isprintable():
+        name = taken = "array"
     number = 1
     while taken in arrays:
         number += 1
