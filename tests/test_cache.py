@@ -180,6 +180,10 @@ def test_what_lies_under_a_folder_that_others_can_exchange_is_not_used(folder: P
     above.chmod(0o777)
     os.environ["STEEPEST_CACHE_DIR"] = str(above / "cache")
     unusable(above / "cache", f"other users can write to {above} (mode 777)")
+    os.environ["STEEPEST_CACHE_DIR"] = str(above / "new" / "cache")
+    cache.write("code", b"content")
+    assert not (above / "new").exists()
+    os.environ["STEEPEST_CACHE_DIR"] = str(above / "cache")
     above.chmod(0o1777)  # as /tmp: only owners can exchange what is theirs
     cache.write("code", b"content")
     assert cache.read("code") == b"content"

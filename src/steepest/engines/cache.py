@@ -16,6 +16,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -58,6 +59,8 @@ def write(name: str, content: bytes) -> None:
     """Keep content under a name, where the folder can be used."""
     try:
         given = cache_folder()
+        with suppress(FileNotFoundError):
+            _trusted(given)  # or the part of it that is there, before anything is made
         for folder in (*reversed(given.parents), given):
             if not folder.exists():
                 folder.mkdir(0o700, exist_ok=True)
