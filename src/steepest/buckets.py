@@ -21,13 +21,17 @@ __all__ = ["Bucket", "buckets_of", "drop_states", "renumber", "start_states"]
 
 @dataclass(slots=True, eq=False)
 class Bucket:
-    """Tensors that share a group, a plan, an engine and a history, which ``host`` holds until it is written back to them."""
+    """Tensors that share a group, a plan, an engine and a history, which ``host`` holds until it is written back to them.
+
+    ``absent`` tensors have no gradient: only the rules that follow the weights run, and the tensors' own step count stands still.
+    """
 
     plan: Plan
     engine: Engine
     tensors: list[Tensor]
     host: dict[str, float]
     symbols: list[tuple[str, Any, Range | None, str]]
+    absent: bool = False
 
     def inputs(self, steps: int) -> dict[str, float]:
         """What the programs of this plan ask for, by name, at the step after so many."""
@@ -43,15 +47,15 @@ class Bucket:
         return program.spread(_reach(self.plan, first)) if first.cuts else program
 
 
-def buckets_of(rows: Iterable[tuple[int, Tensor, Plan, Engine]]) -> list[Bucket]:
-    """Tensors, each with its group's number, its plan and its engine, sorted."""
+def buckets_of(rows: Iterable[tuple[int, Tensor, Plan, Engine, bool]]) -> list[Bucket]:
+    """Tensors, each with its group's number, its plan, its engine and whether it is absent, sorted."""
     found: dict[tuple[Any, ...], Bucket] = {}
-    for group, t, own, engine in rows:
+    for group, t, own, engine, absent in rows:
         history = tuple(sorted(t.host.items()))
         kind = t.param.dtype, t.cuts, _reach(own, t)
         key = (group, id(own.programs), _numbers(own), id(engine), kind, history)
         if key not in found:
-            found[key] = Bucket(own, engine, [], dict(t.host), _symbols(own))
+            found[key] = Bucket(own, engine, [], dict(t.host), _symbols(own), absent)
         found[key].tensors.append(t)
     return list(found.values())
 
@@ -59,6 +63,8 @@ def buckets_of(rows: Iterable[tuple[int, Tensor, Plan, Engine]]) -> list[Bucket]
 def renumber(buckets: Sequence[Bucket], own: Mapping[int, Plan]) -> bool:
     """Give buckets the numbers of other plans (by the tensors' indices) where they lie; False where they don't fit any more."""
     for bucket in buckets:
+        if bucket.absent:  # its plan is made from the others'
+            return False
         first, *rest = {id(p): p for p in (own[t.index] for t in bucket.tensors)}.values()
         alike = all(p.programs is first.programs and _numbers(p) == _numbers(first) for p in rest)
         if not alike or first.programs is not bucket.plan.programs:

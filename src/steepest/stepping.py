@@ -188,6 +188,11 @@ class Stepper:
             return ValueError(f"using: {name!r} does not exist before the first step.")
         return ValueError(unknown_name("using", "state", name, known))
 
+    @property
+    def follows(self) -> bool:
+        """Whether steps also concern tensors without a gradient, since some rules follow the weights."""
+        return any(chain.follows for chain in self.chains)
+
     # ---- one step
 
     def needs_only_addresses(self, absent: tuple[int, ...]) -> bool:
@@ -208,7 +213,7 @@ class Stepper:
         """Run one step; False if a guard asked for it to be skipped. ``addresses`` spares looking at the gradients."""
         try:
             if addresses is None:
-                absent = tuple(i for i, g in enumerate(grads) if g is None)
+                absent = tuple(t.index for t, g in zip(self.tensors, grads, strict=True) if g is None)
                 for t, g in zip(self.tensors, grads, strict=True):
                     if g is not None:
                         t.buffers["grad"] = g
@@ -231,7 +236,7 @@ class Stepper:
         self._fresh = []
         for job, buckets in jobs:
             for row, bucket in enumerate(buckets):
-                bucket.host["step"] += 1
+                bucket.host["step"] += not bucket.absent
                 for name, value in job.program.host_stores.items():
                     bucket.host[name] = float(job.values[row][value.index])
         self.steps += 1
@@ -250,14 +255,17 @@ class Stepper:
     def _sort(self, absent: tuple[int, ...]) -> None:
         self.forget_layout()
         without = set(absent)
-        rows: list[tuple[int, Tensor, Plan, Engine]] = []
+        rows: list[tuple[int, Tensor, Plan, Engine, bool]] = []
         for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
             for t, own in zip(group, plans, strict=True):
                 if t.index not in without:
                     started: list[str] = []
                     self._fresh.append((t, started))  # before memory is asked for, which may fail
                     start_states(t, own, started)
-                    rows.append((number, t, own, engine_for(own, t, self.engine, self.fallback, self.cpu)))
+                    rows.append((number, t, own, engine_for(own, t, self.engine, self.fallback, self.cpu), False))
+                elif t.host and own.trace.chain.follows:
+                    alone = plan(own.trace.chain, absent=True)
+                    rows.append((number, t, alone, engine_for(own, t, self.engine, self.fallback, self.cpu), True))
         self._buckets = buckets_of(rows)
         self._absent = absent
 
@@ -275,7 +283,9 @@ class Stepper:
             bound_key = (*key, *map(id, buckets))
             bound = self._bound.get(bound_key)
             if bound is None:
-                bound = buckets[0].engine.bind(program, [t for b in buckets for t in b.tensors], rows)
+                # Without passes there is nothing to compile: rules that follow the weights are idle at most steps.
+                engine = buckets[0].engine if program.passes else self.fallback
+                bound = engine.bind(program, [t for b in buckets for t in b.tensors], rows)
                 self._bound[bound_key] = bound
             bound.bind_gradients(addresses)
             jobs.append((Job(program, bound, [i for _, i in members], rows), buckets))

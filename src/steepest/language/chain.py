@@ -104,6 +104,14 @@ class Link:
         """``"update"`` or ``"param"``; empty for a link that only measures."""
         return self.reads[0] if self.function else ""
 
+    @property
+    def follows(self) -> bool:
+        """Whether the rule only follows the weights: it changes ``param`` and keeps a state, but reads no gradient or update.
+
+        Such a rule (an average, Lookahead) runs at every step of the optimizer, also for a parameter without a gradient.
+        """
+        return bool(self.state) and self.changes == "param" and not {"update", "grad"} & {*self.reads}
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with the name of its rule, since under its own name the function's module holds the rule."""
         rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures)
@@ -147,6 +155,11 @@ class Chain:
 
     def __str__(self) -> str:
         return " > ".join(map(str, self.links)) or "(empty)"
+
+    @property
+    def follows(self) -> bool:
+        """Whether any of the rules follows the weights, see `Link.follows`."""
+        return any(link.follows for link in self.links)
 
     def for_parameter(self, name: str, shape: tuple[int, ...]) -> Chain:
         """The chain that one parameter sees: without the links that exclude it."""

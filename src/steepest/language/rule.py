@@ -89,6 +89,9 @@ def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Rule 
     what it reads: update, param, grad, state, step. Its keyword-only arguments are the hyperparameters, with their ranges as
     types. States are declared here with what they hold at first.
 
+    A parameter without a gradient is left out of a step. A rule that changes ``param``, has a state and reads neither
+    ``update`` nor ``grad`` follows the weights: it runs at every step of the optimizer, whose steps its ``step`` counts.
+
     >>> import steepest
     >>> @steepest.rule(momentum_buffer=steepest.zeros)
     ... def heavy_ball(update, state, *, momentum: steepest.Decay = 0.9):

@@ -139,8 +139,12 @@ def structure_of(chain: Chain) -> tuple[Any, ...]:
     )
 
 
-def trace(chain: Chain) -> Trace:
-    """Run every rule of a chain once on symbols."""
+def trace(chain: Chain, absent: bool = False) -> Trace:
+    """Run every rule of a chain once on symbols.
+
+    Rules that follow the weights count the optimizer's steps, ``steps``; all others the parameter's own, ``step``. With
+    ``absent`` the trace is that of a parameter without a gradient: only the rules that follow the weights run.
+    """
     graph = Graph()
     scope: dict[str, Expr] = {"param": graph.load("param"), "grad": graph.load("grad"), "step": graph.input("step")}
     scope["update"] = scope["update_before"] = scope["grad"]
@@ -163,9 +167,13 @@ def trace(chain: Chain) -> Trace:
             symbol = _distinct(name, {**inputs, "step": 0, "steps": 0, **starts})
             inputs[symbol] = (position, name)
             hyper[name] = graph.input(symbol)
+        if absent and not link.follows:
+            continue
         if link.function is None:
             names = {name: name for name in starts}
         offered = {n: scope[n] for n in MEASURABLE if n != "state"}
+        if link.follows:
+            offered["step"] = graph.input("steps")
         offered["state"] = _State(link, names, scope, graph)  # type: ignore[assignment]  # stands in for its values
         try:
             if link.function is None:

@@ -23,17 +23,19 @@ _PLANS: OrderedDict[object, Plan] = OrderedDict()
 _KEPT = 256
 
 
-def plan(chain: Chain) -> Plan:
+def plan(chain: Chain, absent: bool = False) -> Plan:
     """The plan of a chain. Chains of equal structure share its programs: no number, and no schedule, ever plans again.
+
+    With ``absent`` it is the plan for a parameter without a gradient (`trace`).
 
     >>> import steepest
     >>> plan(steepest.adam(1e-3)).bytes_per_parameter()
     28
     """
-    key = structure_of(chain)
+    key = structure_of(chain), absent
     known = _PLANS.get(key)
     if known is None:
-        traced = trace(chain)
+        traced = trace(chain, absent)
         known = _PLANS[key] = Plan(traced, conditions_of(traced), make_program)
         while len(_PLANS) > _KEPT:
             _PLANS.popitem(last=False)

@@ -2,6 +2,9 @@
 
 Sources: Zhang et al. (2019); Polyak & Juditsky (1992) for averaging, in the exponential form of
 ``torch.optim.swa_utils.AveragedModel``.
+
+These rules follow the weights: they run at every step of the optimizer, also for a parameter without a gradient in that step.
+Their ``step`` counts the optimizer's steps.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ def lookahead(param, state, step, *, k: Count = 5, alpha: Fraction = 0.5):
     """Zhang et al., Algorithm 1: every k steps the slow weights move by ``alpha`` towards the fast ones, which follow.
 
     The slow weights start at the initial weights, so the first synchronisation moves to between them and the k-th.
+    All parameters synchronise at the same steps of the optimizer, also those without a gradient in such a step.
 
     Parameters
     ----------
@@ -63,6 +67,7 @@ def ema(decay: Decay = 0.999, interval: Count = 1, bias_correction: bool = False
     bias_correction : weigh the weights seen so far as an average that started from 0 and is divided by
         ``1 - decay**updates``; ``average`` holds the corrected value.
 
+    The average follows a parameter through all steps of the optimizer, also those in which the parameter has no gradient.
     ``with optimizer.using("average"):`` swaps the averages in and out again.
 
     >>> import steepest

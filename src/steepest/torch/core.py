@@ -170,7 +170,7 @@ class Core:
         addresses = None if self.regular is None else self.regular(grads)
         happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
         if happened:
-            if self.regular is None or self.regular.absent:
+            if (self.regular is None or self.regular.absent) and not stepper.follows:
                 params = [p for p, g in zip(params, grads, strict=True) if g is not None]
             increment_version(params)
         if self.inspector is not None:

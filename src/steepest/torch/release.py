@@ -163,6 +163,11 @@ class Released:
         core.refuse_while_swapped("step")
         for param in [p for p in self._ones if p.grad is not None]:
             self._step(core, param)
+        for one in self._ones.values():
+            if not one.stepped and one.part.follows:  # an average goes on without a gradient
+                one.part.steps = core.steps
+                one.part.step([None])
+                increment_version([one.held.param])
         stepper.steps += 1
         parts = [one.part for one in self._ones.values() if one.stepped]
         stepper.readings.join([p.readings for p in parts if p.readings.step == p.steps], stepper.steps)
