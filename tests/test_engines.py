@@ -377,6 +377,19 @@ def test_a_parameter_without_a_gradient_keeps_its_own_step_count() -> None:
     assert (optimizer.state["0"]["step"], optimizer.state["1"]["step"]) == (2.0, 1.0)
 
 
+@pytest.mark.parametrize("engine", ["cpu", "arrays"])
+@pytest.mark.parametrize("left_out", [("b",), ("w", "b")])
+def test_a_parameter_that_every_link_leaves_out_stays_as_it_is(left_out: tuple[str, ...], engine: str) -> None:
+    params = {"w": np.ones((4, 3)), "b": np.ones(4)}
+    optimizer = opt.Optimizer(params, steepest.exclude(steepest.sgd(0.1, momentum=0.9), *left_out), engine=engine)
+    for _ in range(2):
+        optimizer.step({name: np.ones_like(array) for name, array in params.items()})
+    moved = {name: array for name, array in params.items() if name not in left_out}
+    for name, array in params.items():
+        np.testing.assert_allclose(array, 1 - 0.1 * (1 + 1.9) if name in moved else 1.0)
+    assert optimizer.steps == 2
+
+
 def test_a_chain_may_change_to_one_that_another_engine_runs() -> None:
     w, expected = values(1, (3, 4)), values(1, (3, 4))
     grads = [values(2 + i, (3, 4)) for i in range(4)]

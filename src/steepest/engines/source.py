@@ -305,6 +305,8 @@ def _run(count: int) -> str:
         "        for segment in range(items[item, 2], items[item, 3]):",
         "            for row in range(first, last):",
     ]
+    if not count:
+        lines.append("                pass")  # of a parameter that every link leaves out
     for number in range(count):
         lines.append(f"                {'if' if number == 0 else 'elif'} segment == {number}:")
         lines.append(f"                    segment_{number + 1}(row, {arguments})")
