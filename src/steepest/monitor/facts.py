@@ -40,9 +40,14 @@ def names_of(optimizer: Any, model: Any = None) -> tuple[str, ...]:
 
     Of several parameters with one name (two modules in one optimizer) the later ones get a number: ``weight#2``.
     """
-    own = [t.name for t in optimizer.stepper.tensors]
+    own, params = [t.name for t in optimizer.stepper.tensors], params_of(optimizer)
+    if len(own) < len(params):
+        raise ValueError(
+            f"Monitor: every parameter must be initialized, got {len(params) - len(own)} of lazy modules that aren't yet. Run the "
+            f"model once before you make the Monitor."
+        )
     named = {id(p): name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
-    wanted = [named.get(id(p), name) for p, name in zip(params_of(optimizer), own, strict=True)]
+    wanted = [named.get(id(p), name) for p, name in zip(params, own, strict=True)]
     found: dict[str, None] = {}
     taken = set(wanted)
     for name in wanted:

@@ -102,7 +102,7 @@ class Core:
             check_complex(self.what, one, own)
         self.stepper, self.held = stepper, held
         self.recipes, self.added = recipes, list(self.groups)
-        self.params = Parameters([[one.param for one in row] for row in groups])
+        self.params = Parameters([list(group["params"]) for group in self.groups])
         self.forms = forms_of(self.groups, self.recipes)
         self.regular, self.shown = None, True
         if self.released is not None:

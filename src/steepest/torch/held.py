@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from steepest.collect import check_memory
 from steepest.engines.tensors import Tensor
@@ -119,7 +120,10 @@ def _new_state(
 
 
 def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held]) -> list[list[Held]]:
-    """Each group's parameters, by their names or their places over all groups; of those that are known, what is known."""
+    """Each group's parameters, by their names or their places over all groups; of those that are known, what is known.
+
+    Parameters of lazy modules that have no memory yet are left out.
+    """
     by_param = {id(one.param): one for one in known}
     names, taken = names_of(groups), dict[int, str]()
     for name, param in zip(names, (p for group in groups for p in group["params"]), strict=True):
@@ -129,7 +133,10 @@ def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held
                 f"model.parameters() lists tied weights once."
             )
         taken[id(param)] = name
-    found = [[by_param.get(id(p)) or Held(what, taken[id(p)], p) for p in group["params"]] for group in groups]
+    found = [
+        [by_param.get(id(p)) or Held(what, taken[id(p)], p) for p in group["params"] if not is_lazy(p)]
+        for group in groups
+    ]
     held = [one for row in found for one in row]
     check_apart(what, held)
     for one in held:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from steepest.plan.plan import Plan
 from steepest.plan.planner import plan
@@ -193,7 +194,7 @@ def load(
     """Check a state dict against these groups and parameters, and lay its states out for them."""
     what = f"{what}.load_state_dict"
     old = _checked_groups(what, given)
-    entries, orphans = _entries(given["state"], {i for g in old for i in g["params"]})
+    entries, orphans = _entries(what, given["state"], {i for g in old for i in g["params"]})
     sources, adopted, order, missing, unexpected = _matched(what, groups, old)
     unexpected += orphans
     named = names_of([{**g, "param_names": g.get("param_names") or n} for g, n in zip(groups, adopted, strict=True)])
@@ -204,7 +205,18 @@ def load(
     chains = [r({**g, **v}) for g, v, r in zip(groups, values, recipes, strict=True) for _ in g["params"]]
     numbers: list[dict[str, float]] = []
     found: list[dict[str, torch.Tensor]] = []
-    for one, name, position, chain in zip(held, named, order, chains, strict=True):
+    views = iter(held)
+    for param, name, position, chain in zip(
+        (p for g in groups for p in g["params"]), named, order, chains, strict=True
+    ):
+        if is_lazy(param):
+            if entries.get(position):
+                raise ValueError(
+                    f"{what}: parameter {name!r} must be initialized before its state is loaded. Run the model once, or load its "
+                    f"weights first."
+                )
+            continue
+        one = next(views)
         own = plan(chain.for_parameter(name, one.tensor.shape))
         entry = {} if position is None else entries.get(position) or {}
         counted, states = _parted(what, one, entry, own)
@@ -243,8 +255,8 @@ def _checked_groups(what: str, given: Mapping[str, Any]) -> Sequence[Mapping[str
     if not {"state", "param_groups"} <= set(given):
         raise ValueError(f"{what}: the state dict has no 'state' and 'param_groups'; {_ALLOWED}")
     state, groups = given["state"], given["param_groups"]
-    if not isinstance(state, Mapping) or not all(isinstance(entry, Mapping) for entry in state.values()):
-        raise TypeError(f"{what}: 'state' is no mapping of mappings, {_ALLOWED}")
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{what}: 'state' must be a mapping of mappings, got {type(state).__name__}; {_ALLOWED}")
     if not isinstance(groups, Sequence) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
         raise TypeError(f"{what}: 'param_groups' is no list of groups with 'params', {_ALLOWED}")
     for number, group in enumerate(groups):
@@ -306,7 +318,7 @@ def _have_names(groups: Sequence[Mapping[str, Any]]) -> bool:
     return all(g.get("param_names") for g in groups if g["params"])
 
 
-def _entries(state: Mapping[Any, Any], listed: Collection[Any]) -> tuple[dict[Any, Any], list[str]]:
+def _entries(what: str, state: Mapping[Any, Any], listed: Collection[Any]) -> tuple[dict[Any, Any], list[str]]:
     """The entries of ``state`` under the numbers or names that the groups list, and what no group lists.
 
     JSON and other formats turn a number into text: "0" is taken for 0 if only one of them is listed and has an entry.
@@ -314,12 +326,13 @@ def _entries(state: Mapping[Any, Any], listed: Collection[Any]) -> tuple[dict[An
     entries, unexpected = {}, []
     for key, entry in state.items():
         other = str(key) if type(key) is int else int(key) if isinstance(key, str) and _is_number(key) else None
-        if key in listed:
-            entries[key] = entry
-        elif other in listed and other not in state:
-            entries[other] = entry
-        elif entry:
-            unexpected.append(f"state[{key!r}]")
+        found = key if key in listed else other if other in listed and other not in state else None
+        if found is None:
+            unexpected += [] if entry == {} else [f"state[{key!r}]"]
+        elif isinstance(entry, Mapping):
+            entries[found] = entry
+        else:
+            raise TypeError(f"{what}: state[{key!r}] must be a mapping, got {type(entry).__name__}; {_ALLOWED}")
     return entries, unexpected
 
 

@@ -11,6 +11,7 @@ from operator import is_not
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from steepest.torch.sharding import is_sharded, pointers_of
 
@@ -18,11 +19,16 @@ __all__ = ["Alike", "Parameters"]
 
 
 class Parameters:
-    """The parameters of some groups as they were when they were looked at last: which they are, and where they lie."""
+    """The parameters of some groups as they were when they were looked at last: which they are, and where they lie.
+
+    Parameters of lazy modules have no memory before the first forward pass. They wait until then, and the others are in ``all``.
+    """
 
     def __init__(self, groups: Sequence[list[torch.Tensor]] = ()) -> None:
         self.groups = groups
-        self.all = [p for group in groups for p in group]
+        every = [p for group in groups for p in group]
+        self.all = [p for p in every if not is_lazy(p)]
+        self.waiting = [*filter(is_lazy, every)]
         self.look()
 
     def look(self) -> None:
@@ -32,8 +38,8 @@ class Parameters:
         self.laid_out = Alike(_laid_out_as(self.all))
 
     def are_those_of(self, groups: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether groups hold the same parameters."""
-        if len(groups) != len(self.groups):
+        """Whether groups hold the same parameters, and those that wait for memory still do."""
+        if len(groups) != len(self.groups) or not all(map(is_lazy, self.waiting)):
             return False
         for group, own in zip(groups, self.groups, strict=True):
             params = group["params"]
