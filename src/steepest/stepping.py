@@ -8,6 +8,7 @@ sorted stays as long as the same tensors have gradients: such a step looks at bu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -23,7 +24,7 @@ from steepest.engines.tensors import Bound, Engine, Tensor
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
-from steepest.plan.planner import plan
+from steepest.plan.planner import plan, together
 from steepest.readings import Readings
 
 __all__ = ["Inspector", "Plans", "Stepper", "Watch"]
@@ -106,6 +107,8 @@ class Stepper:
                 else:
                     row.append(plan(own))
             plans.append(row)
+        own_plans = iter(together([one for row in plans for one in row]))
+        plans = [list(islice(own_plans, len(row))) for row in plans]
         self.chains, self._plans = list(chains), plans
         if not renumber(self._buckets, dict(zip((t.index for t in self.tensors), self.own_plans, strict=True))):
             self.forget_layout()
@@ -264,7 +267,7 @@ class Stepper:
                     start_states(t, own, started)
                     rows.append((number, t, own, engine_for(own, t, self.engine, self.fallback, self.cpu), False))
                 elif t.host and own.trace.chain.follows:
-                    alone = plan(own.trace.chain, absent=True)
+                    alone = plan(own.trace.chain, absent=True, apart=own.trace.graph.apart)
                     rows.append((number, t, alone, engine_for(own, t, self.engine, self.fallback, self.cpu), True))
         self._buckets = buckets_of(rows)
         self._absent = absent

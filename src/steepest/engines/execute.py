@@ -52,6 +52,8 @@ class Part:
     value: NDArray[np.float64]
 
 
+_Shared: TypeAlias = dict[int, set[tuple[int, int]]]
+
 Share: TypeAlias = Callable[[Sequence[Part]], Sequence[NDArray[np.float64]]]
 """Joins parts over processes: the totals, part by part."""
 
@@ -70,12 +72,12 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
                 job.bound.run(stage, job.scalars)
         return
     shared = _shared(jobs) if any(any(job.program.model_reductions) for job in jobs) else {}
-    totals: dict[str, float] = {}
-    missing = {name: len(members) for name, members in shared.items()}
+    totals: dict[int, float] = {}
+    missing = {which: len(members) for which, members in shared.items()}
     guards_open = any(job.program.guards for job in jobs)
     if shared and len(jobs) > 1:
         _check_order(jobs, shared)
-    name_of = {member: name for name, members in shared.items() for member in members}
+    which_of = {member: which for which, members in shared.items() for member in members}
     while any(job.stage < len(job.program.stages) for job in jobs):
         ran: list[tuple[int, int]] = []
         partials: list[_Partial] = []
@@ -87,19 +89,19 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
             ops = job.program.graph.nodes
             found = job.bound.run(job.stage, job.scalars)
             first = job.bound.tensors[0]
-            partials += [(name_of[number, i], ops[i].op, first, value) for i, value in found.items()]
+            partials += [(which_of[number, i], ops[i].op, first, value) for i, value in found.items()]
             ran.append((number, job.stage))
             job.stage += 1
-        for name, op, value in _joined([(jobs[number], stage) for number, stage in ran], partials, share):
-            totals[name] = combine(op, totals[name], value) if name in totals else value
+        for which, op, value in _joined([(jobs[number], stage) for number, stage in ran], partials, share):
+            totals[which] = combine(op, totals[which], value) if which in totals else value
         for number, stage in ran:
             for index in jobs[number].program.model_reductions[stage]:
-                missing[name_of[number, index]] -= 1
-        for name, members in shared.items():
-            if missing[name] == 0:
+                missing[which_of[number, index]] -= 1
+        for which, members in shared.items():
+            if missing[which] == 0:
                 for number, index in members:
                     for values in jobs[number].values:
-                        values[index] = totals[name]
+                        values[index] = totals[which]
         if shared:
             for job in jobs:
                 _derive(job)
@@ -108,25 +110,25 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
             guards_open = False
 
 
-_Partial: TypeAlias = tuple[str, str, Tensor, float]
-"""A part of a MODEL reduction: its name over all groups, its operation, the first tensor of the job, and the number."""
+_Partial: TypeAlias = tuple[int, str, Tensor, float]
+"""A part of a MODEL reduction: its number over all groups, its operation, the first tensor of the job, and the number."""
 
 
 def _joined(
     ran: Sequence[tuple[Job, int]], partials: Sequence[_Partial], share: Share | None
-) -> list[tuple[str, str, float]]:
+) -> list[tuple[int, str, float]]:
     """Join what the stages have summed up with other processes, all in one exchange; TENSOR and UNIT sums in place."""
     if share is None:
-        return [(name, op, value) for name, op, _, value in partials]
-    model: dict[tuple[str, str, tuple[Hashable, ...]], tuple[int, float]] = {}
-    for name, op, first, partial in partials:
-        key = (name, op, first.holders())
+        return [(which, op, value) for which, op, _, value in partials]
+    model: dict[tuple[int, str, tuple[Hashable, ...]], tuple[int, float]] = {}
+    for which, op, first, partial in partials:
+        key = (which, op, first.holders())
         place, known = model.get(key, (first.index, REDUCTIONS[op]))
         model[key] = min(place, first.index), combine(op, known, partial)
     parts: dict[tuple[Any, ...], Part] = {}
-    for (name, op, holders), (place, known) in model.items():
+    for (which, op, holders), (place, known) in model.items():
         if holders:
-            parts[0, name, place] = Part(op, holders, np.array([known]))
+            parts[0, which, place] = Part(op, holders, np.array([known]))
     local: list[tuple[Job, int, list[NDArray[np.float64]]]] = []
     for job, stage in ran:
         for index in job.program.reductions[stage] if job.bound.tensors[0].cuts else ():
@@ -145,15 +147,15 @@ def _joined(
         own = zip(job.bound.tensors, values, strict=True)
         job.bound.join(index, [totals.get((1, t.index, index), value) for t, value in own])
     return [
-        (name, op, float(totals[0, name, place][0]) if holders else known)
-        for (name, op, holders), (place, known) in model.items()
+        (which, op, float(totals[0, which, place][0]) if holders else known)
+        for (which, op, holders), (place, known) in model.items()
     ]
 
 
-def _check_order(jobs: Sequence[Job], shared: dict[str, set[tuple[int, int]]]) -> None:
+def _check_order(jobs: Sequence[Job], shared: _Shared) -> None:
     """Go through the stages without running them, so that groups that wait for each other are refused unchanged."""
-    missing = {name: len(members) for name, members in shared.items()}
-    name_of = {member: name for name, members in shared.items() for member in members}
+    missing = {which: len(members) for which, members in shared.items()}
+    which_of = {member: which for which, members in shared.items() for member in members}
     stages = [0] * len(jobs)
     guarding = _guarding(jobs, shared)
     guards_open = any(job.program.guards for job in jobs)
@@ -167,7 +169,7 @@ def _check_order(jobs: Sequence[Job], shared: dict[str, set[tuple[int, int]]]) -
                 blocked = True
                 continue
             for index in job.program.model_reductions[stage]:
-                missing[name_of[number, index]] -= 1
+                missing[which_of[number, index]] -= 1
             stages[number] += 1
             ran = True
         if guards_open and not any(missing[n] for n in guarding):
@@ -205,23 +207,23 @@ def _derive(job: Job) -> None:
         job.scalars[row] = [float(values[i]) for i in job.program.scalars]
 
 
-def _shared(jobs: Sequence[Job]) -> dict[str, set[tuple[int, int]]]:
-    """MODEL reductions, joined where any two have a key in common: name -> its (job, index) members."""
-    groups: list[tuple[set[str], set[tuple[int, int]]]] = []
+def _shared(jobs: Sequence[Job]) -> _Shared:
+    """MODEL reductions that the same links have asked for: number -> its (job, index) members.
+
+    They are numbered by the first tensor that they sum over, and their place in its program: the same in every process.
+    """
+    groups: dict[frozenset[Hashable], set[tuple[int, int]]] = {}
     for number, job in enumerate(jobs):
         for index in (i for stage in job.program.model_reductions for i in stage):
-            keys, members = set(job.program.graph.keys[index]), {(number, index)}
-            for other in [g for g in groups if g[0] & keys]:
-                keys |= other[0]
-                members |= other[1]
-                groups.remove(other)
-            groups.append((keys, members))
-    return {min(keys): members for keys, members in groups}
+            groups.setdefault(job.program.graph.keys[index], set()).add((number, index))
+
+    def first(members: set[tuple[int, int]]) -> tuple[int, int]:
+        return min((jobs[number].bound.tensors[0].index, index) for number, index in members)
+
+    return dict(enumerate(sorted(groups.values(), key=first)))
 
 
-def _ready(
-    program: Program, number: int, stage: int, shared: dict[str, set[tuple[int, int]]], missing: dict[str, int]
-) -> bool:
+def _ready(program: Program, number: int, stage: int, shared: _Shared, missing: dict[int, int]) -> bool:
     """Whether a job has a next stage, and every MODEL reduction of its earlier ones is complete over all groups."""
     if stage >= len(program.stages):
         return False
@@ -229,7 +231,7 @@ def _ready(
     return not any(missing[n] and any((number, i) in members for i in earlier) for n, members in shared.items())
 
 
-def _guarding(jobs: Sequence[Job], shared: dict[str, set[tuple[int, int]]]) -> set[str]:
+def _guarding(jobs: Sequence[Job], shared: _Shared) -> set[int]:
     needed = set()
     for number, job in enumerate(jobs):
         todo = [g.condition.index for g in job.program.guards]

@@ -11,16 +11,17 @@ import copy
 import importlib
 import inspect
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from steepest.checks import Count, Range, Value, check_number, check_value
+from steepest.language.identity import numbers_of
 
 __all__ = [
-    "MEASURABLE", "READABLE", "Chain", "Link", "Selector", "Start", "chain", "copy_of_param", "exclude", "full", "measure",
-    "only", "scalar", "zeros",
+    "MEASURABLE", "READABLE", "Chain", "Link", "Selector", "Start", "chain", "check_patterns", "copy_of_param", "exclude",
+    "full", "measure", "only", "scalar", "zeros",
 ]  # fmt: skip
 
 READABLE = ("update", "param", "grad", "state", "step")
@@ -87,7 +88,7 @@ class Link:
     ``values`` are numbers and schedules, symbols to the planner; ``structure`` holds what decides which operations there
     are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is
     what it returns anew. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a
-    parameter.
+    parameter. ``number`` is set in a parameter's part of a chain: which of the whole chain's links of this rule it is, from 1.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Link:
     structure: tuple[tuple[str, Any], ...] = ()
     selectors: tuple[Selector, ...] = ()
     measures: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    number: int = 0
 
     @property
     def changes(self) -> str:
@@ -114,7 +116,7 @@ class Link:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with the name of its rule, since under its own name the function's module holds the rule."""
-        rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures)
+        rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures, self.number)
         if self.function is None:
             return Link, (self.name, None, *rest)
         place = (self.function.__module__, self.function.__qualname__)
@@ -165,7 +167,13 @@ class Chain:
         """The chain that one parameter sees: without the links that exclude it."""
         if all(not link.selectors for link in self.links):
             return self
-        return Chain(tuple(replace(link, selectors=()) for link in self.links if link.applies_to(name, shape)))
+        applies = [link.applies_to(name, shape) for link in self.links]
+        kept = [link for link, does in zip(self.links, applies, strict=True) if does]
+        left_out = {link.name for link, does in zip(self.links, applies, strict=True) if not does}
+        if left_out.isdisjoint(link.name for link in kept):
+            return Chain(tuple(replace(link, selectors=()) for link in kept))
+        numbers = [n for (_, n), does in zip(numbers_of(self.links), applies, strict=True) if does]
+        return Chain(tuple(replace(link, selectors=(), number=n) for link, n in zip(kept, numbers, strict=True)))
 
 
 def chain(*chains: Chain) -> Chain:
@@ -217,13 +225,17 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
 
 def only(what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None) -> Chain:
     """Restrict rules to parameters whose name matches a pattern, or that satisfy ``where(name, shape)``, or have at most
-    ``max_ndim`` dimensions."""
+    ``max_ndim`` dimensions.
+
+    An optimizer raises ValueError for a pattern that matches none of its parameters."""
     return _restrict("only", what, Selector(patterns, where, max_ndim, inverted=False))
 
 
 def exclude(what: Chain, *patterns: str, where: Predicate | None = None, max_ndim: int | None = None) -> Chain:
     """Apply rules to all parameters but those whose name matches a pattern, or that satisfy ``where(name, shape)``, or
     have at most ``max_ndim`` dimensions.
+
+    An optimizer raises ValueError for a pattern that matches none of its parameters.
 
     >>> import steepest
     >>> print(steepest.exclude(steepest.add_decayed_weights(0.01), max_ndim=1))
@@ -245,6 +257,31 @@ def _restrict(name: str, what: Chain, selector: Selector) -> Chain:
     if selector.max_ndim is not None:
         check_number(name, "max_ndim", selector.max_ndim, Range(0, whole=True, structure=True))
     return Chain(tuple(replace(link, selectors=(*link.selectors, selector)) for link in what.links))
+
+
+def check_patterns(what: str, chains: Sequence[Chain], names: Sequence[Sequence[str]]) -> None:
+    """Raise ValueError for a pattern that matches no parameter of all groups whose chains have it.
+
+    ``names`` holds the names of each group's parameters. A predicate or ``max_ndim`` may match none.
+    """
+    reach: dict[str, tuple[Link, list[str]]] = {}
+    for one, group in zip(chains, names, strict=True):
+        links = {pattern: link for link in one for selector in link.selectors for pattern in selector.patterns}
+        for pattern, link in links.items():
+            reach.setdefault(pattern, (link, []))[1].extend(group)
+    for pattern, (link, found) in reach.items():
+        if found and not any(fnmatchcase(name, pattern) for name in found):
+            first = ", ".join(map(repr, found[:5])) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            unnamed = all(name.isdecimal() for name in found)
+            cure = (
+                "Name the parameters: pass model.named_parameters(), or a dict of arrays"
+                if unnamed
+                else ("A pattern is compared with the whole name, upper and lower case told apart")
+            )
+            raise ValueError(
+                f"{what}: pattern {pattern!r} of {link} must match the name of a parameter, got {first}. {cure}. If it may match "
+                f"none, use where=lambda name, shape: …."
+            )
 
 
 def _function_at(module: str, name: str) -> Any:

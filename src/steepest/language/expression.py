@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -211,23 +211,32 @@ class Graph:
     >>> x = graph.load("grad")
     >>> (x + 1).index == (x + 1).index, len(graph.nodes)
     (True, 3)
+
+    Attributes
+    ----------
+    nodes : the values, in order.
+    keys : for each MODEL reduction the links that have asked for it. Of several graphs that step together, the reductions with
+        a key in common are one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart: bool = False) -> None:
+        """With ``apart`` a MODEL reduction that two links ask for is two values."""
+        self.apart = apart
         self.nodes: list[Expr] = []
-        self.keys: dict[int, set[str]] = {}
+        self.keys: dict[int, frozenset[Hashable]] = {}
         self.guards: list[Any] = []
         self._known: dict[tuple[Any, ...], Expr] = {}
-        self._asking, self._asked = "", 0
+        self._asking: Hashable = None
+        self._asked = 0
 
     @property
-    def asking(self) -> str:
-        """Who is being traced: a name that the same link has in every chain that contains it."""
+    def asking(self) -> Hashable:
+        """Who is being traced: a key that the same link has in every chain that contains it."""
         return self._asking
 
     @asking.setter
-    def asking(self, name: str) -> None:
-        self._asking, self._asked = name, 0
+    def asking(self, key: Hashable) -> None:
+        self._asking, self._asked = key, 0
 
     def const(self, number: float) -> Expr:
         """A number. Keyed by its bits: 0.0 is not -0.0, and nan is nan."""
@@ -242,11 +251,14 @@ class Graph:
         """One element of a buffer, as it was before the step."""
         return self._once(("load", name), "load", (), name, Rate.ELEMENT, "float")
 
-    def reduce(self, op: str, arg: Any, rate: Rate, axis: int | None = None) -> Expr:
+    def reduce(
+        self, op: str, arg: Any, rate: Rate, axis: int | None = None, keys: frozenset[Hashable] | None = None
+    ) -> Expr:
         """``sum`` or ``max`` of a value over all that share one value of ``rate``.
 
         ``axis`` is the dimension that numbers the units of a UNIT reduction. A MODEL reduction remembers in `keys` which
-        links asked for it (`asking`), so that groups with different chains share one global norm.
+        links asked for it (`asking`), so that groups with different chains share one global norm. Given ``keys`` are its whole
+        set: it is one value only with another of the same set.
         """
         arg = self.lift(arg)
         if arg.rate <= rate and arg.rate != Rate.STEP:
@@ -255,10 +267,14 @@ class Graph:
                 f"Reduce an element value, or leave the {op} out."
             )
         value = (axis or 0) if rate == Rate.UNIT else None
-        made = self._once((op, arg.index, rate, value), op, (arg,), value, rate, "float")
-        if rate == Rate.MODEL and self.asking:
-            self.keys.setdefault(made.index, set()).add(f"{self.asking} {self._asked}")
+        if rate != Rate.MODEL:
+            return self._once((op, arg.index, rate, value), op, (arg,), value, rate, "float")
+        apart = self.apart or keys is not None
+        if keys is None:
+            keys = frozenset([(self._asking, self._asked)])
             self._asked += 1
+        made = self._once((op, arg.index, rate, keys if apart else None), op, (arg,), value, rate, "float")
+        self.keys[made.index] = self.keys.get(made.index, frozenset()) | keys
         return made
 
     def add(self, op: str, *args: Any) -> Expr:

@@ -13,6 +13,7 @@ from typing import Any
 
 from steepest.language.chain import MEASURABLE, Chain, Link, Start
 from steepest.language.expression import Expr, Graph, Rate
+from steepest.language.identity import as_key, numbers_of
 
 __all__ = ["Guard", "Measure", "Trace", "check_order", "require", "structure_of", "trace"]
 
@@ -131,31 +132,31 @@ def structure_of(chain: Chain) -> tuple[Any, ...]:
             link.function,
             link.reads,
             link.state,
-            link.structure,
+            tuple((name, as_key(value)) for name, value in link.structure),
             link.measures,
             tuple(n for n, _ in link.values),
+            link.number,
         )
         for link in chain
     )
 
 
-def trace(chain: Chain, absent: bool = False) -> Trace:
+def trace(chain: Chain, absent: bool = False, apart: bool = False) -> Trace:
     """Run every rule of a chain once on symbols.
 
     Rules that follow the weights count the optimizer's steps, ``steps``; all others the parameter's own, ``step``. With
-    ``absent`` the trace is that of a parameter without a gradient: only the rules that follow the weights run.
+    ``absent`` the trace is that of a parameter without a gradient: only the rules that follow the weights run. With ``apart`` a
+    sum over the model is never one value for two links.
     """
-    graph = Graph()
+    graph = Graph(apart)
     scope: dict[str, Expr] = {"param": graph.load("param"), "grad": graph.load("grad"), "step": graph.input("step")}
     scope["update"] = scope["update_before"] = scope["grad"]
     scope["param_before"] = scope["param"]
     inputs: dict[str, tuple[int, str]] = {}
     starts: dict[str, tuple[Start, int]] = {}
     measures: list[Measure] = []
-    seen: dict[str, int] = {}
-    for position, link in enumerate(chain):
-        seen[link.name] = seen.get(link.name, 0) + 1
-        graph.asking = _asking(link, seen[link.name])
+    for position, (link, asking) in enumerate(zip(chain, numbers_of(chain), strict=True)):
+        graph.asking = asking
         names: dict[str, str] = {}
         for name, start in link.state:
             # A number on the host is known by its name alone, so it may not have a hyperparameter's.
@@ -187,13 +188,6 @@ def trace(chain: Chain, absent: bool = False) -> Trace:
     stores = {n: scope[n] for n in ("param", *starts) if n == "param" or not starts[n][0].on_host}
     host_stores = {n: scope[n] for n, (start, _) in starts.items() if start.on_host}
     return Trace(chain, graph, stores, host_stores, inputs, starts, tuple(measures), tuple(graph.guards))
-
-
-def _asking(link: Link, number: int) -> str:
-    """The same for the same sum in every chain: a norm of another order, another measurement is another sum."""
-    numbers = [v for _, v in link.structure if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    told_apart = [str(float(v)) for v in numbers] if link.function else [name for name, _ in link.measures]
-    return " ".join([link.name, *told_apart, str(number)])
 
 
 def _distinct(name: str, taken: Any) -> str:

@@ -9,7 +9,7 @@ loop; there is no other algebra (never ``x * 0``, ``x + 0`` or a reassociation).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from steepest.language.chain import Chain
@@ -17,30 +17,46 @@ from steepest.language.expression import Expr, Graph, Rate, is_reduction
 from steepest.language.trace import Guard, Measure, Trace, check_order, structure_of, trace
 from steepest.plan.plan import Pass, Plan, Program
 
-__all__ = ["plan"]
+__all__ = ["plan", "together"]
 
 _PLANS: OrderedDict[object, Plan] = OrderedDict()
 _KEPT = 256
 
 
-def plan(chain: Chain, absent: bool = False) -> Plan:
+def plan(chain: Chain, absent: bool = False, apart: bool = False) -> Plan:
     """The plan of a chain. Chains of equal structure share its programs: no number, and no schedule, ever plans again.
 
-    With ``absent`` it is the plan for a parameter without a gradient (`trace`).
+    With ``absent`` it is the plan for a parameter without a gradient (`trace`). With ``apart`` every link has its own sums over the
+    model, also where those of two links are the same (`together`).
 
     >>> import steepest
     >>> plan(steepest.adam(1e-3)).bytes_per_parameter()
     28
     """
-    key = structure_of(chain), absent
+    key = structure_of(chain), absent, apart
     known = _PLANS.get(key)
     if known is None:
-        traced = trace(chain, absent)
+        traced = trace(chain, absent, apart)
         known = _PLANS[key] = Plan(traced, conditions_of(traced), make_program)
         while len(_PLANS) > _KEPT:
             _PLANS.popitem(last=False)
     _PLANS.move_to_end(key)
     return Plan(replace(known.trace, chain=chain), known.conditions, known.make, known.programs)
+
+
+def together(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans of chains that step together: each sum over the model is one value for all chains that contain its link.
+
+    One value may serve two links of a chain, a clip and a measurement of what it clips, only where every chain with one of them
+    has the other, and on the same value. Else each link gets sums of its own.
+    """
+    links: dict[Hashable, frozenset[Hashable]] = {}
+    graphs = {id(one.programs): one.trace.graph for one in plans}
+    for graph in graphs.values():
+        for keys in graph.keys.values():
+            if any(links.setdefault(key, keys) != keys for key in keys):
+                return [plan(one.trace.chain, apart=True) for one in plans]
+    return list(plans)
 
 
 def checked_plan(chain: Chain) -> Plan:
@@ -117,9 +133,7 @@ def _rewrite(traced: Trace, chosen: dict[int, bool]) -> tuple[Graph, list[Expr]]
         elif node.op == "load":
             made = graph.load(node.value)
         elif is_reduction(node):
-            made = graph.reduce(node.op, args[0], node.rate, node.value)
-            if node.rate == Rate.MODEL:
-                graph.keys[made.index] = graph.keys.get(made.index, set()) | traced.graph.keys[node.index]
+            made = graph.reduce(node.op, args[0], node.rate, node.value, traced.graph.keys.get(node.index))
         elif node.op == "where" and node.args[0].index in chosen:
             made = args[1] if chosen[node.args[0].index] else args[2]
         elif node.op == "div" and args[1].rate < args[0].rate:
