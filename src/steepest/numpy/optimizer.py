@@ -19,7 +19,7 @@ from steepest.buckets import start_states
 from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
 from steepest.interrupts import Turn
-from steepest.language.chain import Chain
+from steepest.language.chain import Chain, check_patterns
 from steepest.plan.planner import plan
 from steepest.saving import Stored, open_file, save_file
 from steepest.schedules import ReduceOnPlateau
@@ -74,7 +74,9 @@ class Optimizer:
             {**defaults, **group, "params": [t.param for t in row]} for group, row in zip(groups, tensors, strict=True)
         ]
         self._seen = self._values()
-        self._stepper = Stepper(tensors, self._chains(), engine)
+        chains = self._chains()
+        check_patterns(what, chains, [[t.name for t in row] for row in tensors])
+        self._stepper = Stepper(tensors, chains, engine)
 
     def _values(self) -> list[dict[str, Any]]:
         """The groups' values as they are now, free of what could be changed in place without being seen."""

@@ -20,6 +20,7 @@ from torch.autograd.graph import increment_version
 from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
 from steepest.interrupts import Turn
+from steepest.language.chain import check_patterns
 from steepest.stepping import Inspector, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
@@ -83,8 +84,11 @@ class Core:
     # ---- groups and parameters as they are now
 
     @torch.no_grad()
-    def build(self) -> Stepper:
-        """Make a stepper for the groups as they are now; parameters that are known keep their states."""
+    def build(self, added: bool = False) -> Stepper:
+        """Make a stepper for the groups as they are now; parameters that are known keep their states.
+
+        If groups were added, a name pattern of a chain that matches no parameter is refused.
+        """
         recipes = self.recipes_of(self.groups)
         if self.stepper is not None:
             self.show()  # before the layout is given up
@@ -92,6 +96,8 @@ class Core:
         groups = held_in(self.what, self.groups, self.held)
         held = [one for row in groups for one in row]
         chains = chains_of(self, recipes)
+        if added:
+            check_patterns(self.what, chains, [[one.tensor.name for one in row] for row in groups])
         for index, one in enumerate(held):
             one.tensor.index = index
         joined = share if any(one.tensor.cuts for one in held) else None

@@ -81,7 +81,7 @@ class Optimizer(torch.optim.Optimizer):
             check_values(core.what, defaults, self._foreach_takes_tensors)
             recipe(defaults)
         super().__init__(params, defaults)
-        core.build()
+        core.build(added=True)
 
     @outside_of_graphs
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ class Optimizer(torch.optim.Optimizer):
             if core.released is not None:
                 core.released.check(recipe(group))
             if core.stepper is not None:
-                core.build()
+                core.build(added=True)
         except BaseException:
             self.param_groups.pop()
             core.recipes.pop()
