@@ -7,7 +7,7 @@ sorted stays as long as the same tensors have gradients: such a step looks at bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
@@ -138,6 +138,13 @@ class Stepper:
         """Step all tensors together again."""
         self.write_back()
         self.parts = []
+
+    def start(self, absent: Collection[int]) -> None:
+        """Make the states of all tensors but these; nothing else changes, and no step is counted."""
+        self.forget_layout()
+        for t, own in zip(self.tensors, self.own_plans, strict=True):
+            if t.index not in absent:
+                start_states(t, own)
 
     def write_back(self) -> None:
         """Give every tensor its history as it is now."""

@@ -24,6 +24,7 @@ from steepest.language.chain import check_patterns
 from steepest.stepping import Inspector, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
+from steepest.torch.first_step import only_makes_states
 from steepest.torch.gradients import Regular, looked_at, sparse_rows
 from steepest.torch.groups import Recipe, chains_of, forms_of
 from steepest.torch.held import Held, Swapped, check_apart, check_complex, held_in
@@ -182,6 +183,16 @@ class Core:
         if self.inspector is not None:
             self.inspector.after(grads, stepper)
         self.seconds += perf_counter() - began
+
+    @torch.no_grad()
+    def makes_states(self, groups: Sequence[dict[str, Any]]) -> bool:
+        """Make the states, and do nothing else, in a first step that is only meant for that."""
+        stepper = self.ready(groups)
+        if not only_makes_states(stepper, groups):
+            return False
+        stepper.start({i for i, p in enumerate(self.params.all) if p.grad is None})
+        self.shown = False
+        return True
 
     @torch.no_grad()
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:

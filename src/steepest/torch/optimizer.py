@@ -128,7 +128,8 @@ class Optimizer(torch.optim.Optimizer):
         """Run the closure, if there is one, with gradients enabled; then update all parameters that have a gradient.
 
         Gradients are not changed. Raises TypeError or ValueError for gradients that do not fit, FloatingPointError where a
-        chain says ``on_nonfinite="error"``; in each case nothing has been changed.
+        chain says ``on_nonfinite="error"``; in each case nothing has been changed. A first step in which every ``lr`` and every
+        gradient is 0 only makes the states, with a step count of 0: so PyTorch's distributed checkpoints ask for them.
         """
         self._core.refuse_while_swapped("step")
         loss = None
@@ -141,6 +142,8 @@ class Optimizer(torch.optim.Optimizer):
     @outside_of_graphs
     def _step(self) -> None:
         core = self._core
+        if core.steps == 0 and core.makes_states(self.param_groups):
+            return
         if core.released is None:
             core.step(self.param_groups)
         else:
