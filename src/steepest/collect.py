@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from steepest.engines.tensors import Tensor
 
-__all__ = ["Arrays", "check_gradients", "check_memory", "listed_gradients", "tensors_of"]
+__all__ = ["Arrays", "check_gradients", "check_memory", "listed_gradients", "overlaps_itself", "tensors_of"]
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Sequence[Array] | Mapping[str, Array]
@@ -52,13 +52,38 @@ def tensors_of(what: str, groups: Sequence[Arrays]) -> list[list[Tensor]]:
 
 def _check_parameter(what: str, name: str, array: object) -> None:
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{what}: parameter {name!r} is {_kind(array)}, allowed is a NumPy array, changed in place.")
+        cure = _cure(array, "numpy.array(param)")
+        raise TypeError(
+            f"{what}: parameter {name!r} is {_kind(array)}, allowed is a NumPy array, changed in place.{cure}"
+        )
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8) or not array.dtype.isnative:
         raise TypeError(f"{what}: parameter {name!r} has dtype {array.dtype}, allowed is float32 or float64.")
     if not array.flags.writeable:
         raise ValueError(f"{what}: parameter {name!r} is read-only, allowed is an array that can be written. Copy it.")
     if array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
         raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: numpy.array(param).")
+    if overlaps_itself(array.shape, array.strides, array.itemsize):
+        raise ValueError(
+            f"{what}: parameter {name!r} must have memory of its own for each element, got strides {array.strides}. "
+            f"Copy it: numpy.array(param)."
+        )
+
+
+def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int = 1) -> bool:
+    """Whether two elements share memory; ``strides`` and ``itemsize`` in one unit, bytes or elements."""
+    steps = sorted((abs(stride), length) for stride, length in zip(strides, shape, strict=True) if length > 1)
+    reach = itemsize
+    for stride, length in steps:
+        if stride < reach:
+            break
+        reach += (length - 1) * stride
+    else:
+        return False
+    offsets = np.zeros(1 if all(shape) else 0, dtype=np.int64)
+    for stride, length in steps:
+        offsets = np.add.outer(offsets, stride * np.arange(length)).ravel()
+    offsets.sort()
+    return bool((np.diff(offsets) < itemsize).any())
 
 
 def check_memory(what: str, tensors: Sequence[Tensor]) -> None:
@@ -119,7 +144,10 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
 def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[Tensor]) -> Array:
     param: Array = tensor.param
     if not isinstance(grad, np.ndarray):
-        raise TypeError(f"{what}: the gradient of {tensor.name!r} is {_kind(grad)}, allowed is a NumPy array or None.")
+        cure = _cure(grad, "numpy.asarray(grad)")
+        raise TypeError(
+            f"{what}: the gradient of {tensor.name!r} is {_kind(grad)}, allowed is a NumPy array or None.{cure}"
+        )
     if grad.shape != param.shape:
         raise ValueError(
             f"{what}: the gradient of {tensor.name!r} has shape {grad.shape}, allowed is its parameter's, {param.shape}."
@@ -135,6 +163,15 @@ def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[T
     copy = np.empty_like(param)
     copy[...] = grad
     return copy
+
+
+def _cure(value: object, conversion: str) -> str:
+    """What to do with another library's array."""
+    if not hasattr(value, "__array__") or isinstance(value, np.generic):
+        return ""
+    return f" Convert it: {conversion}." + (
+        " PyTorch's tensors are for steepest.torch." if hasattr(value, "grad_fn") else ""
+    )
 
 
 def _kind(value: object) -> str:
