@@ -8,6 +8,7 @@ sorted stays as long as the same tensors have gradients: such a step looks at bu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
@@ -44,24 +45,26 @@ class Inspector(Protocol):
 
 
 class Plans(tuple[Plan, ...]):
-    """The plans of an optimizer, one for each distinct chain among its parameters. ``print`` explains them."""
+    """The plans of an optimizer, one for each distinct chain and type among its parameters. ``print`` explains them."""
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self))
 
     def source(self, dtype: str = "float32") -> str:
         """The generated code of the usual step of each plan."""
-        return "\n\n".join(source(p.program(p.usual), dtype, f"{p.trace.chain}") for p in self)
+        texts = [source(p.program(p.usual), dtype, f"{p.trace.chain}") for p in self]
+        return "\n\n".join(dict.fromkeys(texts))
 
-    def bytes_per_parameter(self, itemsize: int = 4) -> int:
-        """Bytes of the usual step; the largest among the plans."""
+    def bytes_per_parameter(self, itemsize: int | None = None) -> int:
+        """Bytes of the usual step, for the parameters' own types or for so many bytes each; the largest of all plans."""
         return max(p.bytes_per_parameter(itemsize) for p in self)
 
 
 class Stepper:
     """Keeps tensors, their chains and histories; `step` runs one step on the gradients in their buffers.
 
-    ``engine`` is ``"auto"`` (the cpu engine where a tensor's layout suits it), ``"cpu"`` or ``"arrays"``; ``fallback`` is the
+    ``engine`` is ``"auto"`` or ``"cpu"`` (the cpu engine where a tensor's layout and the size of the step suit it) or
+    ``"arrays"``; ``fallback`` is the
     array engine of the tensors' framework, ``cpu`` makes its cpu engine; ``share`` joins the sums of tensors that other
     processes have parts of; ``watch`` puts measurements into every chain.
     """
@@ -87,6 +90,7 @@ class Stepper:
         self.steps = 0
         self.readings = Readings()
         self.parts: list[Stepper] = []
+        self._warned: set[str] = set()
         self._buckets: list[Bucket] = []
         self.set_chains(chains)
 
@@ -132,6 +136,8 @@ class Stepper:
         self.parts = [
             Stepper([[t]], [chain], self.engine, self.fallback, self.share, self.cpu, self.watch) for chain, t in rows
         ]
+        for part in self.parts:
+            part._warned = self._warned
         return self.parts
 
     def join(self) -> None:
@@ -141,10 +147,12 @@ class Stepper:
 
     def start(self, absent: Collection[int]) -> None:
         """Make the states of all tensors but these; nothing else changes, and no step is counted."""
+        try:
+            self._sort(tuple(sorted(absent)))
+        except BaseException:
+            self._withdraw()
+            raise
         self.forget_layout()
-        for t, own in zip(self.tensors, self.own_plans, strict=True):
-            if t.index not in absent:
-                start_states(t, own)
 
     def write_back(self) -> None:
         """Give every tensor its history as it is now."""
@@ -179,9 +187,11 @@ class Stepper:
     @property
     def plans(self) -> Plans:
         """The distinct plans, in the order of the parameters."""
-        distinct: dict[tuple[int, str], Plan] = {}
-        for one in self.own_plans:
-            distinct.setdefault((id(one.programs), str(one.trace.chain)), one)
+        distinct: dict[tuple[int, str, str], Plan] = {}
+        for t, one in zip(self.tensors, self.own_plans, strict=True):
+            distinct.setdefault((id(one.programs), str(one.trace.chain), t.dtype), replace(one, dtype=t.dtype))
+        for one in distinct.values():
+            _ = one.usual  # now: numbers that are read from an optimizer's groups end with it
         return Plans(distinct.values())
 
     @property
@@ -272,12 +282,15 @@ class Stepper:
                     started: list[str] = []
                     self._fresh.append((t, started))  # before memory is asked for, which may fail
                     start_states(t, own, started)
-                    rows.append((number, t, own, engine_for(own, t, self.engine, self.fallback, self.cpu), False))
+                    rows.append((number, t, own, self._engine_of(own, t), False))
                 elif t.host and own.trace.chain.follows:
                     alone = plan(own.trace.chain, absent=True, apart=own.trace.graph.apart)
-                    rows.append((number, t, alone, engine_for(own, t, self.engine, self.fallback, self.cpu), True))
+                    rows.append((number, t, alone, self._engine_of(own, t), True))
         self._buckets = buckets_of(rows)
         self._absent = absent
+
+    def _engine_of(self, own: Plan, tensor: Tensor) -> Engine:
+        return engine_for(own, tensor, self.engine, self.fallback, self.cpu, self._warned)
 
     def _jobs(self, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[Bucket]]]:
         grouped: dict[tuple[Any, ...], tuple[Program, list[tuple[Bucket, dict[str, float]]]]] = {}

@@ -13,7 +13,12 @@ from typing import Any
 from steepest.engines.tensors import Engine, Tensor
 from steepest.plan.plan import Plan
 
-__all__ = ["check_engine", "engine_for"]
+__all__ = ["LARGEST", "check_engine", "engine_for"]
+
+LARGEST = 400
+"""The largest `Plan.size` that is compiled: Numba's time grows faster than a function's length, and this takes half a minute."""
+_CERTAINLY_SMALL = 100
+"""Values of a trace that no number of passes makes too large."""
 
 
 def check_engine(name: str) -> None:
@@ -22,11 +27,26 @@ def check_engine(name: str) -> None:
         raise ValueError(f"engine is {name!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
 
 
-def engine_for(own: Plan, tensor: Tensor, name: str, arrays: Engine, cpu: Callable[[], Engine] | None) -> Engine:
-    """The engine of one tensor. ``arrays`` is its framework's, as is what ``cpu`` makes; without it threads are our own."""
+def engine_for(
+    own: Plan, tensor: Tensor, name: str, arrays: Engine, cpu: Callable[[], Engine] | None, warned: set[str]
+) -> Engine:
+    """The engine of one tensor. ``arrays`` is its framework's, as is what ``cpu`` makes; without it threads are our own.
+
+    A step that would take minutes to compile runs on ``arrays``. The first of them is a RuntimeWarning, noted in ``warned``.
+    """
     compiled = None if name == "arrays" else _made(cpu or _own_cpu_engine)
-    if compiled is not None and compiled.can_run(own, tensor):
+    if compiled is None or not compiled.can_run(own, tensor):
+        return arrays
+    if len(own.trace.graph.nodes) <= _CERTAINLY_SMALL or own.size <= LARGEST:
         return compiled  # type: ignore[no-any-return]
+    if not warned:
+        warned.add("size")
+        warnings.warn(
+            f"steepest: a step of this chain of {len(own.trace.chain)} links is too large to compile ({own.size} values, at most "
+            f"{LARGEST}), so it runs on the slower array engine. Shorten the chain, or pass engine='arrays' to accept this.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return arrays
 
 

@@ -53,6 +53,7 @@ class Part:
 
 
 _Shared: TypeAlias = dict[int, set[tuple[int, int]]]
+_Numbers: TypeAlias = dict[tuple[int, int], int]
 
 Share: TypeAlias = Callable[[Sequence[Part]], Sequence[NDArray[np.float64]]]
 """Joins parts over processes: the totals, part by part."""
@@ -82,7 +83,7 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
         ran: list[tuple[int, int]] = []
         partials: list[_Partial] = []
         for number, job in enumerate(jobs):
-            if not _ready(job.program, number, job.stage, shared, missing):
+            if not _ready(job.program, number, job.stage, which_of, missing):
                 continue
             if guards_open and job.program.stage_stores[job.stage]:
                 continue
@@ -163,7 +164,7 @@ def _check_order(jobs: Sequence[Job], shared: _Shared) -> None:
         ran = blocked = False
         for number, job in enumerate(jobs):
             stage = stages[number]
-            if not _ready(job.program, number, stage, shared, missing):
+            if not _ready(job.program, number, stage, which_of, missing):
                 continue
             if guards_open and job.program.stage_stores[stage]:
                 blocked = True
@@ -223,12 +224,11 @@ def _shared(jobs: Sequence[Job]) -> _Shared:
     return dict(enumerate(sorted(groups.values(), key=first)))
 
 
-def _ready(program: Program, number: int, stage: int, shared: _Shared, missing: dict[int, int]) -> bool:
+def _ready(program: Program, number: int, stage: int, which_of: _Numbers, missing: dict[int, int]) -> bool:
     """Whether a job has a next stage, and every MODEL reduction of its earlier ones is complete over all groups."""
     if stage >= len(program.stages):
         return False
-    earlier = {i for reductions in program.model_reductions[:stage] for i in reductions}
-    return not any(missing[n] and any((number, i) in members for i in earlier) for n, members in shared.items())
+    return not any(missing[which_of[number, i]] for found in program.model_reductions[:stage] for i in found)
 
 
 def _guarding(jobs: Sequence[Job], shared: _Shared) -> set[int]:

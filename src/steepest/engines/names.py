@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from steepest.language.expression import Expr, Rate
-from steepest.plan.plan import Program
+from steepest.plan.plan import ITEMSIZES, Program
 
 __all__ = ["Names", "storage_of"]
 
@@ -50,7 +50,7 @@ class Names:
         """The piece of a buffer from an element on."""
         column, kind = self.program.buffers.index(name), self.storage[name]
         address = "address" if kind == self.dtype else "address_uint16"
-        return f"carray({address}(table[t, {column}] + {_ITEMSIZES[kind]} * ({start})), (n,))"
+        return f"carray({address}(table[t, {column}] + {ITEMSIZES[kind]} * ({start})), (n,))"
 
     def slow(self, i: int) -> str:
         """A value that is known once per step, model, tensor or unit."""
@@ -87,8 +87,6 @@ def _slots(program: Program, *rates: Rate) -> dict[int, int]:
     found = [i for one in program.passes for i in one.reductions if nodes[i].rate in rates]
     return {i: slot for slot, i in enumerate(found)}
 
-
-_ITEMSIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 _OWN_NAMES = (
     "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"

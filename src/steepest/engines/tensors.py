@@ -31,6 +31,7 @@ class Tensor:
     ``buffers`` holds ``param``, ``grad`` (set anew at every step) and the states, all arrays of one framework; ``host`` the
     step count and the host states, by name. ``shape`` is the whole parameter's. ``allocate`` makes a state. ``cuts`` tells
     who holds the other parts: groups of processes, each with the dimension along which the parameter is cut among them.
+    ``of_type`` is the parameter's type where engines see another, as of complex numbers.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Tensor:
     allocate: Callable[[Tensor, str, bool, float], Any] = like_param
     shape: tuple[int, ...] = ()
     cuts: tuple[tuple[Hashable, int], ...] = ()
+    of_type: str = ""
 
     def __post_init__(self) -> None:
         self.shape = self.shape or tuple(self.param.shape)
@@ -47,6 +49,12 @@ class Tensor:
     @property
     def param(self) -> Any:
         return self.buffers["param"]
+
+    @property
+    def dtype(self) -> str:
+        """The name of the parameter's type; NumPy has none for bfloat16, whose bits it sees as uint16."""
+        name = self.of_type or str(self.param.dtype).removeprefix("torch.")
+        return "bfloat16" if name == "uint16" else name
 
     def holders(self, unit_axis: int | None = None) -> tuple[Hashable, ...]:
         """The groups of processes whose sums make one of this tensor's, or one of its units'."""

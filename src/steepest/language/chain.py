@@ -163,6 +163,13 @@ class Chain:
         """Whether any of the rules follows the weights, see `Link.follows`."""
         return any(link.follows for link in self.links)
 
+    @property
+    def brief(self) -> str:
+        """The chain's text for a message: of a long chain its first and last links."""
+        links = list(map(str, self.links))
+        kept = links if len(links) <= 20 else [*links[:8], f"… {len(links) - 16} more …", *links[-8:]]
+        return " > ".join(kept) or "(empty)"
+
     def for_parameter(self, name: str, shape: tuple[int, ...]) -> Chain:
         """The chain that one parameter sees: without the links that exclude it."""
         if all(not link.selectors for link in self.links):

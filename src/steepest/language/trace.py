@@ -183,7 +183,7 @@ def trace(chain: Chain, absent: bool = False, apart: bool = False) -> Trace:
                 scope["update_before"] = scope["update"]
                 scope[link.reads[0]] = _result(link, link.function(*(offered[n] for n in link.reads), **hyper), graph)
         except Exception as error:
-            error.add_note(f"in rule {link.name!r}, link {position + 1} of the chain {chain}")
+            error.add_note(f"in rule {link.name!r}, link {position + 1} of the chain {chain.brief}")
             raise
     stores = {n: scope[n] for n in ("param", *starts) if n == "param" or not starts[n][0].on_host}
     host_stores = {n: scope[n] for n, (start, _) in starts.items() if start.on_host}
@@ -267,5 +267,7 @@ def check_order(chain: Chain) -> None:
                 applied = (number, link)
             moved = (number, link)
     if applied is None:
-        what = f"the chain {chain} computes an update but never applies it" if len(chain) else "the chain is empty"
+        what = (
+            f"the chain {chain.brief} computes an update but never applies it" if len(chain) else "the chain is empty"
+        )
         raise ValueError(f"chain: {what}. End it with descend(lr), or use a recipe such as sgd(lr) or adamw(lr).")

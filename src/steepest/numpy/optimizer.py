@@ -290,8 +290,9 @@ class Optimizer:
                 raise
 
     def __repr__(self) -> str:
-        count = sum(t.param.size for t in self._stepper.tensors)
-        return f"{type(self).__name__}({len(self._stepper.tensors)} parameters of {count} elements, {self._stepper.chains[0]})"
+        tensors, chain = self._stepper.tensors, self._stepper.chains[0].brief
+        count = sum(t.param.size for t in tensors)
+        return f"{type(self).__name__}({len(tensors)} parameters of {count} elements, {chain})"
 
 
 def _given_chain(chain: object = None) -> Chain:

@@ -16,7 +16,17 @@ from steepest.language.expression import Expr, Graph, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
 from steepest.language.trace import Guard, Measure, Trace
 
-__all__ = ["HostCode", "Pass", "Plan", "Program", "Segment", "verify"]
+__all__ = ["ITEMSIZES", "HostCode", "Pass", "Plan", "Program", "Segment", "size_of", "verify"]
+
+ITEMSIZES = {
+    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex32": 4, "complex64": 8, "complex128": 16,
+}  # fmt: skip
+"""Bytes of one element of a parameter, by its type."""
+
+
+def size_of(buffer: str, itemsize: int) -> int:
+    """Bytes of one element of a buffer, for parameters of so many: gradients have their type, and states 32 bits at least."""
+    return itemsize if buffer in ("param", "grad") else max(itemsize, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +123,34 @@ class Program:
         return tuple(sorted(touched, key=lambda name: (name not in ("param", "grad"), name)))
 
     @cached_property
-    def reads_and_writes(self) -> tuple[int, int]:
+    def moved(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Buffers read and written, over all passes; what a sweep over the same unit has read already is in the cache."""
-        reads = writes = 0
+        reads: list[str] = []
+        writes: list[str] = []
         warm: set[str] = set()
         for one in self.passes:
-            reads += len(set(one.loads) - warm)
-            writes += len(one.stores)
+            reads += sorted(set(one.loads) - warm)
+            writes += one.stores
             warm = (warm | set(one.loads) | set(one.stores)) if one.barrier == Rate.UNIT else set()
-        return reads, writes
+        return tuple(reads), tuple(writes)
+
+    @property
+    def reads_and_writes(self) -> tuple[int, int]:
+        """How many buffers are read and written, over all passes."""
+        reads, writes = self.moved
+        return len(reads), len(writes)
+
+    @cached_property
+    def size(self) -> int:
+        """How much there is to compile: the values of all loops, and a share for each loop."""
+        return sum(len(one.body) + len(one.slow) + 16 for one in self.passes)
 
     def bytes_per_parameter(self, itemsize: int = 4) -> int:
-        """Bytes that must move between memory and cores for each parameter."""
-        return itemsize * sum(self.reads_and_writes)
+        """Bytes that must move between memory and cores for each parameter, which has ``itemsize`` bytes, as its gradient has.
+
+        States have as many, but at least 4: of parameters in 16 bits they are float32.
+        """
+        return sum(size_of(name, itemsize) for names in self.moved for name in names)
 
     @cached_property
     def axes(self) -> frozenset[int]:
@@ -201,12 +226,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Plan:
-    """All programs of a chain. ``print(plan)`` explains them; `program` gives the one for an outcome of `conditions`."""
+    """All programs of a chain. ``print(plan)`` explains them; `program` gives the one for an outcome of `conditions`.
+
+    ``dtype`` is the type of the parameters that bytes are counted for.
+    """
 
     trace: Trace
     conditions: tuple[Expr, ...]
     make: Callable[[Trace, tuple[bool, ...]], Program] = field(repr=False)
     programs: dict[tuple[bool, ...], Program] = field(default_factory=dict, repr=False)
+    dtype: str = "float32"
 
     def program(self, outcome: tuple[bool, ...]) -> Program:
         """The program for one outcome of the conditions; planned when it is first asked for."""
@@ -223,6 +252,14 @@ class Plan:
             inputs[symbol] = float(given(0)) if callable(given) else float(given)
         inputs["step"] = inputs["steps"] = 1_000_003.0
         return self.outcome(inputs)
+
+    @cached_property
+    def size(self) -> int:
+        """About the size of the largest program: of all values of the loops, or of a usual step, or one where all conditions
+        hold, or none."""
+        count = len(self.conditions)
+        sizes = [self.program(outcome).size for outcome in {self.usual, (True,) * count, (False,) * count}]
+        return max(*sizes, sum(node.rate > Rate.MODEL for node in self.trace.graph.nodes))
 
     def outcome(self, inputs: Mapping[str, float]) -> tuple[bool, ...]:
         """Which conditions hold on a step with these inputs, by name."""
@@ -254,9 +291,9 @@ class Plan:
     def condition_template(self) -> list[float]:
         return [n.value if n.op == "const" else 0.0 for n in self.trace.graph.nodes]
 
-    def bytes_per_parameter(self, itemsize: int = 4) -> int:
-        """Bytes per parameter of the usual step."""
-        return self.program(self.usual).bytes_per_parameter(itemsize)
+    def bytes_per_parameter(self, itemsize: int | None = None) -> int:
+        """Bytes per parameter of the usual step, for parameters of the plan's type or of so many bytes; states as they are kept."""
+        return self.program(self.usual).bytes_per_parameter(itemsize or ITEMSIZES[self.dtype])
 
     def __str__(self) -> str:
         from steepest.plan.explain import explain

@@ -103,11 +103,42 @@ def make_program(traced: Trace, outcome: tuple[bool, ...]) -> Program:
     reductions = [i for one in best.passes for i in one.reductions]
     # Those that are only measured go together: each alone would leave the others' barrier where a unit's would do.
     early = {i for one in best.passes[:-1] for i in one.reductions}
+    slack = _with_slack(draft, late)
     for some in [early - _waited_for(draft), *({i} for i in reductions)]:
+        if some <= late or not some <= slack:
+            continue
         other = _schedule(draft, late | some)
         if _cost(other) < _cost(best):
             best, late = other, late | some
+            slack = _with_slack(draft, late)
     return best
+
+
+def _with_slack(draft: Program, late: frozenset[int]) -> set[int]:
+    """The reductions that can wait one pass longer without adding a pass: none of the longest chain of those that wait for
+    each other."""
+    nodes = draft.graph.nodes
+    level = _levels(draft, late)
+    after = dict.fromkeys(level, 0)
+    for value in [*draft.stores.values(), *(g.condition for g in draft.guards)]:
+        after[value.index] = 1
+    for i in reversed(level):
+        for a in nodes[i].args:
+            after[a.index] = max(after[a.index], after[i] + is_reduction(nodes[i]) + (i in late))
+    count = max((level[i] + after[i] for i in level), default=0)
+    return {i for i in level if is_reduction(nodes[i]) and level[i] + after[i] < count}
+
+
+def _levels(draft: Program, late: frozenset[int]) -> dict[int, int]:
+    """Every value that is needed, in order, with the number of passes that must be complete before it is known."""
+    roots = [*draft.stores.values(), *draft.host_stores.values(), *(m.value for m in draft.measures)]
+    live = _live(draft.graph, [*roots, *(g.condition for g in draft.guards)])
+    level: dict[int, int] = {}
+    for i in sorted(live):
+        node = draft.graph.nodes[i]
+        first = max((level[a.index] for a in node.args), default=0)
+        level[i] = first + is_reduction(node) + (i in late)
+    return level
 
 
 def _waited_for(draft: Program) -> set[int]:
@@ -159,16 +190,10 @@ def _schedule(draft: Program, late: frozenset[int]) -> Program:
     """Give every reduction and store its pass; ``late`` reductions wait one pass longer than they must."""
     graph, stores = draft.graph, draft.stores
     nodes = graph.nodes
-    roots = [*stores.values(), *draft.host_stores.values(), *(m.value for m in draft.measures)]
-    live = _live(graph, [*roots, *(g.condition for g in draft.guards)])
-    level = [0] * len(nodes)
-    for node in nodes:
-        if node.index in live:
-            first = max((level[a.index] for a in node.args), default=0)
-            level[node.index] = first + (is_reduction(node) + (node.index in late))
+    level = _levels(draft, late)
     guarded = max((level[g.condition.index] for g in draft.guards), default=0)
     at = {name: max(level[e.index], guarded) for name, e in stores.items()}
-    reductions = [nodes[i] for i in sorted(live) if is_reduction(nodes[i])]
+    reductions = [nodes[i] for i in level if is_reduction(nodes[i])]
     count = max([*(level[r.index] for r in reductions), *(p + 1 for p in at.values())], default=0)
     while True:
         passes, moved = [], False

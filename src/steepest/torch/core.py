@@ -187,11 +187,12 @@ class Core:
     @torch.no_grad()
     def makes_states(self, groups: Sequence[dict[str, Any]]) -> bool:
         """Make the states, and do nothing else, in a first step that is only meant for that."""
-        stepper = self.ready(groups)
-        if not only_makes_states(stepper, groups):
-            return False
-        stepper.start({i for i, p in enumerate(self.params.all) if p.grad is None})
-        self.shown = False
+        with self.turn.step(self.what) if self.released is None else self.turn.wait():
+            stepper = self.ready(groups)
+            if not only_makes_states(stepper, groups):
+                return False
+            stepper.start({i for i, p in enumerate(self.params.all) if p.grad is None})
+            self.shown = False
         return True
 
     @torch.no_grad()

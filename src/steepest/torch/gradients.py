@@ -216,7 +216,7 @@ def sparse_rows(
 def _check_rows(what: str, one: Held, own: Plan) -> None:
     if not _steps_rows_alone(one, own):
         raise RuntimeError(
-            f"{what}: parameter {one.tensor.name!r} has a sparse gradient, but {own.trace.chain} does not support sparse "
+            f"{what}: parameter {one.tensor.name!r} has a sparse gradient, but {own.trace.chain.brief} does not support sparse "
             f"gradients: it moves weights or states whose gradient is 0, or sums over them. SGD and Adagrad without weight decay "
             f"do; otherwise make the gradient dense: nn.Embedding(…, sparse=False)."
         )

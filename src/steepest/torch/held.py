@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from steepest.collect import check_memory
+from steepest.collect import check_memory, overlaps_itself
 from steepest.engines.tensors import Tensor
 from steepest.plan.plan import Plan
 from steepest.torch.sharding import cuts_of, local_part, placed_as
@@ -47,7 +47,7 @@ class Held:
         # Given the parameter and the states, not this object: a cycle would keep both alive until the garbage collector runs.
         allocate = partial(_new_state, param, self.states)
         self.tensor = Tensor(name, 0, {"param": buffer_of(param)}, allocate=allocate, cuts=cuts_of(what, name, param))
-        self.tensor.shape = tuple(param.shape)
+        self.tensor.shape, self.tensor.of_type = tuple(param.shape), str(param.dtype).removeprefix("torch.")
 
     @property
     def state_dtype(self) -> torch.dtype:
@@ -65,7 +65,7 @@ class Held:
                 )
         check_parameter(what, self.tensor.name, self.param)
         self.tensor.buffers["param"] = buffer_of(self.param)
-        self.tensor.shape = tuple(self.param.shape)
+        self.tensor.shape, self.tensor.of_type = tuple(self.param.shape), str(self.param.dtype).removeprefix("torch.")
         for name, state in list(self.states.items()):
             self.keep(name, state if self._fits(state) else self.laid_out(state))
 
@@ -204,6 +204,11 @@ def check_parameter(what: str, name: str, param: torch.Tensor) -> None:
     local = local_part(param)
     if local.numel() > 1 and any(s == 0 for s in effective_strides(local.shape, local.stride())):
         raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: param.clone().")
+    if overlaps_itself(local.shape, local.stride()):
+        raise ValueError(
+            f"{what}: parameter {name!r} must have memory of its own for each element, got strides {tuple(local.stride())}. "
+            f"Copy it: param.contiguous().clone()."
+        )
 
 
 def check_complex(what: str, held: Held, own: Plan) -> None:
@@ -214,7 +219,9 @@ def check_complex(what: str, held: Held, own: Plan) -> None:
     said = f"{what}: parameter {held.tensor.name!r} is complex"
     axes = [axis for axis in own.program(own.usual).axes if axis != 0]
     if axes and held.param.ndim > 1:
-        raise ValueError(f"{said} and its chain has units along dimension {axes[0]}, allowed is 0: {own.trace.chain}.")
+        raise ValueError(
+            f"{said} and its chain has units along dimension {axes[0]}, allowed is 0: {own.trace.chain.brief}."
+        )
     for link in own.trace.chain:
         order = dict(link.structure).get("norm_type", 2.0)
         if order != 2.0:

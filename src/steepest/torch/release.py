@@ -132,9 +132,9 @@ class Released:
             if guarded or any(node.rate == Rate.MODEL for node in traced.graph.nodes):
                 waits = "a guard over" if guarded else "a sum over"
                 raise ValueError(
-                    f"{_WHAT}: {chain.links[number - 1]} (link {number} of {chain}) has {waits} the whole model, which is known "
-                    f"only after the backward pass, when the gradients would be gone. Leave it out; clip_by_norm, clip_by_value "
-                    f"and adaptive_grad_clip wait for their own tensor alone."
+                    f"{_WHAT}: {chain.links[number - 1]} (link {number} of {chain.brief}) has {waits} the whole model, which is "
+                    f"known only after the backward pass, when the gradients would be gone. Leave it out; clip_by_norm, "
+                    f"clip_by_value and adaptive_grad_clip wait for their own tensor alone."
                 )
 
     def attach(self, stepper: Stepper, held: Sequence[Held]) -> None:
