@@ -6,7 +6,10 @@ Torch's way is its fused AdamW, and on recording steps what a user adds to it fo
 norms of gradients and weights by ``torch._foreach_norm``, a copy of the weights before the step and the norm of the difference
 after it, read back at once. The monitor's own call is timed apart, with its flight recorder on.
 
-    python benchmarks/telemetry.py [--rounds 15] [--settings 25x1M,500x10k,500x64]
+At the end: what a record at every step costs with 5,000 tensors of 64 elements, on torch and on NumPy, by outputs. A plain step
+and a monitored one alternate; the ratio is that of their best times and of their medians.
+
+    python benchmarks/telemetry.py [--rounds 15] [--settings 25x1M,500x10k,500x64] [--tensors 5000]
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from limit import machine
 
 import steepest
+import steepest.numpy
 import steepest.torch
 
 EVERY = 10
@@ -152,14 +157,72 @@ def measured(label: str, rounds: int) -> None:
     print(f"  the monitor's call, averaged over {EVERY}, recorder on: {said}\n", flush=True)
 
 
+OUTPUTS: dict[str, Callable[[Path], list[Any]]] = {
+    "no output": lambda folder: [],
+    "the recorder": lambda folder: [steepest.monitor.Recorder(folder / "run")],
+    "recorder, TensorBoard, Report": lambda folder: [
+        steepest.monitor.Recorder(folder / "run"), steepest.TensorBoard(folder / "board"), steepest.Report(folder / "run.html"),
+    ],
+    "recorder, JsonLines": lambda folder: [
+        steepest.monitor.Recorder(folder / "run"), steepest.JsonLines(folder / "run.jsonl"),
+    ],
+}  # fmt: skip
+MOST = 10
+"""Times a plain step that a step with a record may take, with the recorder, TensorBoard and Report."""
+
+
+def on_torch(count: int) -> tuple[Any, Callable[[], Any]]:
+    params, pool = made(count, (64,))
+    optimizer = steepest.torch.AdamW([(f"layer{i}.weight", p) for i, p in enumerate(params)], lr=1e-3)
+    for p, g in zip(params, pool[0], strict=True):
+        p.grad = g
+    return optimizer, optimizer.step
+
+
+def on_arrays(count: int) -> tuple[Any, Callable[[], Any]]:
+    rng = np.random.default_rng(0)
+    params, grads = (
+        {f"layer{i}.weight": rng.standard_normal(64, dtype=np.float32) for i in range(count)} for _ in range(2)
+    )
+    optimizer = steepest.numpy.AdamW(params, lr=1e-3)
+    return optimizer, lambda: optimizer.step(grads)
+
+
+def at_every_step(count: int, rounds: int) -> None:
+    print(
+        f"a record at every step, {count:,} tensors of 64    plain ms: best  median   monitored: best  median   ratio: best  median"
+    )
+    for kind, make in (("torch", on_torch), ("NumPy", on_arrays)):
+        for name, outputs in OUTPUTS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                (_, plain), (watched, step) = make(count), make(count)
+                monitor = steepest.Monitor(watched, every=1, folder=None, to=outputs(Path(folder)))
+                times: list[list[float]] = [[], []]
+                for number in range(rounds + 3):
+                    for place, called in enumerate((plain, lambda s=step, m=monitor: (s(), m(1.0)))):
+                        spent = seconds(called)
+                        if number >= 3:
+                            times[place].append(1e3 * spent)
+                monitor.close()
+            (best, middle), (worst, usual) = ((min(one), statistics.median(one)) for one in times)
+            judged = "" if "JsonLines" in name else f"   bar {MOST}: {'met' if worst / best <= MOST else 'MISSED'}"
+            said = f"{kind}, {name}"
+            print(
+                f"  {said:42}{best:17.2f}{middle:8.2f}{worst:18.2f}{usual:8.2f}{worst / best:14.1f}{usual / middle:8.1f}{judged}"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--tensors", type=int, default=5000, help="of the last part; 0 leaves it out")
     given = parser.parse_args()
     print(machine())
-    for label in given.settings.split(","):
+    for label in filter(None, given.settings.split(",")):
         measured(label, given.rounds)
+    if given.tensors:
+        at_every_step(given.tensors, given.rounds)
 
 
 if __name__ == "__main__":

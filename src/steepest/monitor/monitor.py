@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from steepest.monitor.telemetry import OURS, STANDARD, check_names, watched
 from steepest.stepping import Stepper
 
 __all__ = ["Monitor"]
+
+_Numbers: TypeAlias = Sequence[tuple[Mapping[str, float], NDArray[np.int64]]]
+"""The numbers that a step has used, and the tensors that it has used them for."""
 
 
 class Monitor:
@@ -117,6 +120,7 @@ class Monitor:
         self._recorded = self._steps - self._steps % self.every
         self._seconds = optimizer.seconds
         self._strangers = 0
+        self._stepper = weakly(None)
         self._outputs = Outputs([*recorders, *outputs])
         optimizer.watch(watch, _Inspector(self))
         try:
@@ -218,9 +222,11 @@ class Monitor:
 
     def _record(self, optimizer: Any, step: int) -> None:
         now = time.perf_counter()
-        stepper, taken = optimizer.stepper, max(1, self._taken)
-        tensors = self._measured(optimizer, stepper, step)
-        scalars = {name: number_of(value) for name, value in self._metrics.items()} | _rates(optimizer, stepper, step)
+        stepper, taken = self._stepper() or optimizer.stepper, max(1, self._taken)
+        numbers = list(stepper.readings.numbers())
+        tensors = self._measured(optimizer, stepper, step, numbers)
+        scalars = {name: number_of(value) for name, value in self._metrics.items()}
+        scalars |= _rates(optimizer, stepper, step, numbers)
         if "grad_norm" in tensors:
             scalars["grad_norm"] = math.hypot(*tensors["grad_norm"][~np.isnan(tensors["grad_norm"])].tolist())
         scalars["step_seconds"] = (now - self._then) / taken
@@ -241,7 +247,9 @@ class Monitor:
         self._losses, self._metrics, self.last = [], {}, record
         self._outputs.send("record", record)
 
-    def _measured(self, optimizer: Any, stepper: Stepper, step: int) -> dict[str, NDArray[np.float64]]:
+    def _measured(
+        self, optimizer: Any, stepper: Stepper, step: int, numbers: _Numbers
+    ) -> dict[str, NDArray[np.float64]]:
         """What this step has measured, in the order of the facts' tensors."""
         if stepper.readings.step != step:
             return {}
@@ -249,7 +257,7 @@ class Monitor:
         tensors |= {name.removeprefix(OURS): values for name, values in tensors.items() if name.startswith(OURS)}
         tensors = {name: values for name, values in tensors.items() if not name.startswith(OURS)}
         if "spike" in tensors:
-            tensors["spike"] *= _correction(stepper)
+            tensors["spike"] *= _correction(len(stepper.tensors), numbers)
         places = self._columns.places(optimizer, stepper)
         return tensors if places is None else self._placed(len(stepper.tensors), places, tensors)
 
@@ -319,14 +327,15 @@ class _Inspector:
         self._monitor._look(self._monitor._watchman.before, grads)
 
     def after(self, grads: Sequence[Any], stepper: Stepper) -> None:
+        self._monitor._stepper = weakly(stepper)  # asking the optimizer for it would look at all parameters again
         self._monitor._look(self._monitor._watchman.after, grads, stepper)
 
 
-def _rates(optimizer: Any, stepper: Stepper, step: int) -> dict[str, float]:
+def _rates(optimizer: Any, stepper: Stepper, step: int, numbers: _Numbers) -> dict[str, float]:
     """Each group's learning rate as the step has used it; schedulers have moved on by now."""
     used = dict[int, float]()
     ends = list(accumulate(map(len, stepper.groups)))
-    for inputs, indices in stepper.readings.numbers():
+    for inputs, indices in numbers:
         if "lr" in inputs:
             used.setdefault(bisect_right(ends, indices[0]), inputs["lr"])
     rates = {}
@@ -337,10 +346,10 @@ def _rates(optimizer: Any, stepper: Stepper, step: int) -> dict[str, float]:
     return rates
 
 
-def _correction(stepper: Stepper) -> NDArray[np.float64]:
+def _correction(count: int, numbers: _Numbers) -> NDArray[np.float64]:
     """What turns grad² / v into grad² / corrected v, per tensor: the second moment starts at 0 (Adam's bias correction)."""
-    found = np.ones(len(stepper.tensors))
-    for inputs, indices in stepper.readings.numbers():
+    found = np.ones(count)
+    for inputs, indices in numbers:
         if "beta2" in inputs:
             found[indices] = math.sqrt(1 - inputs["beta2"] ** inputs["step"])
     return found
