@@ -161,6 +161,31 @@ def test_lightnings_losses_are_those_of_the_batches_whatever_is_accumulated(
 
 
 @lightning
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_lightning_schedule_of_accumulation_and_batches_without_a_loss_keep_the_level(tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    kept = Kept()
+    module = shared.lightning_module(shared.ours)
+    returned: list[float] = []
+    step = module.training_step
+
+    def seen(batch: Any, batch_idx: int) -> Any:
+        loss = step(batch, batch_idx)
+        if batch_idx == 1:
+            return None
+        returned.append(loss.item())
+        return loss
+
+    module.training_step = seen
+    callback = steepest.monitor.LightningCallback(every=1, to=kept, folder=None)
+    shared.fitted(module, tmp_path, callbacks=[GradientAccumulationScheduler({0: 1, 1: 2, 2: 4}), callback])
+    assert len(returned) == 9
+    np.testing.assert_allclose(kept.run.losses, returned, rtol=1e-6)
+    assert kept.run.loss_calls.tolist() == [1, 3, 4, 5, 7, 8, 9, 11, 12]
+
+
+@lightning
 def test_the_loss_of_a_manual_lightning_step_is_taken_as_it_is_and_a_missing_one_is_said_once(tmp_path: Path) -> None:
     for gives in (True, False):
         kept = Kept()
@@ -303,6 +328,25 @@ def test_transformers_training_goes_on_after_an_interrupt_and_is_monitored_anew(
     assert (kept.closed, len(kept.facts), "training_step" in vars(trainer)) == (2, 2, False)
     assert [one.step for one in kept.records][-1] == trainer.optimizer.optimizer.steps
     assert trainer.optimizer.optimizer.stepper.watch is None
+
+
+@lightning
+def test_lightning_fits_again_with_the_same_callback_after_an_interrupt(tmp_path: Path) -> None:
+    kept = Kept()
+    module = shared.lightning_module(shared.ours)
+    step = module.training_step
+
+    def interrupted(batch: Any, batch_idx: int) -> Any:
+        module.training_step = step
+        raise KeyboardInterrupt
+
+    callback = steepest.monitor.LightningCallback(every=4, to=kept, folder=None)
+    module.training_step = interrupted
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        shared.fitted(module, tmp_path, callbacks=[callback])
+    shared.fitted(module, tmp_path, callbacks=[callback])
+    assert ([one.kind for one in kept.events], kept.closed) == (["note"], 2)
+    assert [one.step for one in kept.records] == [4, 8, 12]
 
 
 def test_transformers_finds_a_smaller_batch_that_fits_with_a_monitor_too(tmp_path: Path) -> None:
