@@ -52,7 +52,7 @@ def buckets_of(rows: Iterable[tuple[int, Tensor, Plan, Engine, bool]]) -> list[B
     found: dict[tuple[Any, ...], Bucket] = {}
     for group, t, own, engine, absent in rows:
         history = tuple(sorted(t.host.items()))
-        kind = t.param.dtype, t.cuts, _reach(own, t)
+        kind = t.dtypes, t.cuts, _reach(own, t)
         key = (group, id(own.programs), _numbers(own), id(engine), kind, history)
         if key not in found:
             found[key] = Bucket(own, engine, [], dict(t.host), _symbols(own), absent)

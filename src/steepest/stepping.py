@@ -297,7 +297,7 @@ class Stepper:
         for bucket in self._buckets:
             inputs = bucket.inputs(self.steps)
             program, first = bucket.program(inputs), bucket.tensors[0]
-            key = (id(program), id(bucket.engine), first.param.dtype, first.cuts)
+            key = (id(program), id(bucket.engine), first.dtypes, first.cuts)
             grouped.setdefault(key, (program, []))[1].append((bucket, inputs))
         jobs = []
         for key, (program, members) in grouped.items():

@@ -56,6 +56,12 @@ class Tensor:
         name = self.of_type or str(self.param.dtype).removeprefix("torch.")
         return "bfloat16" if name == "uint16" else name
 
+    @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """The types that a program is compiled for: the parameter's, and the gradient's of this step where it is another."""
+        own, grad = self.param.dtype, self.buffers.get("grad")
+        return (own,) if grad is None or grad.dtype == own else (own, grad.dtype)
+
     def holders(self, unit_axis: int | None = None) -> tuple[Hashable, ...]:
         """The groups of processes whose sums make one of this tensor's, or one of its units'."""
         if unit_axis is None or len(self.shape) <= 1:

@@ -68,6 +68,8 @@ class Core:
         self.params = Parameters()
         self.forms: list[list[Any]] = []
         self.regular: Regular | None = None
+        self.of_other_type: list[int] = []
+        """The parameters whose gradients had another type than they at the last step that was looked at."""
         self.shown = False
         self.steps_before = 0
         self.swapped = ""
@@ -200,6 +202,10 @@ class Core:
         """A step on gradients that are not all as at the last one."""
         what = f"{self.what}.step"
         buffers, sparse = looked_at(what, self.held, grads, self.densifies, stepper.own_plans)
+        other = [i for i, (b, one) in enumerate(zip(buffers, self.held, strict=True)) if not one.has_type_of(b)]
+        if other != self.of_other_type:
+            stepper.forget_layout()
+            self.of_other_type = other
         happened = False
         try:
             if sparse:
@@ -213,7 +219,8 @@ class Core:
                 for one in self.held:
                     one.prune()
         absent = tuple(i for i, g in enumerate(grads) if g is None)
-        self.regular = Regular(self.held, absent) if happened and stepper.needs_only_addresses(absent) else None
+        regular = happened and not other and stepper.needs_only_addresses(absent)
+        self.regular = Regular(self.held, absent) if regular else None
         return happened
 
     # ---- what is shown, swapped, loaded

@@ -104,11 +104,13 @@ class Regular:
 
 def _lying_as(params: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], bool]:
     """The test whether tensors lie in memory as these parameters do now. The test keeps no parameter alive."""
-    strides, shapes = [p.stride() for p in params], [p.shape for p in params]
+    strides, shapes, dtypes = [p.stride() for p in params], [p.shape for p in params], [p.dtype for p in params]
     is_complex = any(p.is_complex() for p in params)
 
     def lie(seen: Sequence[torch.Tensor]) -> bool:
         if any(map(_is_neg, seen)) or (is_complex and any(map(_is_conj, seen))):
+            return False
+        if [g.dtype for g in seen] != dtypes:
             return False
         rows = zip(map(_stride, seen), strides, shapes, strict=True)
         return all(a == b or effective_strides(shape, a) == effective_strides(shape, b) for a, b, shape in rows)
@@ -132,6 +134,8 @@ def looked_at(
             continue
         _check(what, one, grad)
         grad = grad.detach()
+        if grad.dtype != one.param.dtype:  # as allowed by grad_dtype: what a step computes in loses nothing
+            grad = grad.to(one.state_dtype)
         sparsely = grad.layout == torch.sparse_coo and grad.ndim > 0
         if sparsely and (not densifies or (plans and _steps_rows_alone(one, plans[position]))):
             by_rows = grad if grad.sparse_dim() == 1 else grad.to_dense().to_sparse(1)
@@ -148,13 +152,20 @@ def _check(what: str, one: Held, grad: torch.Tensor) -> None:
     name, param = one.tensor.name, one.param
     for attribute in ("shape", "dtype", "device"):
         given, allowed = getattr(grad, attribute), getattr(param, attribute)
-        if given != allowed:
+        if given != allowed and not (attribute == "dtype" and _may_have(param, grad)):
             kind = ValueError if attribute == "shape" else TypeError
             raise kind(
                 f"{what}: the gradient of {name!r} has {attribute} {given}, allowed is its parameter's, {allowed}. "
                 f"It was made before the parameter was changed: call zero_grad()."
+                + (" For gradients of another type set grad_dtype of the parameter." if attribute == "dtype" else "")
             )
     check_placements(what, name, param, grad)
+
+
+def _may_have(param: torch.Tensor, grad: torch.Tensor) -> bool:
+    """Whether a parameter's ``grad_dtype`` allows this gradient's type: None allows any."""
+    allowed = getattr(param, "grad_dtype", param.dtype)  # since PyTorch 2.9
+    return allowed in (None, grad.dtype) and grad.is_complex() == param.is_complex()
 
 
 def _as_laid_out(one: Held, grad: torch.Tensor, memory: _Memory) -> Any:

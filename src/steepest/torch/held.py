@@ -54,6 +54,10 @@ class Held:
         """The type of this parameter's states."""
         return _state_dtype(self.param)
 
+    def has_type_of(self, buffer: Any) -> bool:
+        """Whether a gradient's buffer, if there is one, is of the parameter's type."""
+        return buffer is None or buffer.dtype == self.tensor.param.dtype
+
     def see_param(self, what: str) -> None:
         """Look at the parameter's memory again, after it has been given another: ``p.data = …``, ``model.to(…)``."""
         for name, state in self.states.items():

@@ -217,7 +217,12 @@ class Released:
         what, index = f"{core.what}.step", one.held.tensor.index
         (buffer,), sparse = looked_at(what, [one.held], [grad], core.densifies, one.part.own_plans)
         if not sparse:
+            like_param = one.held.has_type_of(buffer)
+            if not like_param:
+                one.part.forget_layout()
             one.part.step([buffer])
+            if not like_param:  # the next gradient may be of the parameter's type
+                one.part.forget_layout()
             return
         held, buffers = [one.held] * (index + 1), [None] * (index + 1)
         with sparse_rows(what, one.part, held, buffers, sparse):
