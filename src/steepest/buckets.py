@@ -8,7 +8,8 @@ asked and checked; and with them the program of the step, one of its plan's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, get_type_hints
 
 from steepest.checks import Range, range_of
@@ -16,62 +17,85 @@ from steepest.engines.tensors import Engine, Tensor
 from steepest.language.expression import Rate
 from steepest.plan.plan import Plan, Program
 
-__all__ = ["Bucket", "buckets_of", "drop_states", "renumber", "start_states"]
+__all__ = ["Bucket", "Kinds", "buckets_of", "drop_states", "renumber", "start_states"]
 
 
-@dataclass(slots=True, eq=False)
-class Bucket:
-    """Tensors that share a group, a plan, an engine and a history, which ``host`` holds until it is written back to them.
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """What tensors of a bucket have in common as long as no chain and no tensor's memory changes.
 
     ``absent`` tensors have no gradient: only the rules that follow the weights run, and the tensors' own step count stands still.
     """
 
     plan: Plan
     engine: Engine
+    symbols: list[tuple[str, Any, Range | None, str]]
+    absent: bool
+
+
+class Kinds:
+    """The kind of each tensor, found out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Kind] = {}
+
+    def of(self, group: int, tensor: Tensor, own: Plan, engine: Engine, absent: bool) -> Kind:
+        """The kind of a tensor of a group with this plan and engine."""
+        layout = tensor.dtypes, tensor.cuts, _reach(own, tensor)
+        key = group, id(own.programs), _numbers(own), id(engine), layout, absent
+        if key not in self._known:
+            self._known[key] = Kind(own, engine, _symbols(own), absent)
+        return self._known[key]
+
+
+@dataclass(slots=True, eq=False)
+class Bucket:
+    """Tensors of one kind and one history, which ``host`` holds until it is written back to them."""
+
+    kind: Kind
     tensors: list[Tensor]
     host: dict[str, float]
-    symbols: list[tuple[str, Any, Range | None, str]]
-    absent: bool = False
 
     def inputs(self, steps: int) -> dict[str, float]:
         """What the programs of this plan ask for, by name, at the step after so many."""
         found = {**self.host, "step": self.host["step"] + 1, "steps": steps + 1.0}
-        for symbol, value, allowed, said in self.symbols:
+        for symbol, value, allowed, said in self.kind.symbols:
             found[symbol] = value if allowed is None else _scheduled(value(steps), allowed, said, steps)
         return found
 
     def program(self, inputs: Mapping[str, float]) -> Program:
         """The program of a step with these inputs."""
-        program = self.plan.program(self.plan.outcome(inputs))
+        plan = self.kind.plan
+        program = plan.program(plan.outcome(inputs))
         first = self.tensors[0]
-        return program.spread(_reach(self.plan, first)) if first.cuts else program
+        return program.spread(_reach(plan, first)) if first.cuts else program
 
 
-def buckets_of(rows: Iterable[tuple[int, Tensor, Plan, Engine, bool]]) -> list[Bucket]:
-    """Tensors, each with its group's number, its plan, its engine and whether it is absent, sorted."""
+def buckets_of(rows: Iterable[tuple[Kind, Tensor]]) -> list[Bucket]:
+    """Tensors, each with its kind, sorted by kind and history."""
     found: dict[tuple[Any, ...], Bucket] = {}
-    for group, t, own, engine, absent in rows:
-        history = tuple(sorted(t.host.items()))
-        kind = t.dtypes, t.cuts, _reach(own, t)
-        key = (group, id(own.programs), _numbers(own), id(engine), kind, history)
-        if key not in found:
-            found[key] = Bucket(own, engine, [], dict(t.host), _symbols(own), absent)
-        found[key].tensors.append(t)
+    for kind, t in rows:
+        key = id(kind), *t.host.items()
+        bucket = found.get(key)
+        if bucket is None:
+            found[key] = Bucket(kind, [t], dict(t.host))
+        else:
+            bucket.tensors.append(t)
     return list(found.values())
 
 
 def renumber(buckets: Sequence[Bucket], own: Mapping[int, Plan]) -> bool:
     """Give buckets the numbers of other plans (by the tensors' indices) where they lie; False where they don't fit any more."""
     for bucket in buckets:
-        if bucket.absent:  # its plan is made from the others'
+        if bucket.kind.absent:  # its plan is made from the others'
             return False
         first, *rest = {id(p): p for p in (own[t.index] for t in bucket.tensors)}.values()
         alike = all(p.programs is first.programs and _numbers(p) == _numbers(first) for p in rest)
-        if not alike or first.programs is not bucket.plan.programs:
+        if not alike or first.programs is not bucket.kind.plan.programs:
             return False
     for bucket in buckets:
-        bucket.plan = own[bucket.tensors[0].index]
-        bucket.symbols = _symbols(bucket.plan)
+        plan = own[bucket.tensors[0].index]
+        bucket.kind = replace(bucket.kind, plan=plan, symbols=_symbols(plan))
     return bool(buckets)
 
 
@@ -119,13 +143,19 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
         link = own.trace.chain.links[position]
         value = dict(link.values)[name]
         if callable(value):
-            hints = get_type_hints(link.function, include_extras=True) if link.function else {}
-            allowed = range_of(hints.get(name)) or Range()
+            allowed = _range(link.function, name)
             said = getattr(value, "said", f"{link.name}: the schedule of {name}")
             found.append((symbol, value, allowed, said))
         else:
             found.append((symbol, float(value), None, ""))
     return found
+
+
+@cache
+def _range(function: Any, name: str) -> Range:
+    """The range that a rule declares for a hyperparameter."""
+    hints = get_type_hints(function, include_extras=True) if function else {}
+    return range_of(hints.get(name)) or Range()
 
 
 def _numbers(own: Plan) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.buckets import Bucket, buckets_of, drop_states, renumber, start_states
+from steepest.buckets import Bucket, Kind, Kinds, buckets_of, drop_states, renumber, start_states
 from steepest.checks import unknown_name
 from steepest.engines.arrays import ArrayEngine
 from steepest.engines.choice import check_engine, engine_for
@@ -114,6 +114,7 @@ class Stepper:
         own_plans = iter(together([one for row in plans for one in row]))
         plans = [list(islice(own_plans, len(row))) for row in plans]
         self.chains, self._plans = list(chains), plans
+        self._kinds: list[tuple[Kind, Kind | None]] = []
         if not renumber(self._buckets, dict(zip((t.index for t in self.tensors), self.own_plans, strict=True))):
             self.forget_layout()
         own_chains = [chain for chain, group in zip(chains, self.groups, strict=True) for _ in group]
@@ -163,20 +164,29 @@ class Stepper:
             part.write_back()
 
     def forget_layout(self) -> None:
-        """Write histories back to the tensors and sort them anew at the next step."""
+        """Write histories back to the tensors; at the next step look at their memory again and sort them anew."""
+        self._unsort()
+        self._kinds = []
+        self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
+        for part in self.parts:
+            part.forget_layout()
+
+    def bind_params(self, addresses: NDArray[np.int64]) -> None:
+        """Use the parameters' other memory of the same form; ``addresses`` tells by index where it begins."""
+        for bound in self._bound.values():
+            bound.bind_params(addresses)
+
+    def _unsort(self) -> None:
         self.write_back()
         self._buckets = []
         self._bound: dict[tuple[Any, ...], Bound] = {}
         self._absent: tuple[int, ...] | None = None
-        self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
         self._fresh: list[tuple[Tensor, list[str]]] = []
-        for part in self.parts:
-            part.forget_layout()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, kernels and addresses: a copy finds its own. Nobody watches a copy."""
         self.forget_layout()
-        dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh")
+        dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh", "_kinds")
         kept = {name: value for name, value in vars(self).items() if name not in dropped}
         return kept | {"watch": None, "readings": Readings()}
 
@@ -215,30 +225,38 @@ class Stepper:
 
     # ---- one step
 
-    def needs_only_addresses(self, absent: tuple[int, ...]) -> bool:
-        """Whether a step in which these tensors have no gradient can run from the addresses of the others."""
-        return absent == self._absent and all(b.engine.name == "cpu" for b in self._buckets)
+    def needs_only_addresses(self) -> bool:
+        """Whether steps can run from the addresses of the gradients alone."""
+        return all(kind.engine.name == "cpu" for kind, _ in self._all_kinds())
 
     def gather(self, grads: Sequence[Any]) -> NDArray[np.int64] | None:
         """Addresses of all gradients in one compiled call; None where they need Python's closer look."""
+        if not self.needs_only_addresses():
+            return None
         if self._gatherer is None:
-            if not self.needs_only_addresses(()):
-                return None
             from steepest.engines.cpu import Gatherer
 
             self._gatherer = Gatherer(self.tensors)
-        return self._gatherer(grads) if self.needs_only_addresses(()) else None
+        return self._gatherer(grads)
 
-    def step(self, grads: Sequence[NDArray[Any] | None], addresses: NDArray[np.int64] | None = None) -> bool:
-        """Run one step; False if a guard asked for it to be skipped. ``addresses`` spares looking at the gradients."""
+    def step(
+        self,
+        grads: Sequence[NDArray[Any] | None],
+        addresses: NDArray[np.int64] | None = None,
+        absent: tuple[int, ...] = (),
+    ) -> bool:
+        """Run one step; False if a guard asked for it to be skipped.
+
+        ``addresses`` and the indices of the tensors without a gradient, ``absent``, spare looking at the gradients.
+        """
         try:
             if addresses is None:
                 absent = tuple(t.index for t, g in zip(self.tensors, grads, strict=True) if g is None)
                 for t, g in zip(self.tensors, grads, strict=True):
                     if g is not None:
                         t.buffers["grad"] = g
-                if absent != self._absent:
-                    self._sort(absent)
+            if absent != self._absent:
+                self._sort(absent)
             jobs = self._jobs(addresses)
             ran = [job for job, _ in jobs]
             self.readings.ran(ran)
@@ -256,7 +274,7 @@ class Stepper:
         self._fresh = []
         for job, buckets in jobs:
             for row, bucket in enumerate(buckets):
-                bucket.host["step"] += not bucket.absent
+                bucket.host["step"] += not bucket.kind.absent
                 for name, value in job.program.host_stores.items():
                     bucket.host[name] = float(job.values[row][value.index])
         self.steps += 1
@@ -272,20 +290,33 @@ class Stepper:
             for t, names in fresh:
                 drop_states(t, names)
 
+    def _all_kinds(self) -> list[tuple[Kind, Kind | None]]:
+        """Each tensor's kind, and its kind in a step without its gradient if it has rules that follow the weights."""
+        if not self._kinds:
+            kinds, found = Kinds(), list[tuple[Kind, Kind | None]]()
+            for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
+                for t, own in zip(group, plans, strict=True):
+                    engine, chain, follower = self._engine_of(own, t), own.trace.chain, None
+                    if chain.follows:
+                        absent = plan(chain, absent=True, apart=own.trace.graph.apart)
+                        follower = kinds.of(number, t, absent, engine, True)
+                    found.append((kinds.of(number, t, own, engine, False), follower))
+            self._kinds = found
+        return self._kinds
+
     def _sort(self, absent: tuple[int, ...]) -> None:
-        self.forget_layout()
+        self._unsort()
         without = set(absent)
-        rows: list[tuple[int, Tensor, Plan, Engine, bool]] = []
-        for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
-            for t, own in zip(group, plans, strict=True):
-                if t.index not in without:
+        rows: list[tuple[Kind, Tensor]] = []
+        for t, (kind, follower) in zip(self.tensors, self._all_kinds(), strict=True):
+            if t.index not in without:
+                if not kind.plan.trace.starts.keys() <= t.buffers.keys() | t.host.keys() or not t.host:
                     started: list[str] = []
                     self._fresh.append((t, started))  # before memory is asked for, which may fail
-                    start_states(t, own, started)
-                    rows.append((number, t, own, self._engine_of(own, t), False))
-                elif t.host and own.trace.chain.follows:
-                    alone = plan(own.trace.chain, absent=True, apart=own.trace.graph.apart)
-                    rows.append((number, t, alone, self._engine_of(own, t), True))
+                    start_states(t, kind.plan, started)
+                rows.append((kind, t))
+            elif follower is not None and t.host:
+                rows.append((follower, t))
         self._buckets = buckets_of(rows)
         self._absent = absent
 
@@ -297,7 +328,7 @@ class Stepper:
         for bucket in self._buckets:
             inputs = bucket.inputs(self.steps)
             program, first = bucket.program(inputs), bucket.tensors[0]
-            key = (id(program), id(bucket.engine), first.dtypes, first.cuts)
+            key = (id(program), id(bucket.kind.engine), first.dtypes, first.cuts)
             grouped.setdefault(key, (program, []))[1].append((bucket, inputs))
         jobs = []
         for key, (program, members) in grouped.items():
@@ -307,7 +338,7 @@ class Stepper:
             bound = self._bound.get(bound_key)
             if bound is None:
                 # Without passes there is nothing to compile: rules that follow the weights are idle at most steps.
-                engine = buckets[0].engine if program.passes else self.fallback
+                engine = buckets[0].kind.engine if program.passes else self.fallback
                 bound = engine.bind(program, [t for b in buckets for t in b.tensors], rows)
                 self._bound[bound_key] = bound
             bound.bind_gradients(addresses)

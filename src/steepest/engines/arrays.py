@@ -37,6 +37,9 @@ class _BoundArrays:
     def bind_gradients(self, addresses: NDArray[np.int64] | None = None) -> None:
         self.reduced = [{} for _ in self.tensors]
 
+    def bind_params(self, addresses: NDArray[np.int64]) -> None:
+        """Nothing: each step reads the tensors' buffers."""
+
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
         totals = {i: REDUCTIONS[self.program.graph.nodes[i].op] for i in self.program.model_reductions[stage]}
         with np.errstate(all="ignore"):

@@ -155,6 +155,10 @@ class _BoundCpu:
         else:
             self.table[:, self.grad_column] = addresses[self.index]
 
+    def bind_params(self, addresses: NDArray[np.int64]) -> None:
+        if "param" in self.program.buffers:
+            self.table[:, self.program.buffers.index("param")] = addresses[self.index]
+
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
         self.scalars[...] = scalars
         self.progress[:] = 0

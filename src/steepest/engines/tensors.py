@@ -81,6 +81,9 @@ class Bound(Protocol):
     def bind_gradients(self, addresses: NDArray[np.int64] | None = None) -> None:
         """Look at the tensors' gradients again, or take their addresses (by index) as given."""
 
+    def bind_params(self, addresses: NDArray[np.int64]) -> None:
+        """Use the tensors' parameters where they lie now, at these addresses by index; their form is the same."""
+
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
         """Run one stage. ``scalars[row]`` holds the program's scalars; returns its partial MODEL reductions."""
 

@@ -8,9 +8,10 @@ stops everything. So passes are grouped: `stages` are split at MODEL barriers, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from steepest.language.expression import Expr, Graph, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
@@ -95,6 +96,11 @@ class Program:
     @cached_property
     def _spread(self) -> dict[Rate, Program]:
         return {self.reach: self}
+
+    @cached_property
+    def compiled(self) -> dict[Hashable, Any]:
+        """What engines have made of this program, by what they have made it for."""
+        return {}
 
     @cached_property
     def stages(self) -> tuple[tuple[Segment, ...], ...]:

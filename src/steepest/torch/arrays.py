@@ -92,6 +92,10 @@ class _BoundForeach:
         for one in self.sets:
             one.reduced = {}
 
+    def bind_params(self, addresses: NDArray[np.int64]) -> None:
+        for seen, tensor in zip(self.seen, self.tensors, strict=True):
+            seen.buffers["param"] = _as_torch(tensor.buffers["param"])
+
     @torch.no_grad()
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
         for one in self.sets:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.autograd.graph import increment_version
 
@@ -25,10 +26,11 @@ from steepest.stepping import Inspector, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.first_step import only_makes_states
-from steepest.torch.gradients import Regular, looked_at, sparse_rows
+from steepest.torch.gradients import Regular, check_gradient, looked_at
 from steepest.torch.groups import Recipe, chains_of, forms_of
-from steepest.torch.held import Held, Swapped, check_apart, check_complex, held_in
+from steepest.torch.held import Held, Swapped, buffer_of, check_apart, check_complex, held_in
 from steepest.torch.sharding import share
+from steepest.torch.sparse import Sparse, by_rows, check_rows, sparse_rows
 from steepest.torch.unchanged import Parameters
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Core:
         self.regular: Regular | None = None
         self.of_other_type: list[int] = []
         """The parameters whose gradients had another type than they at the last step that was looked at."""
+        self.sparse: Sparse | None = None
         self.shown = False
         self.steps_before = 0
         self.swapped = ""
@@ -138,18 +141,29 @@ class Core:
         if self.shown:
             self._take_over(stepper)
         if not self.params.lie_as_before():
-            stepper.forget_layout()
-            for held in self.held:
-                held.see_param(self.what)
-            check_apart(self.what, self.held)
-            self.params.look()
-            self.regular = None
+            self._see_params(stepper)
         forms = forms_of(groups, self.recipes)
         if forms != self.forms:
             stepper.set_chains(chains_of(self, self.recipes))
             self.forms = forms
             self.regular = None
         return stepper
+
+    def _see_params(self, stepper: Stepper) -> None:
+        """Look at the parameters' memory again, after they have been given other: ``p.data = …``, ``model.to(…)``."""
+        if not stepper.parts and self.params.have_moved():
+            for held in self.held:
+                held.tensor.buffers["param"] = buffer_of(held.param)
+            stepper.bind_params(np.array(self.params.pointers, dtype=np.int64))
+            if self.regular is not None:
+                self.regular.moved()
+        else:
+            stepper.forget_layout()
+            for held in self.held:
+                held.see_param(self.what)
+            check_apart(self.what, self.held)
+            self.params.look()
+            self.regular = None
 
     def _take_over(self, stepper: Stepper) -> None:
         """Use whatever has been changed in ``state`` since it was shown."""
@@ -176,8 +190,12 @@ class Core:
         grads = [p.grad for p in params]
         if self.inspector is not None:
             self.inspector.before(grads)
-        addresses = None if self.regular is None else self.regular(grads)
-        happened = self._closer(stepper, grads) if addresses is None else stepper.step((), addresses)
+        regular = self.regular
+        addresses = None if regular is None else regular(grads)
+        if regular is not None and addresses is not None:
+            happened = stepper.step((), addresses, regular.absent)
+        else:
+            happened = self._step_with_sparse(stepper, grads) or self._closer(stepper, grads)
         if happened:
             if (self.regular is None or self.regular.absent) and not stepper.follows:
                 params = [p for p, g in zip(params, grads, strict=True) if g is not None]
@@ -198,10 +216,44 @@ class Core:
         return True
 
     @torch.no_grad()
+    def _step_with_sparse(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
+        """A step in which some gradients are sparse and all others regular; False if it needs a closer look."""
+        regular = self.regular
+        indices = [i for i, g in enumerate(grads) if g is not None and g.layout is torch.sparse_coo and g.ndim > 0]
+        if regular is None or not indices:
+            return False
+        if self.sparse is None or not self.sparse.serves(stepper, indices):
+            self.sparse = Sparse(stepper, self.held, indices)
+        sparse, what = self.sparse, f"{self.what}.step"
+        if not sparse.apart or (len(sparse.rows) < len(indices) and not self.densifies):
+            return False
+        found: dict[int, torch.Tensor] = {i: g for i, g in enumerate(grads) if g is not None}
+        for i in indices:
+            check_gradient(what, self.held[i], found[i])
+            if found[i].dtype != self.held[i].param.dtype:
+                return False
+        rows = {i: by_rows(found[i].detach()) for i in sparse.rows}
+        dense = [None if g is None or i in rows else g for i, g in enumerate(grads)]
+        for i in set(indices) - rows.keys():
+            dense[i] = found[i].detach().to_dense()
+        addresses = regular(dense)
+        if addresses is None:
+            return False
+        part = sparse.part
+        if part is None:
+            return stepper.step((), addresses, regular.absent)
+        stepper.write_back()
+        part.steps = stepper.steps
+        buffers: list[Any] = [None] * len(grads)
+        with sparse_rows(part, self.held, buffers, rows):
+            part.step([buffers[i] for i in sparse.rows])  # on copies, which are written back at the end of the block
+            return stepper.step((), addresses, regular.absent)
+
+    @torch.no_grad()
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step on gradients that are not all as at the last one."""
         what = f"{self.what}.step"
-        buffers, sparse = looked_at(what, self.held, grads, self.densifies, stepper.own_plans)
+        buffers, sparse = looked_at(what, self.held, grads, self.params.memory, self.densifies, stepper.own_plans)
         other = [i for i, (b, one) in enumerate(zip(buffers, self.held, strict=True)) if not one.has_type_of(b)]
         if other != self.of_other_type:
             stepper.forget_layout()
@@ -209,9 +261,12 @@ class Core:
         happened = False
         try:
             if sparse:
-                self.regular = None
-                with sparse_rows(what, stepper, self.held, buffers, sparse):
+                for index in sparse:
+                    check_rows(what, self.held[index], stepper.own_plans[index])
+                with sparse_rows(stepper, self.held, buffers, sparse):
                     happened = stepper.step(buffers)
+                if self.regular is None and happened and stepper.needs_only_addresses():
+                    self.regular = Regular(self.params, ())  # for the others, at the next step
                 return happened
             happened = stepper.step(buffers)
         finally:
@@ -219,8 +274,8 @@ class Core:
                 for one in self.held:
                     one.prune()
         absent = tuple(i for i, g in enumerate(grads) if g is None)
-        regular = happened and not other and stepper.needs_only_addresses(absent)
-        self.regular = Regular(self.held, absent) if regular else None
+        regular = happened and not other and stepper.needs_only_addresses()
+        self.regular = Regular(self.params, absent) if regular else None
         return happened
 
     # ---- what is shown, swapped, loaded

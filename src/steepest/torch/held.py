@@ -21,13 +21,15 @@ from steepest.collect import check_memory, overlaps_itself
 from steepest.engines.tensors import Tensor
 from steepest.plan.plan import Plan
 from steepest.torch.sharding import cuts_of, local_part, placed_as
+from steepest.torch.unchanged import extent
 
 __all__ = [
-    "Held", "Swapped", "buffer_of", "check_apart", "check_complex", "effective_strides", "extent", "held_in", "names_of",
+    "Held", "Swapped", "buffer_of", "check_apart", "check_complex", "effective_strides", "held_in", "names_of",
 ]  # fmt: skip
 
 SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
+_PLAIN, _SEEN_AS_IT_IS = {torch.Tensor, torch.nn.Parameter}, {torch.float32, torch.float64, torch.float16}
 
 
 class Held:
@@ -177,6 +179,9 @@ class Swapped:
 
 def buffer_of(tensor: torch.Tensor) -> Any:
     """What engines see of a tensor: the same memory."""
+    plain = type(tensor) in _PLAIN and tensor.is_cpu and tensor.layout is torch.strided
+    if plain and tensor.dtype in _SEEN_AS_IT_IS:  # nearly all, and without delay
+        return tensor.detach().numpy()
     seen = local_part(tensor.detach())
     if seen.is_complex():
         seen = torch.view_as_real(seen)
@@ -251,9 +256,3 @@ def check_apart(what: str, held: Sequence[Held]) -> None:
             raise ValueError(
                 f"{what}: parameters {name!r} and {other!r} share memory. Give the whole tensor, or copy one."
             )
-
-
-def extent(tensor: torch.Tensor) -> int:
-    """Bytes from a tensor's first element to behind its last; 0 for an empty one."""
-    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    return (reach + 1) * tensor.element_size() if tensor.numel() else 0

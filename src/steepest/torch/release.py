@@ -23,10 +23,12 @@ from steepest.language.expression import Rate
 from steepest.language.trace import trace
 from steepest.stepping import Stepper
 from steepest.torch.core import Core
-from steepest.torch.gradients import looked_at, sparse_rows
+from steepest.torch.gradients import looked_at
 from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.held import Held
 from steepest.torch.optimizer import Optimizer
+from steepest.torch.sparse import check_rows, sparse_rows
+from steepest.torch.unchanged import Memory
 
 __all__ = ["Released", "release_gradients"]
 
@@ -202,7 +204,7 @@ class Released:
             return
         part, index = one.part, one.held.tensor.index
         part.steps = core.steps
-        if part.needs_only_addresses(()) and _lies_as(param, grad):
+        if part.needs_only_addresses() and _lies_as(param, grad):
             self._addresses[index] = grad.data_ptr()
             part.step((), self._addresses)
         else:
@@ -215,7 +217,9 @@ class Released:
     def _closer(core: Core, one: _One, grad: torch.Tensor) -> None:
         """A parameter's first step, or one on a gradient that does not lie as its parameter does."""
         what, index = f"{core.what}.step", one.held.tensor.index
-        (buffer,), sparse = looked_at(what, [one.held], [grad], core.densifies, one.part.own_plans)
+        (buffer,), sparse = looked_at(
+            what, [one.held], [grad], Memory.of([one.held.param]), core.densifies, one.part.own_plans
+        )
         if not sparse:
             like_param = one.held.has_type_of(buffer)
             if not like_param:
@@ -225,7 +229,8 @@ class Released:
                 one.part.forget_layout()
             return
         held, buffers = [one.held] * (index + 1), [None] * (index + 1)
-        with sparse_rows(what, one.part, held, buffers, sparse):
+        check_rows(what, one.held, one.part.own_plans[0])
+        with sparse_rows(one.part, held, buffers, sparse):
             one.part.step([buffers[index]])
 
 

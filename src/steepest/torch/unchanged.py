@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import is_not
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.parameter import is_lazy
 
-from steepest.torch.sharding import is_sharded, pointers_of
+from steepest.torch.sharding import is_sharded, local_part, pointers_of
 
-__all__ = ["Alike", "Parameters"]
+__all__ = ["Alike", "Memory", "Parameters", "extent", "form_of"]
 
 
 class Parameters:
@@ -36,6 +38,10 @@ class Parameters:
         self.sharded = any(map(is_sharded, self.all))
         self.pointers = pointers_of(self.all, self.sharded)
         self.laid_out = Alike(_laid_out_as(self.all))
+        local = [*map(local_part, self.all)] if self.sharded else self.all
+        self.sizes = np.array([extent(p) for p in local], dtype=np.int64)
+        self.widths = np.array([p.element_size() for p in local], dtype=np.int64)
+        self.memory = Memory(self.pointers, self.sizes)
 
     def are_those_of(self, groups: Sequence[Mapping[str, Any]]) -> bool:
         """Whether groups hold the same parameters, and those that wait for memory still do."""
@@ -50,6 +56,51 @@ class Parameters:
     def lie_as_before(self) -> bool:
         """Whether they are where they were, and laid out as they were."""
         return pointers_of(self.all, self.sharded) == self.pointers and self.laid_out(self.all)
+
+    def have_moved(self) -> bool:
+        """Whether they lie elsewhere but in the same form, each in memory of its own; if so, take them as they lie now."""
+        if self.sharded or not self.laid_out(self.all):
+            return False
+        pointers = pointers_of(self.all, self.sharded)
+        memory = Memory(pointers, self.sizes)
+        if memory.overlaps() or (np.array(pointers, dtype=np.int64) % self.widths).any():
+            return False
+        self.pointers, self.memory = pointers, memory
+        return True
+
+
+class Memory:
+    """Stretches of memory that tensors occupy, from where they begin and how many bytes they reach."""
+
+    def __init__(self, pointers: Sequence[int], sizes: NDArray[np.int64]) -> None:
+        starts = np.array(pointers, dtype=np.int64)
+        order = np.argsort(starts, kind="stable")
+        order = order[sizes[order] > 0]
+        self.starts, self.ends = starts[order], starts[order] + sizes[order]
+
+    @classmethod
+    def of(cls, tensors: Sequence[torch.Tensor]) -> Memory:
+        """The memory of tensors, or of this process's parts of them."""
+        local = [local_part(t.detach()) for t in tensors]
+        return cls([t.data_ptr() for t in local], np.array([extent(t) for t in local], dtype=np.int64))
+
+    def overlaps(self) -> bool:
+        """Whether two of the stretches do."""
+        return bool((self.starts[1:] < self.ends[:-1]).any())
+
+    def touched_by(self, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these stretches overlap one of the tensors'."""
+        if not len(self.ends):
+            return np.zeros(len(starts), dtype=bool)
+        next_one = np.searchsorted(self.ends, starts, side="right")
+        inside = next_one < len(self.ends)
+        return inside & (self.starts[np.minimum(next_one, len(self.starts) - 1)] < starts + sizes) & (sizes > 0)
+
+
+def extent(tensor: torch.Tensor) -> int:
+    """Bytes from a tensor's first element to behind its last; 0 for an empty one."""
+    reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return (reach + 1) * tensor.element_size() if tensor.numel() else 0
 
 
 class Alike:
@@ -73,8 +124,13 @@ class Alike:
 
 def _laid_out_as(params: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], bool]:
     """The test whether tensors have the shapes, strides and types that these have now. It keeps none of them alive."""
-    forms = [(p.shape, p.stride(), p.dtype) for p in params]
-    return lambda tensors: all((p.shape, p.stride(), p.dtype) == form for p, form in zip(tensors, forms, strict=True))
+    forms = [form_of(p) for p in params]
+    return lambda tensors: all(form_of(p) == form for p, form in zip(tensors, forms, strict=True))
+
+
+def form_of(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """How a tensor lies in memory, wherever that is."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _guards(tensors: Sequence[torch.Tensor]) -> Any:

@@ -1,0 +1,139 @@
+"""Sparse gradients: a step on the rows that they name, as if all rows had been stepped.
+
+`sparse_rows` lets a stepper see only those rows. `Sparse` steps the parameters with sparse gradients apart from all others, so that
+the others' step stays a regular one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from steepest.buckets import drop_states, start_states
+from steepest.engines.tensors import Tensor
+from steepest.language.expression import Rate, is_reduction
+from steepest.plan.plan import Plan
+from steepest.stepping import Stepper
+from steepest.torch.held import Held, buffer_of
+
+__all__ = ["Sparse", "by_rows", "check_rows", "sparse_rows", "steps_rows_alone"]
+
+
+class Sparse:
+    """The parameters of a stepper that have sparse gradients, with a stepper of their own; made for one set of chains."""
+
+    def __init__(self, stepper: Stepper, held: Sequence[Held], indices: Sequence[int]) -> None:
+        plans, chains = stepper.own_plans, dict[int, Any]()
+        for chain, group in zip(stepper.chains, stepper.groups, strict=True):
+            chains |= {t.index: chain for t in group}
+        self.indices, self.stepper, self.chains = list(indices), stepper, stepper.chains
+        self.rows = [i for i in indices if steps_rows_alone(held[i], plans[i])]
+        nodes = [node for own in {id(p.trace): p for p in plans}.values() for node in own.trace.graph.nodes]
+        together = any(node.rate == Rate.MODEL for node in nodes) or any(p.trace.guards for p in plans)
+        self.apart = not together and not any(p.trace.measures for p in plans)
+        tensors = [[held[i].tensor] for i in self.rows]
+        self.part: Stepper | None = None
+        if self.apart and self.rows:
+            own = [chains[i] for i in self.rows]
+            self.part = Stepper(tensors, own, stepper.engine, stepper.fallback, stepper.share, stepper.cpu)
+
+    def serves(self, stepper: Stepper, indices: Sequence[int]) -> bool:
+        """Whether it was made for these parameters and chains."""
+        return self.stepper is stepper and self.chains is stepper.chains and self.indices == indices
+
+
+def by_rows(grad: torch.Tensor) -> torch.Tensor:
+    """A sparse gradient as the rows that it names, each once."""
+    return (grad if grad.sparse_dim() == 1 else grad.to_dense().to_sparse(1)).coalesce()
+
+
+@contextmanager
+def sparse_rows(
+    stepper: Stepper, held: Sequence[Held], buffers: list[Any], sparse: dict[int, torch.Tensor]
+) -> Iterator[None]:
+    """Let the step see only the rows of a parameter that a sparse gradient names; they are written back at the end.
+
+    `check_rows` must have allowed it.
+    """
+    plans = dict(zip((t.index for t in stepper.tensors), stepper.own_plans, strict=True))
+    stepper.forget_layout()
+    whole: list[tuple[Held, dict[str, Any], dict[str, float], Any, list[str]]] = []
+    try:
+        for index, grad in sparse.items():
+            one = held[index]
+            tensor = one.tensor
+            rows = grad.indices()[0].cpu().numpy() if isinstance(tensor.param, np.ndarray) else grad.indices()[0]
+            started: list[str] = []
+            whole.append((one, tensor.buffers, dict(tensor.host), rows, started))
+            start_states(tensor, plans[index], started)
+            tensor.buffers = {name: buffer[rows] for name, buffer in tensor.buffers.items()}
+            buffers[index] = buffer_of(grad.values())
+        steps = stepper.steps
+        yield
+        happened = stepper.steps > steps
+    except BaseException:
+        happened = False
+        raise
+    finally:
+        stepper.forget_layout()
+        for one, buffers_before, host_before, rows, started in whole:
+            tensor = one.tensor
+            if happened:
+                for name, part in tensor.buffers.items():
+                    buffers_before[name][rows] = part
+            tensor.buffers = buffers_before
+            if not happened:
+                tensor.host = host_before
+                drop_states(tensor, started)
+
+
+def check_rows(what: str, one: Held, own: Plan) -> None:
+    """Raise unless a gradient of 0 moves nothing, neither weights nor states, so that the other rows are as if stepped."""
+    if not steps_rows_alone(one, own):
+        raise RuntimeError(
+            f"{what}: parameter {one.tensor.name!r} has a sparse gradient, but {own.trace.chain.brief} does not support sparse "
+            f"gradients: it moves weights or states whose gradient is 0, or sums over them. SGD and Adagrad without weight decay "
+            f"do; otherwise make the gradient dense: nn.Embedding(…, sparse=False)."
+        )
+
+
+def steps_rows_alone(one: Held, own: Plan) -> bool:
+    """Whether the rows that a sparse gradient names can be stepped without the others."""
+    return not one.param.is_complex() and _moves_nothing_at_zero(own)
+
+
+def _moves_nothing_at_zero(own: Plan) -> bool:
+    """Whether a step with gradient 0 leaves weights and states alone, tried out on a few numbers."""
+    nodes = own.trace.graph.nodes
+    for node in nodes:
+        if is_reduction(node) and (node.rate != Rate.MODEL or _loads(own, node.index) != {"grad"}):
+            return False
+    rng = np.random.default_rng(0)
+    probe = Tensor("probe", 0, {"param": rng.normal(size=5)})
+    start_states(probe, own, [])
+    for name in probe.buffers:
+        probe.buffers[name][...] = rng.uniform(0.5, 1.0, size=5)
+    probe.host["step"] = 1_000_002.0
+    before = {name: buffer.copy() for name, buffer in probe.buffers.items()}
+    stepper = Stepper([[probe]], [own.trace.chain], "arrays")
+    for _ in range(2):
+        stepper.step([np.zeros(5)])
+    return all(np.array_equal(before[name], probe.buffers[name]) for name in before)
+
+
+def _loads(own: Plan, index: int) -> set[str]:
+    nodes = own.trace.graph.nodes
+    found: set[str] = set()
+    seen: set[int] = set()
+    todo = [index]
+    while todo:
+        i = todo.pop()
+        if i not in seen:
+            seen.add(i)
+            todo += [a.index for a in nodes[i].args]
+            found |= {str(nodes[i].value)} if nodes[i].op == "load" else set()
+    return found
