@@ -801,7 +801,7 @@ ADAM = "Its arguments are lr, betas, eps, weight_decay, amsgrad, maximize, decou
         (lambda: s.adam(math.inf), ValueError, "adam: lr is inf, allowed is [0, inf)."),
         (lambda: s.adam(betas=0.9), TypeError, "adam: betas is 0.9, allowed is a tuple of 2 numbers."),
         (lambda: s.adam(betas=(0.9, 1.0)), ValueError, f"adam: betas[1] is 1.0, allowed is [0, 1). {FORGETS}"),
-        (lambda: s.ema(1.0), ValueError, f"ema: decay is 1.0, allowed is [0, 1). {FORGETS}"),
+        (lambda: s.ema(1.5), ValueError, "ema: decay is 1.5, allowed is [0, 1]."),
         (lambda: s.ema(interval=0), ValueError, "ema: interval is 0, allowed is a whole number >= 1."),
         (lambda: s.clip_by_value(1, 1), ValueError, "clip_by_value: low is 1, allowed is below high, which is 1."),
     ],

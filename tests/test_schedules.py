@@ -253,7 +253,7 @@ def test_a_schedule_prints_as_the_call_that_makes_it() -> None:
         "scale(join((constant(0.1), step(0.1, step_size=30)), boundaries=(5,)), factor=2.0)",
         "exponential(1.0, staircase=True, rate=0.5)",
         "ReduceOnPlateau(lr=0.1, mode='min', factor=0.1, patience=3, threshold=0.0001, threshold_mode='rel', "
-        "cooldown=0, min_lr=0.0, eps=1e-08)",
+        "cooldown=0, min_lr=0.0, eps=1e-08, warmup=0, initial=0.0)",
     ]
 
 

@@ -95,8 +95,12 @@ def check_value(what: str, argument: str, value: object, annotation: object) -> 
     """Raise unless ``value`` fits a hyperparameter's annotation (a range, bool, a choice of strings, a tuple of them)."""
     if get_origin(annotation) is Annotated:
         allowed = range_of(annotation)
-        if allowed is not None and (allowed.structure or not callable(value)):
+        if allowed is None:
+            return
+        if allowed.structure or not callable(value):
             check_number(what, argument, value, allowed)
+        else:
+            _check_schedule(what, argument, value, allowed)
         return
     arguments = get_args(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
@@ -119,6 +123,18 @@ def check_value(what: str, argument: str, value: object, annotation: object) -> 
         return
     if annotation is bool and not isinstance(value, bool):
         raise TypeError(f"{what}: {argument} is {value!r}, allowed is True or False.")
+
+
+def _check_schedule(what: str, argument: str, value: object, allowed: Range) -> None:
+    """Raise for a schedule that will leave ``allowed`` at its end or at a turning point; a plain function has none."""
+    known = getattr(value, "turning_points", None)
+    for step, number in known() if known else ():
+        if number not in allowed:
+            rule = str(allowed) if allowed.whole else f"in {allowed}"
+            fix = allowed.cure or "Keep the whole schedule inside."
+            raise ValueError(
+                f"{what}: {argument} must be {rule}, got {value!r}, which gives {number!r} at step {step}. {fix}"
+            )
 
 
 def check_arguments(what: str, given: Mapping[str, object], function: Callable[..., Any]) -> None:

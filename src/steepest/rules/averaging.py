@@ -9,7 +9,7 @@ Their ``step`` counts the optimizer's steps.
 
 from __future__ import annotations
 
-from steepest.checks import Count, Decay, Fraction
+from steepest.checks import Count, Fraction
 from steepest.language.chain import Chain, copy_of_param
 from steepest.language.functions import floor, where
 from steepest.language.rule import recipe, rule
@@ -43,9 +43,9 @@ def lookahead(param, state, step, *, k: Count = 5, alpha: Fraction = 0.5):
 
 
 @rule(average=copy_of_param)
-def _ema(param, state, step, *, decay: Decay = 0.999, interval: Count | None = None, bias_correction: bool = False):
+def _ema(param, state, step, *, decay: Fraction = 0.999, interval: Count | None = None, bias_correction: bool = False):
     updates = step if interval is None else floor(step / interval)
-    kept = decay * (1 - decay ** (updates - 1)) / (1 - decay**updates) if bias_correction else decay
+    kept = _corrected(decay, updates) if bias_correction else decay
     # Not kept * average + (1 - kept) * param: rounded to float32 these two factors miss 1, and the average of weights that
     # stand still drifts by 2e-4 of them in 5000 steps at decay 0.9999.
     average = where(updates == 1, param, state.average + (1 - kept) * (param - state.average))
@@ -56,16 +56,22 @@ def _ema(param, state, step, *, decay: Decay = 0.999, interval: Count | None = N
 _ema.function.__name__ = "ema"
 
 
+def _corrected(decay, updates):
+    """At a decay of 1 its limit, by which all weights so far count the same."""
+    below = where(decay < 1, decay, 0.0)
+    return where(decay < 1, below * (1 - below ** (updates - 1)) / (1 - below**updates), 1 - 1 / updates)
+
+
 @recipe
-def ema(decay: Decay = 0.999, interval: Count = 1, bias_correction: bool = False) -> Chain:
+def ema(decay: Fraction = 0.999, interval: Count = 1, bias_correction: bool = False) -> Chain:
     """Keep ``average = decay * average + (1 - decay) * p`` beside the weights; it starts as the first weights it sees.
 
     Parameters
     ----------
-    decay : in [0, 1), or a schedule; 0.999 is the default of PyTorch's ``get_ema_multi_avg_fn``.
+    decay : in [0, 1], or a schedule; 0.999 is the default of PyTorch's ``get_ema_multi_avg_fn``. At 1 the average stands still.
     interval : average on every ``interval``-th step only, >= 1.
     bias_correction : weigh the weights seen so far as an average that started from 0 and is divided by
-        ``1 - decay**updates``; ``average`` holds the corrected value.
+        ``1 - decay**updates``; ``average`` holds the corrected value. At a decay of 1 it is the plain mean of all weights.
 
     The average follows a parameter through all steps of the optimizer, also those in which the parameter has no gradient.
     ``with optimizer.using("average"):`` swaps the averages in and out again.

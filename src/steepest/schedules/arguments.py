@@ -133,7 +133,7 @@ def is_number(value: object) -> bool:
 
 
 def _reason(value: object) -> str:
-    return _ONLY_NUMBERS if callable(value) else ""
+    return getattr(value, "why_alone", _ONLY_NUMBERS) if callable(value) else ""
 
 
 def refuse(what: str, argument: str, value: object, allowed: str, reason: str) -> ValueError:

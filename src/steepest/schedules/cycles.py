@@ -6,6 +6,8 @@ Imports ``schedule``, ``arguments`` and ``namespace``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from steepest.schedules.arguments import LAST, Amount, Factor, Share, Shrink, Steps, refuse
@@ -15,7 +17,16 @@ from steepest.schedules.schedule import kind
 __all__ = ["cyclic", "one_cycle", "warm_restarts"]
 
 
-@kind
+def _restarts(a: Any) -> Iterable[int]:
+    """The first restarts: later cycles are lower, and fall further only as they are longer."""
+    length, start = a.T_0, 0
+    while start + length <= LAST and (a.T_mult > 1 or start == 0):
+        start += length
+        length *= a.T_mult
+        yield start
+
+
+@kind(_restarts)
 def warm_restarts(peak: Amount, T_0: Steps, T_mult: Steps = 1, final: Amount = 0.0, gamma: Shrink = 1.0) -> Formula:
     """SGDR: in cycle i, of length ``T_i = T_0 * T_mult**i``, ``final + (peak_i - final)/2 * (1 + cos(π*T_cur/T_i))``.
 
@@ -68,7 +79,7 @@ def warm_restarts(peak: Amount, T_0: Steps, T_mult: Steps = 1, final: Amount = 0
     return growing
 
 
-@kind
+@kind(lambda a: (a.step_size_up, a.step_size_up + (a.step_size_down or a.step_size_up)))
 def cyclic(
     initial: Amount,
     peak: Amount,
@@ -119,7 +130,12 @@ def cyclic(
     return at
 
 
-@kind
+def _turns_of_one_cycle(a: Any) -> Iterable[int]:
+    rise = a.pct_start * a.steps - 1
+    return math.floor(rise), math.ceil(rise), math.floor(2 * rise), math.ceil(2 * rise), a.steps - 1
+
+
+@kind(_turns_of_one_cycle)
 def one_cycle(
     peak: Amount,
     steps: Steps,

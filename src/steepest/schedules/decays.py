@@ -6,18 +6,19 @@ Each is held at its last value once it has arrived. Imports ``schedule``, ``argu
 from __future__ import annotations
 
 import itertools
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from steepest.schedules.arguments import Amount, Factor, Shrink, Steps, check_increasing, check_size, refuse
+from steepest.schedules.arguments import LAST, Amount, Factor, Shrink, Steps, check_increasing, check_size, refuse
 from steepest.schedules.namespace import Formula, Namespace, line_between
 from steepest.schedules.schedule import kind
 
 __all__ = ["exponential", "inverse_sqrt", "linear", "multi_step", "piecewise", "polynomial", "step"]
 
 
-@kind
+@kind(lambda a: (a.steps,))
 def linear(initial: Amount, final: Amount, steps: Steps) -> Formula:
     """A line: ``initial + (final - initial) * t/steps``, then ``final``.
 
@@ -42,7 +43,7 @@ def linear(initial: Amount, final: Amount, steps: Steps) -> Formula:
     return at
 
 
-@kind
+@kind(lambda a: (a.steps,))
 def polynomial(initial: Amount, final: Amount, steps: Steps, power: Factor = 1.0) -> Formula:
     """A power of what is left: ``final + (initial - final) * (1 - t/steps)**power``, then ``final``.
 
@@ -68,7 +69,7 @@ def polynomial(initial: Amount, final: Amount, steps: Steps, power: Factor = 1.0
     return at
 
 
-@kind
+@kind(lambda a: range(a.step_size, 16 * a.step_size, a.step_size))
 def step(initial: Amount, step_size: Steps, gamma: Shrink = 0.1) -> Formula:
     """Step decay: ``initial * gamma**floor(t/step_size)``, the exponent in whole numbers.
 
@@ -92,7 +93,16 @@ def step(initial: Amount, step_size: Steps, gamma: Shrink = 0.1) -> Formula:
     return at
 
 
-@kind
+def _turns_of_exponential(a: Any) -> Iterable[int]:
+    """Where ``final`` is reached, on the line and on the staircase; 0 and infinity never are."""
+    rate = a.rate if a.gamma is None else -math.log(a.gamma)
+    if not a.final or rate == 0:
+        return ()
+    periods = min((math.log(a.initial) - math.log(a.final)) / rate, LAST / a.steps - 1)
+    return math.ceil(periods * a.steps), math.ceil(periods) * a.steps
+
+
+@kind(_turns_of_exponential)
 def exponential(
     initial: Factor,
     gamma: Factor | None = None,
@@ -146,7 +156,7 @@ def exponential(
     return at
 
 
-@kind
+@kind(lambda a: a.boundaries)
 def piecewise(initial: Amount, boundaries: Sequence[Steps], factors: Sequence[Amount]) -> Formula:
     """Constant pieces: ``initial`` times the product of the factors whose boundary is ``<= t``.
 
@@ -173,7 +183,7 @@ def piecewise(initial: Amount, boundaries: Sequence[Steps], factors: Sequence[Am
     return at
 
 
-@kind
+@kind(lambda a: a.boundaries)
 def multi_step(initial: Amount, boundaries: Sequence[Steps], gamma: Factor = 0.1) -> Formula:
     """The same factor at every boundary: ``initial * gamma**(number of boundaries <= t)``.
 
@@ -199,7 +209,7 @@ def multi_step(initial: Amount, boundaries: Sequence[Steps], gamma: Factor = 0.1
     return at
 
 
-@kind
+@kind(lambda a: (a.warmup,))
 def inverse_sqrt(peak: Amount, warmup: Steps, initial: Amount = 0.0) -> Formula:
     """A linear rise, then ``peak * sqrt(warmup/t)``.
 

@@ -16,7 +16,7 @@ from steepest.schedules.schedule import Part, kind, lifted
 __all__ = ["cosine", "warmup", "wsd"]
 
 
-@kind
+@kind(lambda a: (a.steps, *(a.steps + turn for turn in lifted(a.schedule).turns)))
 def warmup(
     steps: StepsOrZero,
     schedule: Part,
@@ -73,7 +73,7 @@ def warmup(
     return at
 
 
-@kind
+@kind(lambda a: (a.warmup, a.steps))
 def cosine(peak: Amount, steps: Steps, warmup: StepsOrZero = 0, initial: Amount = 0.0, final: Amount = 0.0) -> Formula:
     """Cosine annealing: ``final + (peak - final)/2 * (1 + cos(π*(t - warmup)/T_max))``, then ``final``.
 
@@ -120,7 +120,7 @@ def cosine(peak: Amount, steps: Steps, warmup: StepsOrZero = 0, initial: Amount 
     return at
 
 
-@kind
+@kind(lambda a: (a.warmup, a.steps - a.decay, a.steps))
 def wsd(
     peak: Amount,
     steps: Steps,

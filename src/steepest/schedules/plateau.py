@@ -1,7 +1,7 @@
 """The one schedule that depends on what happens: it lowers its value when a metric stops improving.
 
 It has state, so it is no `Schedule`: it can be a hyperparameter by itself, and its state is saved with the model's.
-Imports ``arguments``.
+Imports ``arguments`` and ``namespace``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, SupportsFloat, cast
+from typing import Annotated, ClassVar, Literal, SupportsFloat, cast
 
 from steepest.checks import Range
 from steepest.schedules.arguments import Amount, StepsOrZero, checked, declared, is_number, refuse
+from steepest.schedules.namespace import line_between
 
 __all__ = ["ReduceOnPlateau"]
 
@@ -29,7 +30,8 @@ class ReduceOnPlateau:
     most ``eps``. A metric that is nan never improves. With "rel" a metric should be positive: below 0 the threshold
     turns round.
 
-    Called with the number of steps taken, it is the current value, whatever the number.
+    Called with the number of steps taken, it is the current value: ``lr``, or before ``warmup`` steps a value on the line from
+    ``initial`` to ``lr``.
 
     Parameters
     ----------
@@ -41,7 +43,9 @@ class ReduceOnPlateau:
     threshold_mode : "rel" or "abs".
     cooldown : measurements after a reduction that never count as bad, >= 0; 0.
     min_lr : bound from below, >= 0; 0.0.
-    eps : >= 0; 1e-8. All defaults are PyTorch's.
+    eps : >= 0; 1e-8. All defaults so far are PyTorch's.
+    warmup : length of a linear rise to ``lr``, in steps of the optimizer, >= 0; 0.
+    initial : value at t = 0 if there is a warm-up, in [0, lr]; 0.0.
 
     Raises
     ------
@@ -68,9 +72,15 @@ class ReduceOnPlateau:
     cooldown: StepsOrZero = 0
     min_lr: Amount = 0.0
     eps: Amount = 1e-8
+    warmup: StepsOrZero = 0
+    initial: Amount = 0.0
     best: float = field(init=False, repr=False)
     num_bad_epochs: int = field(init=False, repr=False, default=0)
     cooldown_counter: int = field(init=False, repr=False, default=0)
+    why_alone: ClassVar[str] = (
+        "A plateau depends on its metric, not on the step alone, so no schedule can contain it. For a warm-up, write "
+        "ReduceOnPlateau(…, warmup=…)."
+    )
 
     def __post_init__(self) -> None:
         what, parameters, hints = declared(type(self))
@@ -78,10 +88,16 @@ class ReduceOnPlateau:
             setattr(self, name, checked(what, name, getattr(self, name), hints[name]))
         if (self.mode, self.threshold_mode) == ("min", "rel") and self.threshold >= 1:
             raise refuse(what, "threshold", self.threshold, "[0, 1)", "At 1 a metric would have to fall below 0.")
+        if self.initial > self.lr:
+            raise refuse(what, "initial", self.initial, f"[0, {self.lr!r}]", "The warm-up rises to lr.")
         self.best = math.inf if self.mode == "min" else -math.inf
 
     def __call__(self, t: int) -> float:
-        return self.lr
+        return line_between(self.initial, self.lr, t, self.warmup) if t < self.warmup else self.lr
+
+    def turning_points(self) -> list[tuple[int, float]]:
+        """The start and the end of the warm-up, with the values there; what the metric will do is not known."""
+        return [(0, self(0)), (self.warmup, self.lr)]
 
     def step(self, metric: SupportsFloat) -> float:
         """Take one measurement into account and return the value to use from now on."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import json
 import operator
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, ParamSpec, TypeAlias, cast, overload
 
@@ -51,6 +53,7 @@ class Schedule:
     kind : the function that made it.
     arguments : its arguments, all of them, in declared order.
     formula : what they make, a function of t and a namespace of operations.
+    turns : where the formula changes its direction or ends, as far as the arguments tell.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class Schedule:
     kind: Callable[..., Schedule]
     arguments: tuple[object, ...]
     formula: Formula = field(compare=False)
+    turns: tuple[int, ...] = field(compare=False)
 
     __array_ufunc__: ClassVar[None] = None  # so that np.float64(0.5) * schedule is asked here, not made an object array
 
@@ -108,6 +112,18 @@ class Schedule:
         array([1.  , 0.75, 0.5 , 0.25, 0.  , 0.  ])
         """
         return self(np.arange(cast("int", checked("values", "steps", steps, Steps))))
+
+    def turning_points(self) -> list[tuple[int, float]]:
+        """The start, each known turning point and the end, with the steps next to them and the values there.
+
+        An end that is only approached has no step of its own and is not listed.
+
+        >>> from steepest.schedules import linear
+        >>> linear(1.0, 0.0, steps=4).turning_points()
+        [(0, 1.0), (1, 0.75), (3, 0.25), (4, 0.0), (5, 0.0)]
+        """
+        near = {t + side for t in (0, *self.turns) for side in (-1, 0, 1)}
+        return [(t, self(t)) for t in sorted(near) if 0 <= t <= LAST]
 
     def then(self, schedule: Schedule | float, at: int) -> Schedule:
         """This schedule for t < at, after that the other, whose own t counts from 0 there.
@@ -158,20 +174,26 @@ Part: TypeAlias = Schedule | Amount
 _COUNTS_STEPS = "It counts the steps taken so far: 0 at the first."
 
 
-def kind(define: Callable[P, Formula]) -> Callable[P, Schedule]:
+def kind(turns: Callable[[Any], Iterable[int]]) -> Callable[[Callable[P, Formula]], Callable[P, Schedule]]:
     """Make a constructor of schedules from a function that takes arguments and returns the formula.
 
     The arguments reach it checked against their annotations and in normal form; its body only checks what concerns
-    several of them at once.
+    several of them at once. ``turns`` gives the steps at which the formula turns or ends, from the arguments as attributes.
     """
 
-    @functools.wraps(define)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        arguments = bind(define, args, kwargs)
-        return Schedule(construct, tuple(arguments.values()), cast("Callable[..., Formula]", define)(**arguments))
+    def decorate(define: Callable[P, Formula]) -> Callable[P, Schedule]:
+        @functools.wraps(define)
+        def construct(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+            arguments = bind(define, args, kwargs)
+            formula = cast("Callable[..., Formula]", define)(**arguments)
+            return Schedule(
+                construct, tuple(arguments.values()), formula, tuple(turns(types.SimpleNamespace(**arguments)))
+            )
 
-    construct.__signature__ = inspect.signature(define).replace(return_annotation="Schedule")  # type: ignore[attr-defined]
-    return construct
+        construct.__signature__ = inspect.signature(define).replace(return_annotation="Schedule")  # type: ignore[attr-defined]
+        return construct
+
+    return decorate
 
 
 def lifted(part: Schedule | float) -> Schedule:
@@ -179,7 +201,7 @@ def lifted(part: Schedule | float) -> Schedule:
     return part if isinstance(part, Schedule) else constant(part)
 
 
-@kind
+@kind(lambda a: ())
 def constant(value: Amount) -> Formula:
     """One value at every step: ``value``.
 
@@ -201,7 +223,25 @@ def constant(value: Amount) -> Formula:
     return at
 
 
-@kind
+def _turns_of_join(a: Any) -> Iterable[int]:
+    starts, ends = (0, *a.boundaries), (*a.boundaries, LAST)
+    inside = [
+        start + turn
+        for part, start, end in zip(a.schedules, starts, ends, strict=True)
+        for turn in lifted(part).turns
+        if start + turn < end
+    ]
+    return *a.boundaries, *inside
+
+
+def _turns_of_scale(a: Any) -> Iterable[int]:
+    """Those of both factors, and steps between them: a product of two curves may turn where neither does."""
+    both = sorted({0, *lifted(a.schedule).turns, *lifted(a.factor).turns})
+    between = [t + (after - t) * part // 8 for t, after in itertools.pairwise(both) for part in range(1, 8)]
+    return *both, *between
+
+
+@kind(_turns_of_join)
 def join(schedules: Sequence[Part], boundaries: Sequence[Steps]) -> Formula:
     """Schedules one after another: ``schedules[i](t - boundaries[i-1])`` for ``boundaries[i-1] <= t < boundaries[i]``.
 
@@ -243,7 +283,7 @@ def join(schedules: Sequence[Part], boundaries: Sequence[Steps]) -> Formula:
     return at
 
 
-@kind
+@kind(_turns_of_scale)
 def scale(schedule: Part, factor: Part) -> Formula:
     """A schedule times a number or another schedule: ``schedule(t) * factor(t)``; the same as ``schedule * factor``.
 
