@@ -31,6 +31,7 @@ CORE = {
     "stepping",
     "saving",
     "values",
+    "scheduled",
 }
 MAY_IMPORT = {
     "checks": set(),
@@ -47,6 +48,7 @@ MAY_IMPORT = {
     "stepping": {"checks", "language", "plan", "engines", "readings", "buckets"},
     "saving": {"checks", "files"},
     "values": {"checks", "language", "schedules"},
+    "scheduled": {"checks", "schedules", "values"},
     "numpy": CORE,
     "torch": CORE | {"numpy"},
     "jax": CORE | {"numpy"},

@@ -60,7 +60,7 @@ class Bucket:
         """What the programs of this plan ask for, by name, at the step after so many."""
         found = {**self.host, "step": self.host["step"] + 1, "steps": steps + 1.0}
         for symbol, value, allowed, said in self.kind.symbols:
-            found[symbol] = value if allowed is None else _scheduled(value(steps), allowed, said, steps)
+            found[symbol] = value if allowed is None else _scheduled(value, allowed, said, steps)
         return found
 
     def program(self, inputs: Mapping[str, float]) -> Program:
@@ -143,9 +143,7 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
         link = own.trace.chain.links[position]
         value = dict(link.values)[name]
         if callable(value):
-            allowed = _range(link.function, name)
-            said = getattr(value, "said", f"{link.name}: the schedule of {name}")
-            found.append((symbol, value, allowed, said))
+            found.append((symbol, value, _range(link.function, name), f"{link.name}: the schedule of {name}"))
         else:
             found.append((symbol, float(value), None, ""))
     return found
@@ -163,11 +161,14 @@ def _numbers(own: Plan) -> tuple[object, ...]:
     return tuple(id(v) if callable(v) else float(v) for link in own.trace.chain for _, v in link.values)
 
 
-def _scheduled(given: Any, allowed: Range, said: str, steps: int) -> float:
+def _scheduled(value: Any, allowed: Range, said: str, steps: int) -> float:
+    given = value(steps)
     try:
         number = float(given)
     except (TypeError, ValueError):
+        said = getattr(value, "said", "") or said
         raise TypeError(f"{said} gives {given!r} at step {steps}, allowed is {allowed}.") from None
     if number not in allowed:
+        said = getattr(value, "said", "") or said
         raise ValueError(f"{said} gives {number!r} at step {steps}, allowed is {allowed}.")
     return number

@@ -14,6 +14,7 @@ import math
 import sys
 import types
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -158,6 +159,14 @@ def range_of(annotation: object) -> Range | None:
         [range_of(one) for one in get_args(annotation)] if get_origin(annotation) in (Union, types.UnionType) else []
     )
     return next((one for one in found if one is not None), None)
+
+
+def warn(message: str) -> None:
+    """Warn whoever called the library: the first caller that is neither in it nor in torch."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_back.f_globals.get("__name__", "").partition(".")[0] in ("steepest", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)
 
 
 _SHOWN = 16

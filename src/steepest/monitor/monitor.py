@@ -339,8 +339,8 @@ def _rates(optimizer: Any, stepper: Stepper, step: int, numbers: _Numbers) -> di
         if "lr" in inputs:
             used.setdefault(bisect_right(ends, indices[0]), inputs["lr"])
     rates = {}
-    for number, group in enumerate(optimizer.param_groups):
-        rate = used.get(number, group.get("lr"))
+    for number, (group, schedules) in enumerate(zip(optimizer.param_groups, optimizer.schedules, strict=True)):
+        rate = used.get(number, schedules.get("lr", group.get("lr")))
         if rate is not None:
             rates[f"lr[{number}]" if number else "lr"] = float(rate(step - 1) if callable(rate) else rate)
     return rates

@@ -11,10 +11,8 @@ from functools import partial
 from typing import Any
 
 from steepest import rules
-from steepest.interrupts import Turn
 from steepest.language.chain import Chain, chain
 from steepest.numpy.optimizer import Optimizer, Params
-from steepest.stepping import Stepper
 
 __all__ = [
     "LAMB", "LARS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Lookahead", "NAdam", "RAdam",
@@ -63,8 +61,8 @@ LARS = _bind("LARS", rules.lars)
 class Lookahead(Optimizer):
     """Lookahead around another optimizer: the same fused chain as ``chain(inner, lookahead(k, alpha))``.
 
-    Takes over the inner optimizer's parameters and groups; use this one from now on. The slow weights start at the weights
-    of the first step.
+    Shares the inner optimizer's groups, so a value may be changed in either. Step this one only. The slow weights start at the
+    weights of the first step.
 
     >>> import numpy as np, steepest.numpy as opt
     >>> print(opt.Lookahead(opt.SGD([np.ones(3)], lr=0.1), k=5, alpha=0.5).plan[0].trace.chain)
@@ -81,13 +79,15 @@ class Lookahead(Optimizer):
                 "Lookahead: optimizer is a Lookahead, allowed is one that is not wrapped. Use chain for two."
             )
         rules.lookahead(k, alpha)
-        self._recipe = partial(_with_lookahead, optimizer._recipe)
-        self._turn = Turn()
-        self._swapped = ""
-        self.defaults = {**optimizer.defaults, "k": k, "alpha": alpha}
-        self.param_groups = [{**group, "k": k, "alpha": alpha} for group in optimizer.param_groups]
-        self._seen = self._values()
-        self._stepper = Stepper(optimizer._stepper.groups, self._chains(), optimizer._stepper.engine)
+        recipe, inner = partial(_with_lookahead, optimizer._recipe), optimizer._stepper
+        optimizer._schedules.give_back(optimizer._groups)
+        optimizer._others |= {"k", "alpha"}
+        optimizer._outer = self
+        for group in optimizer._groups:
+            group.update(k=k, alpha=alpha)
+        self._begin(
+            recipe, {**optimizer.defaults, "k": k, "alpha": alpha}, optimizer._groups, inner.groups, inner.engine
+        )
 
 
 def _with_lookahead(inner: Callable[..., Chain], k: Any, alpha: Any, **values: Any) -> Chain:

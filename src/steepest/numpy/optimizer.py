@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,19 @@ from steepest.interrupts import Turn
 from steepest.language.chain import Chain, check_patterns
 from steepest.plan.planner import plan
 from steepest.saving import Stored, open_file, save_file
-from steepest.schedules import ReduceOnPlateau
+from steepest.scheduled import Schedules, numbers_of
 from steepest.stepping import Inspector, Plans, Stepper, Watch
-from steepest.values import check_names, checked_form, differ, frozen, groups_of, restored, saved, whole
+from steepest.values import (
+    Loading,
+    check_names,
+    checked_form,
+    differ,
+    frozen,
+    groups_of,
+    saved,
+    saved_schedules,
+    whole,
+)  # fmt: skip
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
 
@@ -56,6 +66,8 @@ class Optimizer:
     """
 
     _inspector: Inspector | None = None
+    _outer: Optimizer | None = None
+    """The Lookahead that shares the groups."""
     seconds = 0.0
     """Time spent inside steps so far."""
 
@@ -66,28 +78,69 @@ class Optimizer:
         what = type(self).__name__
         groups = groups_of(what, params, defaults, np.ndarray)
         tensors = tensors_of(what, [g["params"] for g in groups])
+        self._begin(recipe, defaults, [
+            {**defaults, **group, "params": [t.param for t in row]} for group, row in zip(groups, tensors, strict=True)
+        ], tensors, engine)  # fmt: skip
+
+    def _begin(
+        self,
+        recipe: Callable[..., Chain],
+        defaults: Mapping[str, Any],
+        groups: list[dict[str, Any]],
+        tensors: Sequence[list[Tensor]],
+        engine: str,
+    ) -> None:
         self._recipe = recipe
         self._turn = Turn()
         self._swapped = ""
-        self.defaults = defaults
-        self.param_groups: list[dict[str, Any]] = [
-            {**defaults, **group, "params": [t.param for t in row]} for group, row in zip(groups, tensors, strict=True)
-        ]
+        self._others = {"params", "initial_lr"}
+        self._groups = groups
+        self._schedules = Schedules(type(self).__name__)
+        self.defaults = numbers_of(defaults)
+        self._take_schedules(0)
         self._seen = self._values()
         chains = self._chains()
-        check_patterns(what, chains, [[t.name for t in row] for row in tensors])
+        check_patterns(type(self).__name__, chains, [[t.name for t in row] for row in tensors])
         self._stepper = Stepper(tensors, chains, engine)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Each group's parameters and values. A value that a schedule gives is the number that the next step uses."""
+        if self._outer is not None:
+            return self._outer.param_groups
+        self._take_schedules(self.steps)
+        self._schedules.show(self._groups, self.steps)
+        return self._groups
+
+    @property
+    def schedules(self) -> list[dict[str, Any]]:
+        """For each group the schedules behind its numbers, by name."""
+        groups, known = self.param_groups, (self._outer or self)._schedules
+        return [known.in_force(number, group) for number, group in enumerate(groups)]
+
+    def _take_schedules(self, steps: int) -> None:
+        def accept(number: int, values: Mapping[str, Any]) -> None:
+            self._recipe(**self._frozen(values))
+
+        self._schedules.take(self._groups, [self.defaults] * len(self._groups), steps, accept)
+
+    def _frozen(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: frozen(value) for name, value in values.items() if name not in self._others}
 
     def _values(self) -> list[dict[str, Any]]:
         """The groups' values as they are now, free of what could be changed in place without being seen."""
-        return [{name: frozen(v) for name, v in group.items() if name != "params"} for group in self.param_groups]
+        return [self._frozen(self._schedules.placed(number, group)) for number, group in enumerate(self._groups)]
 
     def _chains(self) -> list[Chain]:
         return [self._recipe(**values) for values in self._values()]
 
     def _refresh(self) -> None:
+        if self._schedules:
+            self._schedules.show(self._groups, self.steps, strict=True)
         values = self._values()
         if differ(values, self._seen):
+            self._take_schedules(self.steps)
+            values = self._values()
             if len(values) != len(self._seen):
                 raise ValueError(
                     f"{type(self).__name__}: param_groups has {len(values)} groups, allowed is {len(self._seen)}. Groups "
@@ -114,6 +167,8 @@ class Optimizer:
         what = f"{type(self).__name__}.step"
         self._refuse_while_swapped(what)
         self._refresh()
+        if self._schedules:
+            self._schedules.warn(self._groups)
         stepper = self._stepper
         listed = listed_gradients(what, stepper.tensors, grads)
         if self._inspector is not None:
@@ -123,6 +178,8 @@ class Optimizer:
             stepper.step((), addresses)
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
+        if self._schedules:
+            self._schedules.show(self._groups, self.steps)
         if self._inspector is not None:
             self._inspector.after(listed, stepper)
         self.seconds += perf_counter() - began
@@ -174,72 +231,93 @@ class Optimizer:
 
     @contextmanager
     def using(self, name: str) -> Iterator[None]:
-        """Swap a state (an EMA's ``"average"``, Lookahead's ``"slow"``) into the parameters, and out again at the end."""
+        """Evaluate with a state (an EMA's ``"average"``, Lookahead's ``"slow"``) in place of the weights.
+
+        The weights are restored at the end, also after an error. Whatever is written to them inside is lost.
+        """
         tensors = [t for t in self._stepper.tensors if name in t.buffers and name not in ("param", "grad")]
         if self._swapped:
             raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
         if not tensors:
             raise self._stepper.no_state(name)
+        weights = [t.param.copy() for t in tensors]
         self._swapped = name
         try:
-            _swap(tensors, name)
-            try:
-                yield
-            finally:
-                _swap(tensors, name)
+            for t in tensors:
+                t.param[...] = t.buffers[name]
+            yield
         finally:
+            for t, before in zip(tensors, weights, strict=True):
+                t.param[...] = before
             self._swapped = ""
 
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run continues from: states by parameter name, step counts, and the groups' values. Copies."""
+        """Everything a run continues from: states by parameter name, step counts, and the groups' values. Copies.
+
+        A group has numbers, and its schedules beside them as one text of JSON.
+        """
         self._refuse_while_swapped(f"{type(self).__name__}.state_dict")
         state = {
             name: {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in states.items()}
             for name, states in self.state.items()
         }
         groups = [
-            {**{k: saved(v) for k, v in values.items()}, "params": [t.name for t in row]}
-            for values, row in zip(self._values(), self._stepper.groups, strict=True)
+            {
+                **{name: saved(value) for name, value in self._frozen(group).items()},
+                **saved_schedules(schedules),
+                "params": [t.name for t in row],
+            }
+            for group, schedules, row in zip(self._groups, self.schedules, self._stepper.groups, strict=True)
         ]
         return {"state": state, "param_groups": groups, "steps": self._stepper.steps}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], schedules: Literal["saved", "own"] | None = None) -> None:
         """Continue from a `state_dict` of an optimizer of the same structure.
 
         Parameters are found by name. Raises ValueError, with nothing changed, where names, states, shapes or chains differ.
+
+        Parameters
+        ----------
+        schedules : "saved", "own" or None, default None
+            Which schedules to use if the saved ones and this optimizer's own differ. None uses the saved ones and warns.
         """
         with self._turn.wait():
-            self._load(f"{type(self).__name__}.load_state_dict", state_dict)
+            self._load(f"{type(self).__name__}.load_state_dict", state_dict, schedules)
 
-    def _load(self, what: str, state_dict: Mapping[str, Any]) -> None:
+    def _load(self, what: str, state_dict: Mapping[str, Any], schedules: object) -> None:
         self._refuse_while_swapped(what)
         groups = checked_form(what, state_dict)
         steps = whole(what, "steps", state_dict["steps"])
-        if len(groups) != len(self.param_groups):
+        if len(groups) != len(self._groups):
             raise ValueError(f"{what}: {len(groups)} groups were saved, allowed is {len(self.param_groups)}.")
-        plateaus: list[tuple[ReduceOnPlateau, Mapping[str, float]]] = []
-        values = [
-            restored(what, number, saved, current, plateaus)
-            for number, (saved, current) in enumerate(zip(groups, self._values(), strict=True))
-        ]
+        loading = Loading(what, steps, schedules)
+        values = []
+        for number, (stored, group) in enumerate(zip(groups, self.param_groups, strict=True)):
+            current = self._frozen(self._schedules.whole(number, group))
+            own = {name: value for name, value in stored.items() if name != "params"}
+            loading.check_names(number, own, current)
+            values.append(loading.group(number, own, current))
         chains = [self._recipe(**v) for v in values]
         states = self._checked_states(what, state_dict["state"], chains)
-        for number, (group, row) in enumerate(zip(groups, self._stepper.groups, strict=True)):
-            check_names(what, number, group["params"], [t.name for t in row])
-        self._stepper.set_chains(chains)
+        for number, (stored, row) in enumerate(zip(groups, self._stepper.groups, strict=True)):
+            check_names(what, number, stored["params"], [t.name for t in row])
+        loading.warn()
         self._stepper.forget_layout()
-        for plateau, state in plateaus:
+        for plateau, state in loading.plateaus:
             plateau.load_state_dict(state)
-        for group, new in zip(self.param_groups, values, strict=True):
-            group.update(new)
-        self._seen = self._values()
+        for number, new in enumerate(values):
+            self._schedules.forget(number, new)
+            self._groups[number].update(new)
         for t in self._stepper.tensors:
             found = states.get(t.name, {})
             t.host = {k: float(v) for k, v in found.items() if not isinstance(v, np.ndarray)}
             t.buffers = {"param": t.param, **{k: v for k, v in found.items() if isinstance(v, np.ndarray)}}
         self._stepper.steps = steps
+        self._take_schedules(steps)
+        self._seen = self._values()
+        self._stepper.set_chains(self._chains())
 
     def _checked_states(
         self, what: str, saved: Mapping[str, Any], chains: Sequence[Chain]
@@ -273,8 +351,11 @@ class Optimizer:
         numbers = {n: {k: v for k, v in s.items() if not isinstance(v, np.ndarray)} for n, s in state.items()}
         save_file(path, arrays, {"host": numbers, **whole_state})
 
-    def load(self, path: str | PathLike[str]) -> None:
-        """Continue from a file that `save` has written; bit for bit as if the run had never stopped."""
+    def load(self, path: str | PathLike[str], schedules: Literal["saved", "own"] | None = None) -> None:
+        """Continue from a file that `save` has written; bit for bit as if the run had never stopped.
+
+        ``schedules`` is that of `load_state_dict`.
+        """
         with open_file(path) as (arrays, meta):
             host = meta.get("host", {})
             if not isinstance(host, dict) or not all(isinstance(numbers, dict) for numbers in host.values()):
@@ -284,7 +365,7 @@ class Optimizer:
                 parameter, _, key = name.rpartition("/")
                 state.setdefault(parameter, {})[key] = array
             try:
-                self.load_state_dict({**meta, "state": state})
+                self.load_state_dict({**meta, "state": state}, schedules)
             except (TypeError, ValueError) as error:
                 error.add_note(f"while loading {path}")
                 raise
@@ -307,13 +388,6 @@ def _given_chain(chain: object = None) -> Chain:
 
 def _states(tensor: Tensor) -> dict[str, NDArray[Any]]:
     return {name: array for name, array in tensor.buffers.items() if name not in ("param", "grad")}
-
-
-def _swap(tensors: Sequence[Tensor], name: str) -> None:
-    for t in tensors:
-        held = t.param.copy()
-        t.param[...] = t.buffers[name]
-        t.buffers[name][...] = held
 
 
 def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> Any:

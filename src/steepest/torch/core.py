@@ -22,6 +22,7 @@ from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
 from steepest.interrupts import Turn
 from steepest.language.chain import check_patterns
+from steepest.scheduled import Schedules
 from steepest.stepping import Inspector, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
@@ -58,7 +59,9 @@ class Core:
     def __init__(self, what: str, engine: str, densifies: bool) -> None:
         check_engine(engine)
         self.what, self.engine, self.densifies = what, engine, densifies
-        self.groups: Sequence[dict[str, Any]] = ()
+        self.groups: list[dict[str, Any]] = []
+        self.schedules = Schedules(what)
+        self.outer: Core | None = None  # of a Lookahead that shares the groups
         self.recipe: Recipe | None = None
         self.given: list[Recipe] = []
         self.recipes: list[Recipe] = []
@@ -89,6 +92,33 @@ class Core:
 
     # ---- groups and parameters as they are now
 
+    def values(self) -> Sequence[Mapping[str, Any]]:
+        """The groups, with schedules in the places of the numbers that they give."""
+        if not self.schedules:
+            return self.groups
+        return [self.schedules.placed(number, group) for number, group in enumerate(self.groups)]
+
+    def take_schedules(self) -> bool:
+        """Let numbers stand in the groups for schedules that stand there, and return whether any did."""
+        known = {id(group): recipe for group, recipe in zip(self.added, self.recipes, strict=True)}
+        recipes = [known.get(id(group)) for group in self.groups]
+
+        def accept(number: int, values: Mapping[str, Any]) -> None:
+            recipe = recipes[number]
+            if recipe is not None:
+                recipe(values)
+
+        names = [() if recipe is None else recipe.defaults for recipe in recipes]
+        return self.schedules.take(self.groups, names, self.steps, accept)
+
+    def show_numbers(self) -> list[dict[str, Any]]:
+        """The groups, with the numbers that schedules give for the next step."""
+        if self.outer is not None:
+            return self.outer.show_numbers()
+        self.take_schedules()
+        self.schedules.show(self.groups, self.steps)
+        return self.groups
+
     @torch.no_grad()
     def build(self, added: bool = False) -> Stepper:
         """Make a stepper for the groups as they are now; parameters that are known keep their states.
@@ -115,7 +145,9 @@ class Core:
         self.stepper, self.held = stepper, held
         self.recipes, self.added = recipes, list(self.groups)
         self.params = Parameters([list(group["params"]) for group in self.groups])
-        self.forms = forms_of(self.groups, self.recipes)
+        if self.take_schedules():  # the last thing, so that groups which are refused keep theirs
+            stepper.set_chains(chains_of(self, self.recipes))
+        self.forms = forms_of(self.values(), self.recipes)
         self.regular, self.shown = None, True
         if self.released is not None:
             self.released.attach(stepper, held)
@@ -132,9 +164,11 @@ class Core:
             )
         return list(self.recipes) if strange else [known[id(group)] for group in groups]
 
-    def ready(self, groups: Sequence[dict[str, Any]]) -> Stepper:
+    def ready(self, groups: list[dict[str, Any]]) -> Stepper:
         """The stepper for these groups, their parameters and states as they are now."""
         self.groups = groups
+        if self.schedules:
+            self.schedules.show(groups, self.steps, strict=True)
         stepper = self.stepper
         if stepper is None or not self.params.are_those_of(groups):
             stepper = self.build()
@@ -142,8 +176,10 @@ class Core:
             self._take_over(stepper)
         if not self.params.lie_as_before():
             self._see_params(stepper)
-        forms = forms_of(groups, self.recipes)
+        forms = forms_of(self.values(), self.recipes)
         if forms != self.forms:
+            if self.take_schedules():
+                forms = forms_of(self.values(), self.recipes)
             stepper.set_chains(chains_of(self, self.recipes))
             self.forms = forms
             self.regular = None
@@ -178,14 +214,16 @@ class Core:
 
     # ---- a step
 
-    def step(self, groups: Sequence[dict[str, Any]]) -> None:
+    def step(self, groups: list[dict[str, Any]]) -> None:
         """Update all parameters that have a gradient: all of them, counted, or none."""
         with self.turn.step(self.what):
             self._step(groups)
 
-    def _step(self, groups: Sequence[dict[str, Any]]) -> None:
+    def _step(self, groups: list[dict[str, Any]]) -> None:
         began = perf_counter()
         stepper = self.ready(groups)
+        if self.schedules:
+            self.schedules.warn(groups)
         params = self.params.all
         grads = [p.grad for p in params]
         if self.inspector is not None:
@@ -200,12 +238,14 @@ class Core:
             if (self.regular is None or self.regular.absent) and not stepper.follows:
                 params = [p for p, g in zip(params, grads, strict=True) if g is not None]
             increment_version(params)
+        if self.schedules:
+            self.schedules.show(groups, self.steps)
         if self.inspector is not None:
             self.inspector.after(grads, stepper)
         self.seconds += perf_counter() - began
 
     @torch.no_grad()
-    def makes_states(self, groups: Sequence[dict[str, Any]]) -> bool:
+    def makes_states(self, groups: list[dict[str, Any]]) -> bool:
         """Make the states, and do nothing else, in a first step that is only meant for that."""
         with self.turn.step(self.what) if self.released is None else self.turn.wait():
             stepper = self.ready(groups)
@@ -308,7 +348,7 @@ class Core:
             raise RuntimeError(f"{what}: the weights are swapped for {self.swapped!r}. Leave the with block first.")
 
     @contextmanager
-    def using(self, groups: Sequence[dict[str, Any]], name: str) -> Iterator[None]:
+    def using(self, groups: list[dict[str, Any]], name: str) -> Iterator[None]:
         """Put a state in place of the weights for the block."""
         if self.swapped:
             raise RuntimeError(f"using: the weights are swapped for {self.swapped!r} already.")
@@ -327,17 +367,26 @@ class Core:
                 self.swapped = ""
 
     @torch.no_grad()
-    def load(self, groups: Sequence[dict[str, Any]], given: Mapping[str, Any], strict: bool) -> states.Incompatible:
+    def load(
+        self, groups: list[dict[str, Any]], given: Mapping[str, Any], strict: bool, schedules: object
+    ) -> states.Incompatible:
         """Continue from a state dict; nothing is changed if anything does not fit."""
         with self.turn.wait():
-            return self._load(groups, given, strict)
+            return self._load(groups, given, strict, schedules)
 
-    def _load(self, groups: Sequence[dict[str, Any]], given: Mapping[str, Any], strict: bool) -> states.Incompatible:
+    def _load(
+        self, groups: list[dict[str, Any]], given: Mapping[str, Any], strict: bool, schedules: object
+    ) -> states.Incompatible:
         stepper = self.ready(groups)
-        loaded = states.load(self.what, given, groups, self.recipes, self.held, strict)
+        own = [self.schedules.whole(number, group) for number, group in enumerate(groups)]
+        loaded = states.load(self.what, given, own, self.recipes, self.held, strict, schedules)
+        loaded.loading.warn()
         stepper.forget_layout()
+        for number, values in enumerate(loaded.values):
+            self.schedules.forget(number, values)
         renamed = loaded.apply(groups, self.held)
         stepper.steps = loaded.steps
+        self.show_numbers()
         self.state.clear()
         self.shown = False
         self.regular = None

@@ -1,15 +1,16 @@
 """From a parameter group to its chain.
 
-A group holds what torch's schedulers and users change at any time: numbers, tensors of one element, this library's
-schedules. A recipe turns its values into a chain. Numbers go into the chain as `Live` values, which are read from the group
-anew at every step, so changing one plans nothing; the recipe is called again only when the group's form changes: a number
-leaves 0 or becomes 0, a flag flips, a schedule is exchanged.
+A group holds what torch's schedulers and users change at any time: numbers and tensors of one element. A recipe turns its values
+into a chain. Numbers go into the chain as `Live` values, which are read from the group anew at every step, so changing one plans
+nothing. A number that a schedule gives goes in as its `Scheduled`. The recipe is called again only when the group's form changes:
+a number leaves 0 or becomes 0, a flag flips, a schedule comes or goes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 from weakref import ref
@@ -53,12 +54,14 @@ class Live:
 class Recipe:
     """What makes a chain of a group's values: ``make(**values)``, with a default for each.
 
-    ``text`` is the chain's, where that is fixed.
+    ``text`` is the chain's, if that is fixed.
     """
 
     make: Callable[..., Chain]
     defaults: Mapping[str, Any]
     text: str = ""
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values that are tuples of what the plan names: ``betas`` of ``beta1`` and ``beta2``."""
 
     def __call__(self, group: Mapping[str, Any]) -> Chain:
         """The chain of a group's values as they are now: speaks with the recipe's words where one is wrong."""
@@ -93,9 +96,9 @@ def form_of(value: Any) -> Any:
     return type(value), (id(value) if callable(value) else value)
 
 
-def forms_of(groups: Sequence[Mapping[str, Any]], recipes: Sequence[Recipe]) -> list[list[Any]]:
-    """What recipes can see of their groups: while it is the same, so are the chains."""
-    return [[form_of(g[name]) for name in recipe.defaults] for g, recipe in zip(groups, recipes, strict=True)]
+def forms_of(values: Sequence[Mapping[str, Any]], recipes: Sequence[Recipe]) -> list[list[Any]]:
+    """What recipes can see of their groups' values: while it is the same, so are the chains."""
+    return [[form_of(g[name]) for name in recipe.defaults] for g, recipe in zip(values, recipes, strict=True)]
 
 
 class Owner(Protocol):
@@ -105,15 +108,17 @@ class Owner(Protocol):
     def what(self) -> str: ...
     @property
     def groups(self) -> Sequence[Mapping[str, Any]]: ...
+    def values(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 def chains_of(owner: Owner, recipes: Sequence[Recipe]) -> list[Chain]:
     """The chain of each of an owner's groups, with its numbers live; where a value is wrong, its recipe raises."""
-    return [_chain_of(owner, number, recipe) for number, recipe in enumerate(recipes)]
+    rows = zip(owner.values(), recipes, strict=True)
+    return [_chain_of(owner, number, group, recipe) for number, (group, recipe) in enumerate(rows)]
 
 
-def _chain_of(owner: Owner, number: int, recipe: Recipe) -> Chain:
-    group, of = owner.groups[number], ref(owner)
+def _chain_of(owner: Owner, number: int, group: Mapping[str, Any], recipe: Recipe) -> Chain:
+    of = ref(owner)
     recipe(group)
 
     def lifted(name: str, value: Any, place: int | None) -> Any:
@@ -134,7 +139,10 @@ def _chain_of(owner: Owner, number: int, recipe: Recipe) -> Chain:
 
 
 def recipe_of_chain(what: str, given: object) -> Recipe:
-    """A ready chain as a recipe: every hyperparameter of its links is a value, named as the plan names it."""
+    """A ready chain as a recipe: every hyperparameter of its links is a value, named as the plan names it.
+
+    Betas of one link are one value, ``betas``, where torch's schedulers and loggers look for them.
+    """
     if not isinstance(given, Chain):
         name = getattr(given, "__name__", "")
         hint = f" Call it: {name}(…)." if callable(given) and name else ""
@@ -142,11 +150,30 @@ def recipe_of_chain(what: str, given: object) -> Recipe:
             f"{what}: chain is {name or repr(given)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
         )
     inputs = trace(given).inputs
-    values = {symbol: dict(given.links[position].values)[name] for symbol, (position, name) in inputs.items()}
-    return Recipe(partial(_with_values, given, tuple(inputs.items())), values, str(given))
+    joined: dict[str, tuple[str, ...]] = {}
+    for position in dict.fromkeys(place for place, _ in inputs.values()):
+        betas = tuple(s for s, (place, name) in inputs.items() if place == position and re.fullmatch(r"beta\d", name))
+        if len(betas) > 1:
+            joined["betas" if not joined else f"betas_{len(joined) + 1}"] = betas
+    of = {symbol: name for name, symbols in joined.items() for symbol in symbols}
+    values: dict[str, Any] = {}
+    for symbol, (position, name) in inputs.items():
+        value = dict(given.links[position].values)[name]
+        if symbol in of:
+            values[of[symbol]] = (*values.get(of[symbol], ()), value)
+        else:
+            values[symbol] = value
+    return Recipe(partial(_with_values, given, tuple(inputs.items()), joined), values, str(given), joined)
 
 
-def _with_values(given: Chain, inputs: tuple[tuple[str, tuple[int, str]], ...], **values: Any) -> Chain:
+def _with_values(
+    given: Chain, inputs: tuple[tuple[str, tuple[int, str]], ...], joined: Mapping[str, tuple[str, ...]], **values: Any
+) -> Chain:
+    for name, symbols in joined.items():
+        several = values.pop(name)
+        if not isinstance(several, tuple) or len(several) != len(symbols):
+            raise TypeError(f"Optimizer: {name} must be a tuple of {len(symbols)} numbers, got {several!r}.")
+        values.update(zip(symbols, several, strict=True))
     links = list(given.links)
     new: dict[int, dict[str, Any]] = {}
     for symbol, (position, name) in inputs:
@@ -162,7 +189,9 @@ def _with_values(given: Chain, inputs: tuple[tuple[str, tuple[int, str]], ...], 
 
 def wrapped(inner: Recipe, k: Any, alpha: Any) -> Recipe:
     """A recipe with Lookahead around it."""
-    return Recipe(partial(_with_lookahead, inner.make), {**inner.defaults, "k": k, "alpha": alpha}, inner.text)
+    return replace(
+        inner, make=partial(_with_lookahead, inner.make), defaults={**inner.defaults, "k": k, "alpha": alpha}
+    )
 
 
 def _with_lookahead(inner: Callable[..., Chain], k: Any, alpha: Any, **values: Any) -> Chain:

@@ -106,6 +106,7 @@ class Lookahead(Optimizer):
         self._core.densifies = inner.densifies
         recipes = [wrapped(one, k, alpha) for one in inner.recipes]
         common = None if inner.recipe is None else wrapped(inner.recipe, k, alpha)
+        inner.schedules.give_back(inner.groups)
         # torch keeps the very groups that it is given, so both optimizers hold them.
-        self._set_up(optimizer.param_groups, common, {**optimizer.defaults, "k": k, "alpha": alpha}, recipes)
-        optimizer.param_groups = self.param_groups
+        self._set_up(inner.groups, common, {**optimizer.defaults, "k": k, "alpha": alpha}, recipes)
+        inner.groups, inner.outer = self._core.groups, self._core

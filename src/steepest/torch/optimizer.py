@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
+from steepest.scheduled import numbers_of
 from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.core import Core
@@ -27,8 +28,9 @@ __all__ = ["Optimizer"]
 class Optimizer(torch.optim.Optimizer):
     """Runs a chain on torch parameters, in place, as a `torch.optim.Optimizer`.
 
-    Every hyperparameter of the chain stands in ``param_groups`` under the name that the plan gives it (``lr``,
-    ``max_norm``, ``beta1`` …), so torch's schedulers and a group's own values work on any chain.
+    Every hyperparameter of the chain stands in ``param_groups`` under the name that the plan gives it (``lr``, ``max_norm`` …),
+    so torch's schedulers and a group's own values work on any chain. Betas of one link are the tuple ``betas``. A value that a
+    schedule gives is shown as the number that the next step uses; `schedules` has the schedule.
 
     Parameters
     ----------
@@ -80,8 +82,11 @@ class Optimizer(torch.optim.Optimizer):
         if recipe is not None:
             check_values(core.what, defaults, self._foreach_takes_tensors)
             recipe(defaults)
-        super().__init__(params, defaults)
+        super().__init__(params, numbers_of(defaults))
         core.build(added=True)
+        if recipe is None and core.recipes:  # tools look for what can be set in the defaults
+            common = set.intersection(*({*one.defaults} for one in core.recipes))
+            self.defaults.update(numbers_of({n: v for n, v in core.recipes[0].defaults.items() if n in common}))
 
     @outside_of_graphs
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -104,9 +109,11 @@ class Optimizer(torch.optim.Optimizer):
             raise TypeError(
                 f"{what} has no chain, and there is none for all groups. Give chain=…, or one to each group."
             )
+        for name, value in recipe.defaults.items():
+            if any(map(callable, value if isinstance(value, tuple) else (value,))):  # a number stands in the defaults
+                param_group.setdefault(name, value)
         super().add_param_group(param_group)
-        core.groups = self.param_groups
-        group = self.param_groups[-1]
+        group = core.groups[-1]
         core.recipes.append(recipe)
         core.added.append(group)
         try:
@@ -117,7 +124,7 @@ class Optimizer(torch.optim.Optimizer):
             if core.stepper is not None:
                 core.build(added=True)
         except BaseException:
-            self.param_groups.pop()
+            core.groups.pop()
             core.recipes.pop()
             core.added.pop()
             raise
@@ -142,14 +149,31 @@ class Optimizer(torch.optim.Optimizer):
     @outside_of_graphs
     def _step(self) -> None:
         core = self._core
-        if core.steps == 0 and core.makes_states(self.param_groups):
+        if core.steps == 0 and core.makes_states(core.groups):
             return
         if core.released is None:
-            core.step(self.param_groups)
+            core.step(core.groups)
         else:
-            core.released.finish(self.param_groups)
+            core.released.finish(core.groups)
 
     # ---- what is shown
+
+    @property
+    @outside_of_graphs
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Each group's parameters and values. A value that a schedule gives is the number that the next step uses."""
+        return self._core.show_numbers()
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self._core.groups = groups
+
+    @property
+    @outside_of_graphs
+    def schedules(self) -> list[dict[str, Any]]:
+        """For each group the schedules behind its numbers, by name."""
+        groups, core = self.param_groups, self._core.outer or self._core
+        return [core.schedules.in_force(number, group) for number, group in enumerate(groups)]
 
     @property
     @outside_of_graphs
@@ -216,27 +240,31 @@ class Optimizer(torch.optim.Optimizer):
 
     @outside_of_graphs
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run continues from, in torch's form; each group also has the number of steps taken.
+        """Everything a run continues from, in torch's form.
 
-        With `named_parameters` it holds the names by which `load_state_dict` finds each parameter's state again. The state of a
+        Each group has numbers, its schedules beside them as one text of JSON, and the number of steps taken. With
+        `named_parameters` it holds the names by which `load_state_dict` finds each parameter's state again. The state of a
         parameter that no group lists any more is left out.
         """
         core = self._core
         core.refuse_while_swapped("state_dict")
-        recipes = core.recipes_of(self.param_groups)
-        with core.showing_only(self.param_groups):
+        recipes = core.recipes_of(core.groups)
+        with core.showing_only(core.groups):
             made = super().state_dict()
-        return states.dictionary(made, recipes, self.steps)
+        return states.dictionary(made, recipes, self.steps, self.schedules)
 
     @outside_of_graphs
     def load_state_dict(  # type: ignore[override]  # torch's returns None
-        self, state_dict: Mapping[str, Any], strict: bool = True
+        self, state_dict: Mapping[str, Any], strict: bool = True, schedules: Literal["saved", "own"] | None = None
     ) -> states.Incompatible:
         """Continue from a `state_dict` of this class, or of torch's class of the same rule.
 
         Where both were made with named parameters, state is found by name, whatever the order and the groups; otherwise by
         position. An optimizer without names takes over saved ones, as torch's does. Names and states that are missing or not
         expected raise ValueError, or are returned with ``strict=False``. Nothing is changed if anything does not fit.
+
+        ``schedules`` is which schedules to use if the saved ones and this optimizer's own differ: ``"saved"`` or ``"own"``. None,
+        the default, uses the saved ones and warns.
         """
         core = self._core
         core.refuse_while_swapped("load_state_dict")
@@ -245,7 +273,7 @@ class Optimizer(torch.optim.Optimizer):
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, given)
             given = given if changed is None else changed
-        incompatible = core.load(self.param_groups, given, strict)
+        incompatible = core.load(self.param_groups, given, strict, schedules)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
         return incompatible
@@ -278,10 +306,10 @@ class Optimizer(torch.optim.Optimizer):
             setattr(core, name, value)
         core.steps_before = rest.pop("_steps", core.steps_before)
         shown = rest.pop("state", core.state)
+        core.groups = rest.pop("param_groups", core.groups)
         super().__setstate__(rest)
-        core.groups = self.param_groups
         self.state = shown
 
 
-_PICKLED = ("engine", "densifies", "recipe", "recipes", "added")
+_PICKLED = ("engine", "densifies", "recipe", "recipes", "added", "schedules")
 """Attributes of the core that a copy of the optimizer needs."""

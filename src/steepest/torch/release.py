@@ -154,7 +154,7 @@ class Released:
         for one in self._ones.values():
             one.arrived, one.stepped = 0, False
 
-    def finish(self, groups: Sequence[dict[str, Any]]) -> None:
+    def finish(self, groups: list[dict[str, Any]]) -> None:
         """End a step: step what has a gradient left, since it was not used in every backward pass, and count."""
         core = self._core()
         if core is not None:
@@ -163,6 +163,8 @@ class Released:
 
     def _finish(self, core: Core, stepper: Stepper) -> None:
         core.refuse_while_swapped("step")
+        if core.schedules:
+            core.schedules.warn(core.groups)
         for param in [p for p in self._ones if p.grad is not None]:
             self._step(core, param)
         for one in self._ones.values():
@@ -171,6 +173,8 @@ class Released:
                 one.part.step([None])
                 increment_version([one.held.param])
         stepper.steps += 1
+        if core.schedules:
+            core.schedules.show(core.groups, stepper.steps)
         parts = [one.part for one in self._ones.values() if one.stepped]
         stepper.readings.join([p.readings for p in parts if p.readings.step == p.steps], stepper.steps)
         self.begin()

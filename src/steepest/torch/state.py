@@ -18,10 +18,9 @@ from torch.nn.parameter import is_lazy
 
 from steepest.plan.plan import Plan
 from steepest.plan.planner import plan
-from steepest.schedules import ReduceOnPlateau
 from steepest.torch.groups import SWITCHES, Recipe
 from steepest.torch.held import Held, names_of
-from steepest.values import frozen, saved, unsaved, whole
+from steepest.values import SCHEDULES, Loading, frozen, saved, saved_schedules, whole
 
 __all__ = ["Incompatible", "Loaded", "check_mapping", "dictionary", "differs", "load", "show", "take"]
 
@@ -150,7 +149,7 @@ class Loaded:
     names: Sequence[list[str] | None]
     """The names that each group takes over, if it has none."""
     values: list[dict[str, Any]]
-    plateaus: list[tuple[ReduceOnPlateau, Any]]
+    loading: Loading
     numbers: list[dict[str, float]]
     states: list[dict[str, torch.Tensor]]
     steps: int
@@ -160,7 +159,7 @@ class Loaded:
         """Change groups and states. Return whether parameters have got other names."""
         for group, values, names in zip(groups, self.values, self.names, strict=True):
             group.update(values if names is None else {**values, "param_names": names})
-        for plateau, state in self.plateaus:
+        for plateau, state in self.loading.plateaus:
             plateau.load_state_dict(state)
         for one, numbers, states in zip(held, self.numbers, self.states, strict=True):
             one.forget()
@@ -170,9 +169,12 @@ class Loaded:
         return [one.tensor.name for one in held] != names_of(groups)
 
 
-def dictionary(made: dict[str, Any], recipes: Sequence[Recipe], steps: int) -> dict[str, Any]:
-    """torch's state dict, with schedules as plain data, the steps taken, and the text of a ready chain, in each group."""
-    for group, recipe in zip(made["param_groups"], recipes, strict=True):
+def dictionary(
+    made: dict[str, Any], recipes: Sequence[Recipe], steps: int, schedules: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """torch's state dict, with schedules as text, the steps taken, and the text of a ready chain, in each group."""
+    for group, recipe, own in zip(made["param_groups"], recipes, schedules, strict=True):
+        group.update(saved_schedules(own))
         for name in recipe.defaults:
             several = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)
             if any(map(callable, several)):
@@ -190,6 +192,7 @@ def load(
     recipes: Sequence[Recipe],
     held: Sequence[Held],
     strict: bool,
+    schedules: object,
 ) -> Loaded:
     """Check a state dict against these groups and parameters, and lay its states out for them."""
     what = f"{what}.load_state_dict"
@@ -198,10 +201,9 @@ def load(
     sources, adopted, order, missing, unexpected = _matched(what, groups, old)
     unexpected += orphans
     named = names_of([{**g, "param_names": g.get("param_names") or n} for g, n in zip(groups, adopted, strict=True)])
-    plateaus: list[tuple[ReduceOnPlateau, Any]] = []
-    values = [
-        _values(what, g, source, recipe, plateaus) for g, source, recipe in zip(groups, sources, recipes, strict=True)
-    ]
+    steps = _steps(what, old, given["state"])
+    loading = Loading(what, steps, schedules)
+    values = [_values(loading, number, *row) for number, row in enumerate(zip(groups, sources, recipes, strict=True))]
     chains = [r({**g, **v}) for g, v, r in zip(groups, values, recipes, strict=True) for _ in g["params"]]
     numbers: list[dict[str, float]] = []
     found: list[dict[str, torch.Tensor]] = []
@@ -232,10 +234,7 @@ def load(
             f"{what}: the state dict does not fit. {'; '.join(said).capitalize()}. Load it into an optimizer of the same rule and "
             f"parameters, or with strict=False, which starts anew what is missing and drops what is unexpected."
         )
-    told = next((g["steps"] for g in old if "steps" in g), None)
-    most = max((n["step"] for n in numbers if n), default=0.0)
-    steps = whole(what, "steps", most if told is None else told)
-    return Loaded(adopted, values, plateaus, numbers, found, steps, Incompatible(missing, unexpected))
+    return Loaded(adopted, values, loading, numbers, found, steps, Incompatible(missing, unexpected))
 
 
 _ALLOWED = "allowed is what state_dict() returns."
@@ -358,24 +357,33 @@ def _check_sizes(what: str, old: Sequence[Mapping[str, Any]], groups: Sequence[M
         )
 
 
+def _steps(what: str, old: Sequence[Mapping[str, Any]], state: Mapping[Any, Mapping[str, Any]]) -> int:
+    """The steps that were saved; where none were, as by torch, the most that a parameter has had: torch's SGD counts none."""
+    told = next((g["steps"] for g in old if "steps" in g), None)
+    if told is None:
+        counts = [frozen(entry.get("step")) if "step" in entry else 1.0 for entry in state.values() if entry]
+        told = max((n for n in counts if isinstance(n, (int, float))), default=0)
+    return whole(what, "steps", told)
+
+
 def _values(
-    what: str,
-    group: Mapping[str, Any],
-    source: Mapping[str, Any],
-    recipe: Recipe,
-    plateaus: list[tuple[ReduceOnPlateau, Any]],
+    loading: Loading, number: int, group: Mapping[str, Any], source: Mapping[str, Any], recipe: Recipe
 ) -> dict[str, Any]:
     """The values that a group takes over from a saved one."""
+    what = loading.what
     text = source.get("chain", recipe.text)
     if text != recipe.text:
         raise ValueError(f"{what}: the saved chain is {text}, here it is {recipe.text}. Build the same chain.")
-    values: dict[str, Any] = {}
-    for name, value in source.items():
-        if name in ("params", "param_names", "steps", "chain"):
-            continue
-        if name == _DECOUPLED and name not in recipe.defaults:  # AdamW stays decoupled, as torch's does
-            continue
-        current, value = group.get(name), copy.deepcopy(value)
-        value = unsaved(what, name, value, current, plateaus) if name in recipe.defaults else value
-        values[name] = tuple(value) if isinstance(current, tuple) and isinstance(value, list) else value
+    kept = {n: copy.deepcopy(v) for n, v in source.items() if n not in ("params", "param_names", "steps", "chain")}
+    if _DECOUPLED not in recipe.defaults:  # AdamW stays decoupled, as torch's does
+        kept.pop(_DECOUPLED, None)
+    for name, parts in recipe.joined.items():  # saved one by one before 0.1
+        if name not in kept and {*parts} <= {*kept}:
+            kept[name] = {"tuple": [kept.pop(part) for part in parts]}
+    own = {name: value for name, value in kept.items() if name in recipe.defaults or name == SCHEDULES}
+    others = {name: value for name, value in kept.items() if name not in own}
+    values = others | loading.group(number, own, group)
+    for name, value in values.items():
+        if isinstance(group.get(name), tuple) and isinstance(value, list):
+            values[name] = tuple(value)
     return values

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from steepest.interrupts import interrupts_held
+from steepest.schedules import constant
 from steepest.workbench.untouched import parameters_of, seed_all
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Groups:
                 f"{what}: param_groups[{without[0]}] of {type(optimizer).__name__} has no lr, so there is none to find."
             )
         steps = getattr(optimizer, "steps", 0)
-        self.given = [group["lr"] for group in self.groups]
+        schedules = getattr(optimizer, "schedules", [{}] * len(self.groups))
+        self.given = [own.get("lr", group["lr"]) for group, own in zip(self.groups, schedules, strict=True)]
         own = [max(float(lr(steps + t)) for t in range(AHEAD)) if callable(lr) else float(lr) for lr in self.given]
         self.rate = next((lr for lr in own if lr > 0), 0.0)
         if self.rate == 0:
@@ -43,12 +45,15 @@ class Groups:
         self.scales = [lr / self.rate for lr in own]
 
     def set(self, rate: float) -> None:
-        """A number, or a tensor where there was one: never the one that the user may hold."""
+        """A number for a number, a tensor for a tensor, never the one that the user may hold; a schedule for a schedule."""
         import torch
 
         for group, scale, given in zip(self.groups, self.scales, self.given, strict=True):
             number = scale * rate
-            group["lr"] = torch.full_like(given, number) if torch.is_tensor(given) else number
+            if torch.is_tensor(given):
+                group["lr"] = torch.full_like(given, number)
+            else:
+                group["lr"] = constant(number) if callable(given) else number
 
 
 class Live:

@@ -50,12 +50,13 @@ def kept(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> PutBack:
     tensors = [*params, *(buffer for _, _, _, row in modules for buffer in row.values() if buffer is not None)]
     values = [_kept(tensor) for tensor in {id(tensor): tensor for tensor in tensors}.values()]
     grads = [(param, param.grad, param.requires_grad) for param in params]
+    ours = isinstance(optimizer, Optimizer)
+    schedules = optimizer.schedules if ours else [{}] * len(optimizer.param_groups)  # type: ignore[attr-defined]
     groups = [
-        (group, dict(group), _kept([v for v in group.values() if torch.is_tensor(v)]))
-        for group in optimizer.param_groups
+        (group, dict(group), own, _kept([v for v in group.values() if torch.is_tensor(v)]))
+        for group, own in zip(optimizer.param_groups, schedules, strict=True)
     ]
     state = _kept(optimizer.state)
-    ours = isinstance(optimizer, Optimizer)
     steps = optimizer.steps if ours else 0  # type: ignore[attr-defined]  # has it where it is ours
     measured = optimizer.stepper.readings.copy() if ours else None  # type: ignore[attr-defined]
     numbers = {n: v for n, v in vars(optimizer).items() if _is_own_number(n, v, ours)}
@@ -66,9 +67,11 @@ def kept(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> PutBack:
     def put_back() -> None:
         if ours and optimizer.steps != steps:  # type: ignore[attr-defined]  # what schedules see
             _set_steps(optimizer, steps)
-        for group, row, changed in groups:
+        for group, row, own, changed in groups:
             changed()
             group.clear()
+            group.update(row | own)
+        for group, (_, row, _, _) in zip(optimizer.param_groups, groups, strict=True):  # which has taken the schedules
             group.update(row)
         _ = optimizer.state  # of this library's: shown anew, so that the next step looks for what is changed in it
         state()

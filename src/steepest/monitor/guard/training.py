@@ -103,7 +103,7 @@ class Training:
 
     def put_back(self, tree: Mapping[str, Any]) -> None:
         """Everything that a rewind puts back."""
-        self.optimizer.load_state_dict(tree["optimizer"])
+        self.optimizer.load_state_dict(tree["optimizer"], schedules="saved")
         _copy(tree["params"], self.weights(), self.on_torch)
         self.put_back_buffers(tree["buffers"])
         for one, state in zip(self.also, tree["also"], strict=True):
