@@ -165,7 +165,7 @@ class Stepper:
 
     def forget_layout(self) -> None:
         """Write histories back to the tensors; at the next step look at their memory again and sort them anew."""
-        self._unsort()
+        self.unsort()
         self._kinds = []
         self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
         for part in self.parts:
@@ -176,7 +176,8 @@ class Stepper:
         for bound in self._bound.values():
             bound.bind_params(addresses)
 
-    def _unsort(self) -> None:
+    def unsort(self) -> None:
+        """Write histories back to the tensors and sort them anew at the next step; their memory has the same form."""
         self.write_back()
         self._buckets = []
         self._bound: dict[tuple[Any, ...], Bound] = {}
@@ -222,6 +223,10 @@ class Stepper:
     def follows(self) -> bool:
         """Whether steps also concern tensors without a gradient, since some rules follow the weights."""
         return any(chain.follows for chain in self.chains)
+
+    def leaves_out(self, indices: Collection[int]) -> bool:
+        """Whether these tensors had no gradient at the last step, so that they hold their own history."""
+        return self._absent is not None and set(indices) <= set(self._absent)
 
     # ---- one step
 
@@ -305,7 +310,7 @@ class Stepper:
         return self._kinds
 
     def _sort(self, absent: tuple[int, ...]) -> None:
-        self._unsort()
+        self.unsort()
         without = set(absent)
         rows: list[tuple[Kind, Tensor]] = []
         for t, (kind, follower) in zip(self.tensors, self._all_kinds(), strict=True):

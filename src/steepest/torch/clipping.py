@@ -90,8 +90,8 @@ def clip_grad_norm_(
 def clip_grad_value_(parameters: torch.Tensor | Iterable[torch.Tensor], clip_value: float) -> None:
     """Clip every element of the gradients to [-clip_value, clip_value], in place; nan stays nan.
 
-    ``clip_value`` is a positive number. Parameters without a gradient are skipped. Raises ValueError for a gradient that is
-    given twice, TypeError for sparse or complex ones.
+    ``clip_value`` is a positive number. Parameters without a gradient are skipped. Raises TypeError for sparse or complex
+    gradients, before any is changed.
 
     >>> import torch, steepest.torch as opt
     >>> w = torch.nn.Parameter(torch.zeros(2))
@@ -106,7 +106,7 @@ def clip_grad_value_(parameters: torch.Tensor | Iterable[torch.Tensor], clip_val
     check_number(what, "clip_value", clip_value, Range(0, low_included=False))
     several = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     grads = [g for g in map(_grad, several) if g is not None]
-    _check_gradients(what, grads)
+    _check_strided(what, grads)
     if any(map(torch.is_complex, grads)):
         raise TypeError(f"{what}: a gradient is complex, allowed are real ones: complex numbers have no order.")
     # A large one in one pass over memory; the others in torch's two calls for all of them, which take less time.
@@ -160,13 +160,13 @@ def adaptive_clip_grad_(
 def _with_gradients(what: str, parameters: torch.Tensor | Iterable[torch.Tensor]) -> list[torch.Tensor]:
     several = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     given = [p for p in several if p.grad is not None]
-    _check_gradients(what, [p.grad for p in given if p.grad is not None])
+    if len({id(p) for p in given}) < len(given):
+        raise ValueError(f"{what}: a parameter is given twice; its gradient would be clipped twice. Give it once.")
+    _check_strided(what, [*map(_grad, given)])
     return given
 
 
-def _check_gradients(what: str, grads: list[torch.Tensor]) -> None:
-    if len(set(map(id, grads))) < len(grads):
-        raise ValueError(f"{what}: a parameter is given twice; its gradient would be clipped twice. Give it once.")
+def _check_strided(what: str, grads: list[torch.Tensor]) -> None:
     for layout in {*map(_layout, grads)} - {torch.strided}:
         raise TypeError(
             f"{what}: a gradient has layout {layout}, allowed is torch.strided. Make it dense: nn.Embedding(…, sparse=False)."

@@ -267,22 +267,25 @@ class Core:
         sparse, what = self.sparse, f"{self.what}.step"
         if not sparse.apart or (len(sparse.rows) < len(indices) and not self.densifies):
             return False
-        found: dict[int, torch.Tensor] = {i: g for i, g in enumerate(grads) if g is not None}
+        dense, rows = list(grads), dict[int, torch.Tensor]()
         for i in indices:
-            check_gradient(what, self.held[i], found[i])
-            if found[i].dtype != self.held[i].param.dtype:
+            grad = grads[i]
+            assert grad is not None
+            check_gradient(what, self.held[i], grad)
+            if grad.dtype != self.held[i].param.dtype:
                 return False
-        rows = {i: by_rows(found[i].detach()) for i in sparse.rows}
-        dense = [None if g is None or i in rows else g for i, g in enumerate(grads)]
-        for i in set(indices) - rows.keys():
-            dense[i] = found[i].detach().to_dense()
+            if i in sparse.rows:
+                rows[i], dense[i] = by_rows(grad.detach()), None
+            else:
+                dense[i] = grad.detach().to_dense()
         addresses = regular(dense)
         if addresses is None:
             return False
         part = sparse.part
         if part is None:
             return stepper.step((), addresses, regular.absent)
-        stepper.write_back()
+        if not stepper.leaves_out(rows):
+            stepper.write_back()
         part.steps = stepper.steps
         buffers: list[Any] = [None] * len(grads)
         with sparse_rows(part, self.held, buffers, rows):
@@ -303,6 +306,7 @@ class Core:
             if sparse:
                 for index in sparse:
                     check_rows(what, self.held[index], stepper.own_plans[index])
+                stepper.forget_layout()
                 with sparse_rows(stepper, self.held, buffers, sparse):
                     happened = stepper.step(buffers)
                 if self.regular is None and happened and stepper.needs_only_addresses():
@@ -310,6 +314,8 @@ class Core:
                 return happened
             happened = stepper.step(buffers)
         finally:
+            if sparse:
+                stepper.forget_layout()
             if not happened:
                 for one in self.held:
                     one.prune()

@@ -234,8 +234,12 @@ class Released:
             return
         held, buffers = [one.held] * (index + 1), [None] * (index + 1)
         check_rows(what, one.held, one.part.own_plans[0])
-        with sparse_rows(one.part, held, buffers, sparse):
-            one.part.step([buffers[index]])
+        one.part.forget_layout()
+        try:
+            with sparse_rows(one.part, held, buffers, sparse):
+                one.part.step([buffers[index]])
+        finally:
+            one.part.forget_layout()
 
 
 @dataclass(slots=True, eq=False)

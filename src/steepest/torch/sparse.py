@@ -57,10 +57,10 @@ def sparse_rows(
 ) -> Iterator[None]:
     """Let the step see only the rows of a parameter that a sparse gradient names; they are written back at the end.
 
-    `check_rows` must have allowed it.
+    `check_rows` must have allowed it. A stepper that also steps whole tensors must forget its layout before and after.
     """
     plans = dict(zip((t.index for t in stepper.tensors), stepper.own_plans, strict=True))
-    stepper.forget_layout()
+    stepper.unsort()
     whole: list[tuple[Held, dict[str, Any], dict[str, float], Any, list[str]]] = []
     try:
         for index, grad in sparse.items():
@@ -79,7 +79,7 @@ def sparse_rows(
         happened = False
         raise
     finally:
-        stepper.forget_layout()
+        stepper.unsort()
         for one, buffers_before, host_before, rows, started in whole:
             tensor = one.tensor
             if happened:
