@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
 import steepest
 import steepest.torch as opt
@@ -69,8 +70,9 @@ def test_names_that_were_taken_over_find_the_state_at_the_next_load() -> None:
         torch.testing.assert_close(turned.state[own], source.state[first], rtol=0, atol=0)
 
 
-def test_names_that_were_taken_over_decide_which_parameters_a_pattern_leaves_out() -> None:
-    chain = steepest.chain(steepest.exclude(steepest.add_decayed_weights(0.5), "*.bias"), steepest.descend(0.1))
+def test_names_that_were_taken_over_decide_which_parameters_are_left_out() -> None:
+    decay = steepest.exclude(steepest.add_decayed_weights(0.5), where=lambda name, shape: name.endswith("bias"))
+    chain = steepest.chain(decay, steepest.descend(0.1))
     source = opt.Optimizer(named(parameters(), "0.weight", "0.bias"), chain)
     source.step()
     params = parameters()
@@ -111,6 +113,25 @@ def test_saved_names_that_do_not_fit_the_parameters_are_refused(names: Any) -> N
     with pytest.raises(ValueError, match=r"param_groups\[0\]\['param_names'\] must be 2 different names, got"):
         other.load_state_dict(saved)
     assert "param_names" not in other.param_groups[0] and not other.state
+
+
+def test_names_in_place_of_numbers_are_matched_by_name() -> None:
+    """`torch.distributed.checkpoint` gives such state dicts, and its own loading turns them into numbers again."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    source = opt.Adam(model.parameters())
+    for number, p in enumerate(model.parameters()):
+        p.grad = torch.full_like(p, float(number))
+    source.step()
+    saved = get_optimizer_state_dict(model, source)
+    assert saved["param_groups"][0]["params"] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    other = opt.Adam(list(model.named_parameters())[::-1])
+    assert other.load_state_dict(saved) == ([], [])
+    for p in model.parameters():
+        torch.testing.assert_close(other.state[p], source.state[p], rtol=0, atol=0)
+    unnamed = opt.Adam(model.parameters())
+    unnamed.load_state_dict(saved)
+    assert "param_names" not in unnamed.param_groups[0]
+    torch.testing.assert_close(unnamed.state[model[1].bias], source.state[model[1].bias], rtol=0, atol=0)
 
 
 # ---- states that no group lists

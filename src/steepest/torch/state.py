@@ -292,7 +292,13 @@ class _Match(NamedTuple):
 
 
 def _matched(what: str, groups: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]]) -> _Match:
-    """Match by name over all groups if all of them have names, else group by group, by name or by position."""
+    """Match by name over all groups if all of them have names, else group by group, by name or by position.
+
+    `torch.distributed.checkpoint` lists names in place of numbers. They are names here, if they are those of the parameters.
+    """
+    listed = [i for g in old for i in g["params"]]
+    if listed and {*listed} == {n for g in groups for n in g.get("param_names", ())}:
+        old = [{**g, "param_names": g["params"]} for g in old]
     if _have_names([*old, *groups]):
         match = _Match([_source(g, old) for g in groups], [None for _ in groups], [], [], [])
         pools = [(groups, old)]
