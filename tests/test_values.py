@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import steepest as s
+import steepest.numpy as opt
 from steepest.schedules import cosine
 from steepest.values import differ, frozen
 
@@ -33,3 +35,26 @@ def test_everything_else_is_left_as_it_is(value: Any) -> None:
 def test_a_value_that_has_no_truth_counts_as_changed(several: Any) -> None:
     assert differ([{"lr": several}], [{"lr": several.sum()}])
     assert not differ([{"lr": 0.1}], [{"lr": 0.1}])
+
+
+def test_what_is_written_inside_using_is_lost_and_the_state_stays_also_after_an_error() -> None:
+    w = np.array([1.0, 2.0])
+    optimizer = opt.Optimizer([w], s.chain(s.sgd(0.1), s.ema(0.5)))
+    for _ in range(2):
+        optimizer.step([np.ones(2)])
+    weights, average = w.copy(), optimizer.state["0"]["average"].copy()
+    for error in (False, True):
+        try:
+            with optimizer.using("average"):
+                np.testing.assert_array_equal(w, average)
+                w += 100
+                with pytest.raises(RuntimeError, match="swapped for 'average' already"), optimizer.using("average"):
+                    pass
+                if error:
+                    raise KeyError
+        except KeyError:
+            pass
+        np.testing.assert_array_equal(w, weights)
+        np.testing.assert_array_equal(optimizer.state["0"]["average"], average)
+    optimizer.step([np.ones(2)])
+    np.testing.assert_allclose(optimizer.state["0"]["average"], (average + weights - 0.1) / 2)
