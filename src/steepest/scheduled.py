@@ -87,13 +87,17 @@ class Scheduled:
 
     def show(self, group: Group, steps: int) -> None:
         """Let the group show what the schedule gives after so many steps; an invalid value stays for the step to refuse."""
-        if steps != self.steps or type(self.schedule) is not Schedule:  # anything else may have changed meanwhile
+        if not self.is_current(steps):
             self.given, self.steps = self.schedule(steps), steps
             number = _number(self.given)
             if number is not None and number != self.shown:
                 self.shown = number
         if self.found(group) != self.shown:
             self.put(group, self.shown)
+
+    def is_current(self, steps: int) -> bool:
+        """Whether a schedule of the library gives after so many steps what is known; anything else may have changed meanwhile."""
+        return steps == self.steps and self.written is None and type(self.schedule) is Schedule
 
     def is_back(self, number: float) -> bool:
         """Whether a number in the group is the one that was shown there.
@@ -173,6 +177,8 @@ class Schedules:
         for one in list(self):
             group = groups[one.group]
             found = one.found(group)
+            if found is one.shown and one.is_current(steps) and group.get("initial_lr") is one.initial:
+                continue
             number = found if type(found) is float else _number(frozen(found), finite=False)
             replaced = one.name == "lr" and not _same(group.get("initial_lr"), one.initial)
             if number is None or replaced:
@@ -196,6 +202,8 @@ class Schedules:
 
         A first step with a written 0 passes in silence: torch's distributed checkpoints make one to create states.
         """
+        if not self._replaced and all(one.written is None or one.told for one in self):
+            return
         taken = {one.where for one in self}
         news = [one for one in self._replaced if one.where not in taken and one.group < len(groups)]
         self._replaced = []
