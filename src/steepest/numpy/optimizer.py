@@ -20,8 +20,9 @@ from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_
 from steepest.engines.tensors import Tensor
 from steepest.interrupts import Turn
 from steepest.language.chain import Chain, check_patterns
+from steepest.numpy.states import fitted, states_of
 from steepest.plan.planner import plan
-from steepest.saving import Stored, open_file, save_file
+from steepest.saving import open_file, save_file
 from steepest.scheduled import Schedules, numbers_of
 from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.values import (
@@ -227,7 +228,7 @@ class Optimizer:
         """Each parameter's states by name: arrays, and ``step``. Empty before its first step."""
         with self._turn.wait():
             self._stepper.forget_layout()
-            return {t.name: {**t.host, **_states(t)} for t in self._stepper.tensors if t.host}
+            return {t.name: {**t.host, **states_of(t)} for t in self._stepper.tensors if t.host}
 
     @contextmanager
     def using(self, name: str) -> Iterator[None]:
@@ -334,13 +335,13 @@ class Optimizer:
                     continue
                 fresh = Tensor(t.name, t.index, {"param": t.param})
                 start_states(fresh, plan(one.for_parameter(t.name, t.param.shape)), [])
-                expected = {**fresh.host, **_states(fresh)}
+                expected = {**fresh.host, **states_of(fresh)}
                 if set(expected) != set(saved[t.name]):
                     raise ValueError(
                         f"{what}: {t.name!r} was saved with the states {', '.join(sorted(saved[t.name]))}; its chain here "
                         f"has {', '.join(sorted(expected))}. Load it into an optimizer of the same chain."
                     )
-                made[t.name] = {k: _fitted(what, t.name, k, saved[t.name][k], v) for k, v in expected.items()}
+                made[t.name] = {k: fitted(what, t.name, k, saved[t.name][k], v) for k, v in expected.items()}
         return made
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -384,29 +385,3 @@ def _given_chain(chain: object = None) -> Chain:
             f"Optimizer: chain is {name or repr(chain)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
         )
     return chain
-
-
-def _states(tensor: Tensor) -> dict[str, NDArray[Any]]:
-    return {name: array for name, array in tensor.buffers.items() if name not in ("param", "grad")}
-
-
-def _fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> Any:
-    if not isinstance(expected, np.ndarray):
-        if name == "step":
-            return float(whole(what, f"step of {parameter!r}", saved))
-        if isinstance(saved, bool) or not isinstance(saved, (int, float, np.integer, np.floating)):
-            raise ValueError(f"{what}: {name} of {parameter!r} is {type(saved).__name__}, allowed is a number.")
-        return float(saved)
-    try:
-        saved = saved if isinstance(saved, Stored) else np.asarray(saved)
-    except Exception as error:  # whatever a foreign array says when it can't be one of NumPy's, or a list with gaps
-        raise TypeError(
-            f"{what}: {name} of {parameter!r} must be an array, got {type(saved).__name__} ({error})."
-        ) from None
-    if saved.shape != expected.shape or saved.dtype != expected.dtype:
-        raise ValueError(
-            f"{what}: {name} of {parameter!r} is {saved.dtype}{list(saved.shape)}, allowed is "
-            f"{expected.dtype}{list(expected.shape)}."
-        )
-    expected[...] = saved.read() if isinstance(saved, Stored) else saved
-    return expected
