@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
-from steepest.checks import Range, range_of
+from steepest.checks import Range, hints_of, range_of
 from steepest.engines.tensors import Engine, Tensor
 from steepest.language.expression import Rate
 from steepest.plan.plan import Plan, Program
@@ -149,11 +148,9 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
     return found
 
 
-@cache
 def _range(function: Any, name: str) -> Range:
     """The range that a rule declares for a hyperparameter."""
-    hints = get_type_hints(function, include_extras=True) if function else {}
-    return range_of(hints.get(name)) or Range()
+    return (range_of(hints_of(function).get(name)) if function else None) or Range()
 
 
 def _numbers(own: Plan) -> tuple[object, ...]:

@@ -140,14 +140,15 @@ def _check_schedule(what: str, argument: str, value: object, allowed: Range) -> 
 
 def check_arguments(what: str, given: Mapping[str, object], function: Callable[..., Any]) -> None:
     """Check every given argument against the annotations of ``function``; arguments without a range pass."""
-    hints = _hints(function)
+    hints = hints_of(function)
     for name, value in given.items():
         if name in hints:
             check_value(what, name, value, hints[name])
 
 
 @functools.cache
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function, with their ranges."""
     return get_type_hints(function, include_extras=True)
 
 

@@ -7,7 +7,7 @@ sorted stays as long as the same tensors have gradients: such a step looks at bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
@@ -175,6 +175,10 @@ class Stepper:
         """Use the parameters' other memory of the same form; ``addresses`` tells by index where it begins."""
         for bound in self._bound.values():
             bound.bind_params(addresses)
+
+    def histories(self) -> Iterator[tuple[list[Tensor], Mapping[str, float]]]:
+        """Tensors of the last step, with their step count and host states."""
+        return ((bucket.tensors, bucket.host) for bucket in self._buckets)
 
     def unsort(self) -> None:
         """Write histories back to the tensors and sort them anew at the next step; their memory has the same form."""

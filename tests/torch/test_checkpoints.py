@@ -493,3 +493,40 @@ def test_zero_gradients_and_zero_weights_give_no_nan(made: Chain) -> None:
             p.grad = torch.zeros_like(p)
         optimizer.step()
     assert all(torch.isfinite(p).all() for p in params)
+
+
+@pytest.mark.parametrize("engine", ["cpu", "arrays"])
+@pytest.mark.parametrize(
+    "make", [opt.AdamW, opt.NAdam, lambda p, engine: opt.SGD(p, lr=0.1, momentum=0.9, engine=engine)]
+)
+def test_a_state_dict_in_memory_follows_the_run_as_torchs_does(make: Any, engine: str) -> None:
+    params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]
+    optimizer = make(params, engine=engine)
+
+    def step(present: int) -> None:
+        for p in params[:present]:
+            p.grad = torch.full_like(p, 0.5)
+        for p in params[present:]:
+            p.grad = None
+        optimizer.step()
+
+    for _ in range(3):
+        step(2)
+    kept = optimizer.state_dict()
+    step(2)
+    step(1)
+    step(2)
+    now = optimizer.state_dict()
+    for index, count in ((0, 6.0), (1, 5.0)):
+        assert float(kept["state"][index]["step"]) == count
+        for name, value in now["state"][index].items():
+            assert torch.equal(kept["state"][index][name], value)
+    other = make([torch.nn.Parameter(p.detach().clone()) for p in params], engine=engine)
+    other.load_state_dict(kept)
+    step(2)
+    for p, q in zip(other.param_groups[0]["params"], params, strict=True):
+        p.grad = torch.full_like(p, 0.5)
+        assert q.grad is not None
+    other.step()
+    for p, q in zip(other.param_groups[0]["params"], params, strict=True):
+        assert torch.equal(p, q)

@@ -10,9 +10,9 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ParamSpec, get_type_hints, overload
+from typing import Any, ParamSpec, overload
 
-from steepest.checks import Real, check_arguments, check_value, range_of, unknown_name
+from steepest.checks import Real, check_arguments, check_value, hints_of, range_of, unknown_name
 from steepest.language.chain import READABLE, Chain, Link, Start
 
 __all__ = ["Rule", "recipe", "rule"]
@@ -65,7 +65,7 @@ class Rule:
             raise TypeError(f"{self.name}: {missing[0]} is missing; it has no default.")
         values = {name: given.get(name, self.defaults.get(name)) for name in names}
         check_arguments(self.name, values, self.function)
-        hints = get_type_hints(self.function, include_extras=True)
+        hints = hints_of(self.function)
         symbols, structure = [], []
         for name, value in values.items():
             declared = range_of(hints.get(name))

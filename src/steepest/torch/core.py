@@ -21,7 +21,7 @@ from torch.autograd.graph import increment_version
 from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
 from steepest.interrupts import Turn
-from steepest.language.chain import check_patterns
+from steepest.language.chain import Chain, check_patterns
 from steepest.scheduled import Schedules
 from steepest.stepping import Inspector, Stepper, Watch
 from steepest.torch import state as states
@@ -29,10 +29,10 @@ from steepest.torch.arrays import ForeachEngine
 from steepest.torch.first_step import only_makes_states
 from steepest.torch.gradients import Regular, check_gradient, looked_at
 from steepest.torch.groups import Recipe, chains_of, forms_of
-from steepest.torch.held import Held, Swapped, buffer_of, check_apart, check_complex, held_in
-from steepest.torch.sharding import share
+from steepest.torch.held import Held, Swapped, buffer_of, check_apart, check_complex, check_parameter, held_in
+from steepest.torch.sharding import pointers_of, share
 from steepest.torch.sparse import Sparse, by_rows, check_rows, sparse_rows
-from steepest.torch.unchanged import Parameters
+from steepest.torch.unchanged import Memory, Parameters, extent
 
 if TYPE_CHECKING:
     from steepest.torch.release import Released
@@ -71,12 +71,17 @@ class Core:
         self.stepper: Stepper | None = None
         self.held: list[Held] = []
         self.params = Parameters()
+        self.added_sizes: list[int] = []
+        """Of the parameters of groups that were added since the stepper was made."""
+        self.adding = False
         self.forms: list[list[Any]] = []
         self.regular: Regular | None = None
         self.of_other_type: list[int] = []
         """The parameters whose gradients had another type than they at the last step that was looked at."""
         self.sparse: Sparse | None = None
         self.shown = False
+        self.numbers_shown = False
+        """Whether somebody may hold tensors of step counts, in a state dict; they then follow each step, as the states do."""
         self.steps_before = 0
         self.swapped = ""
         self.released: Released | None = None
@@ -115,6 +120,8 @@ class Core:
         """The groups, with the numbers that schedules give for the next step."""
         if self.outer is not None:
             return self.outer.show_numbers()
+        if self.adding:  # torch only looks whose parameters these are
+            return self.groups
         self.take_schedules()
         self.schedules.show(self.groups, self.steps)
         return self.groups
@@ -145,6 +152,7 @@ class Core:
         self.stepper, self.held = stepper, held
         self.recipes, self.added = recipes, list(self.groups)
         self.params = Parameters([list(group["params"]) for group in self.groups])
+        self.added_sizes = []
         if self.take_schedules():  # the last thing, so that groups which are refused keep theirs
             stepper.set_chains(chains_of(self, self.recipes))
         self.forms = forms_of(self.values(), self.recipes)
@@ -152,6 +160,30 @@ class Core:
         if self.released is not None:
             self.released.attach(stepper, held)
         return stepper
+
+    def look_at_added(self, chain: Chain) -> None:
+        """Refuse the group that was added last if it does not fit. The next step makes a stepper for all groups.
+
+        So adding many groups one by one takes time in proportion to their number. A group with schedules, patterns, complex or
+        sharded parameters, or one whose steps are taken inside the backward pass, concerns others: the stepper is made now.
+        """
+        group = self.groups[-1]
+        params: list[torch.Tensor] = group["params"]
+        plain = all(type(p) in (torch.Tensor, torch.nn.Parameter) and not p.is_complex() for p in params)
+        values = [v for value in group.values() for v in (value if isinstance(value, tuple) else (value,))]
+        if not plain or self.released is not None or any(map(callable, values)) or any(k.selectors for k in chain):
+            self.build(added=True)
+            return
+        before = sum(len(one["params"]) for one in self.groups) - len(params)
+        for number, param in enumerate(params):
+            name = group["param_names"][number] if "param_names" in group else str(before + number)
+            check_parameter(self.what, name, param)
+        every = [p for one in self.groups for p in one["params"]]
+        self.added_sizes += map(extent, params)
+        sizes = np.concatenate([self.params.sizes, np.array(self.added_sizes, dtype=np.int64)])
+        memory = Memory(pointers_of(every, False), sizes) if len(sizes) == len(every) else Memory.of(every)
+        if memory.overlaps():
+            self.build(added=True)  # names the two
 
     def recipes_of(self, groups: Sequence[dict[str, Any]]) -> list[Recipe]:
         """Each group's recipe: that of the very group, also if groups were moved or taken out by hand, else by position."""
@@ -238,6 +270,8 @@ class Core:
             if (self.regular is None or self.regular.absent) and not stepper.follows:
                 params = [p for p, g in zip(params, grads, strict=True) if g is not None]
             increment_version(params)
+            if self.numbers_shown:
+                states.refresh(self.held, stepper)
         if self.schedules:
             self.schedules.show(groups, self.steps)
         if self.inspector is not None:
@@ -334,6 +368,7 @@ class Core:
                 for held in self.held:
                     states.show(held, self.state)
                 self.shown = True
+                self.numbers_shown = self.numbers_shown or bool(self.state)
         return self.state
 
     @contextmanager

@@ -100,7 +100,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _add(self, param_group: dict[str, Any]) -> None:
         core = self._core
-        what = f"{core.what}: group {len(self.param_groups)}"
+        what = f"{core.what}: group {len(core.groups)}"
         recipe = core.given.pop(0) if core.given else core.recipe
         if "chain" in param_group:
             recipe = recipe_of_chain(what, param_group["chain"])
@@ -112,17 +112,22 @@ class Optimizer(torch.optim.Optimizer):
         for name, value in recipe.defaults.items():
             if any(map(callable, value if isinstance(value, tuple) else (value,))):  # a number stands in the defaults
                 param_group.setdefault(name, value)
-        super().add_param_group(param_group)
+        core.adding = True
+        try:
+            super().add_param_group(param_group)
+        finally:
+            core.adding = False
         group = core.groups[-1]
         core.recipes.append(recipe)
         core.added.append(group)
         try:
             check_values(core.what, group, self._foreach_takes_tensors)
-            check_order(recipe(group))
+            chain = recipe(group)
+            check_order(chain)
             if core.released is not None:
-                core.released.check(recipe(group))
+                core.released.check(chain)
             if core.stepper is not None:
-                core.build(added=True)
+                core.look_at_added(chain)
         except BaseException:
             core.groups.pop()
             core.recipes.pop()

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from steepest.plan.plan import Plan
 from steepest.plan.planner import plan
+from steepest.stepping import Stepper
 from steepest.torch.groups import SWITCHES, Recipe
 from steepest.torch.held import Held, names_of
 from steepest.values import SCHEDULES, Loading, frozen, saved, saved_schedules, whole
@@ -44,6 +45,16 @@ def show(held: Held, shown: dict[torch.Tensor, Any]) -> None:
     for name in tensor.buffers:
         if name not in ("param", "grad"):
             entry[name] = held.states[name]
+
+
+@torch.no_grad()
+def refresh(held: Sequence[Held], stepper: Stepper) -> None:
+    """Bring the step counts and host states up to date that somebody may hold: in a state dict they go with the moments."""
+    for tensors, host in stepper.histories():
+        for name, number in host.items():
+            shown = [known[0] for t in tensors if (known := held[t.index].numbers.get(name))]
+            if shown:
+                torch._foreach_copy_(shown, [torch.full_like(shown[0], number)] * len(shown))
 
 
 def differs(held: Held, entry: Mapping[str, Any]) -> bool:
