@@ -44,6 +44,7 @@ notebooks: $(VENV)/.docs-stamp
 bench: $(VENV)/.bench-stamp
 	$(BIN)/python benchmarks/steps.py $(ARGS)
 	$(BIN)/python benchmarks/torch_steps.py $(ARGS)
+	$(BIN)/python benchmarks/changing_steps.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/telemetry.py
 	$(BIN)/python benchmarks/probes.py

@@ -524,4 +524,6 @@ def test_the_named_classes_show_their_recipes_arguments_and_words() -> None:
     assert list(inspect.signature(opt.Adam).parameters)[:3] == ["params", "lr", "betas"]
     assert "Kingma & Ba" in (opt.Adam.__doc__ or "")
     assert "exp_avg" in opt.Adam(arrays(0)).plan.source()
-    assert plan(s.adam()).bytes_per_parameter() == opt.Adam(arrays(0)).plan.bytes_per_parameter() == 28
+    assert plan(s.adam()).bytes_per_parameter() == 28
+    assert opt.Adam([np.ones(3, dtype=np.float32)]).plan.bytes_per_parameter() == 28
+    assert opt.Adam(arrays(0)).plan.bytes_per_parameter() == 56

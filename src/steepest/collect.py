@@ -116,7 +116,37 @@ def check_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> list
     A gradient of another layout, or one that shares memory with a parameter, is copied; it is never changed.
     """
     listed = listed_gradients(what, tensors, grads)
-    return [None if g is None else _check_gradient(what, t, g, tensors) for t, g in zip(tensors, listed, strict=True)]
+    for t, g in zip(tensors, listed, strict=True):
+        if g is not None:
+            _check_gradient(what, t, g)
+    present = [i for i, g in enumerate(listed) if g is not None]
+    touching = _touching([listed[i] for i in present], [t.param for t in tensors])
+    found: list[Array | None] = list(listed)
+    for i, touches in zip(present, touching, strict=True):
+        grad, param = listed[i], tensors[i].param
+        if grad.strides != param.strides or not grad.flags.aligned or touches:
+            found[i] = np.empty_like(param)
+            found[i][...] = grad  # type: ignore[index]  # it has just been made
+    return found
+
+
+def _touching(arrays: Sequence[Array], others: Sequence[Array]) -> list[bool]:
+    """Which arrays may share memory with any of the others, by where they begin and end."""
+    starts, ends = np.array([_bounds(a) for a in others if a.size], dtype=np.int64).reshape(-1, 2).T
+    order = np.argsort(starts)
+    starts, furthest = starts[order], np.maximum.accumulate(ends[order])
+    lows, highs = np.array([_bounds(a) for a in arrays], dtype=np.int64).reshape(-1, 2).T
+    before = np.searchsorted(starts, highs, side="left")
+    touching: list[bool] = ((before > 0) & (np.append(furthest, 0)[before - 1] > lows) & (highs > lows)).tolist()
+    return touching
+
+
+def _bounds(array: Array) -> tuple[int, int]:
+    if array.flags.c_contiguous:
+        start = array.ctypes.data
+        return start, start + array.nbytes
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return low, high if array.size else low
 
 
 def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Sequence[Any]:
@@ -141,7 +171,7 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
     return grads if isinstance(grads, (list, tuple)) else list(grads)  # one that makes its arrays makes them once
 
 
-def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[Tensor]) -> Array:
+def _check_gradient(what: str, tensor: Tensor, grad: object) -> None:
     param: Array = tensor.param
     if not isinstance(grad, np.ndarray):
         cure = _cure(grad, "numpy.asarray(grad)")
@@ -157,12 +187,6 @@ def _check_gradient(what: str, tensor: Tensor, grad: object, tensors: Sequence[T
             f"{what}: the gradient of {tensor.name!r} has dtype {grad.dtype}, allowed is its parameter's, {param.dtype}. "
             f"Convert it: grad.astype({param.dtype})."
         )
-    overlaps = any(np.may_share_memory(grad, t.param) for t in tensors)
-    if grad.strides == param.strides and grad.flags.aligned and not overlaps:
-        return grad
-    copy = np.empty_like(param)
-    copy[...] = grad
-    return copy
 
 
 def _cure(value: object, conversion: str) -> str:
