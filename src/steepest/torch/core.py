@@ -24,14 +24,25 @@ from steepest.interrupts import Turn
 from steepest.language.chain import Chain, check_patterns
 from steepest.scheduled import Schedules
 from steepest.stepping import Inspector, Stepper, Watch
+from steepest.torch import entries
 from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.first_step import only_makes_states
-from steepest.torch.gradients import Regular, check_gradient, looked_at
-from steepest.torch.groups import Recipe, chains_of, forms_of
-from steepest.torch.held import Held, Swapped, buffer_of, check_apart, check_complex, check_parameter, held_in
+from steepest.torch.gradients import Regular, looked_at
+from steepest.torch.groups import Recipe, chains_of, forms_of, recipes_of
+from steepest.torch.held import (
+    Held,
+    Swapped,
+    buffer_of,
+    check_apart,
+    check_complex,
+    check_parameter,
+    held_in,
+    is_simple,
+)
 from steepest.torch.sharding import pointers_of, share
-from steepest.torch.sparse import Sparse, by_rows, check_rows, sparse_rows
+from steepest.torch.sparse import check_rows, sparse_rows
+from steepest.torch.sparse_step import SparseStep
 from steepest.torch.unchanged import Memory, Parameters, extent
 
 if TYPE_CHECKING:
@@ -40,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["Core"]
 
 _FOREACH = ForeachEngine()
+_NO_RECIPE = Recipe(Chain, {})
 _PROCESS = os.getpid()
 
 
@@ -78,7 +90,7 @@ class Core:
         self.regular: Regular | None = None
         self.of_other_type: list[int] = []
         """The parameters whose gradients had another type than they at the last step that was looked at."""
-        self.sparse: Sparse | None = None
+        self.sparse: SparseStep | None = None
         self.shown = False
         self.numbers_shown = False
         """Whether somebody may hold tensors of step counts, in a state dict; they then follow each step, as the states do."""
@@ -106,15 +118,9 @@ class Core:
     def take_schedules(self) -> bool:
         """Let numbers stand in the groups for schedules that stand there, and return whether any did."""
         known = {id(group): recipe for group, recipe in zip(self.added, self.recipes, strict=True)}
-        recipes = [known.get(id(group)) for group in self.groups]
-
-        def accept(number: int, values: Mapping[str, Any]) -> None:
-            recipe = recipes[number]
-            if recipe is not None:
-                recipe(values)
-
-        names = [() if recipe is None else recipe.defaults for recipe in recipes]
-        return self.schedules.take(self.groups, names, self.steps, accept)
+        recipes = [known.get(id(group), _NO_RECIPE) for group in self.groups]
+        names = [recipe.defaults for recipe in recipes]
+        return self.schedules.take(self.groups, names, self.steps, lambda number, values: recipes[number](values))
 
     def show_numbers(self) -> list[dict[str, Any]]:
         """The groups, with the numbers that schedules give for the next step."""
@@ -132,7 +138,7 @@ class Core:
 
         If groups were added, a name pattern of a chain that matches no parameter is refused.
         """
-        recipes = self.recipes_of(self.groups)
+        recipes = recipes_of(self.what, self.groups, self.added, self.recipes)
         if self.stepper is not None:
             self.show()  # before the layout is given up
             self.stepper.forget_layout()
@@ -169,9 +175,7 @@ class Core:
         """
         group = self.groups[-1]
         params: list[torch.Tensor] = group["params"]
-        plain = all(type(p) in (torch.Tensor, torch.nn.Parameter) and not p.is_complex() for p in params)
-        values = [v for value in group.values() for v in (value if isinstance(value, tuple) else (value,))]
-        if not plain or self.released is not None or any(map(callable, values)) or any(k.selectors for k in chain):
+        if not is_simple(group) or self.released is not None or any(link.selectors for link in chain):
             self.build(added=True)
             return
         before = sum(len(one["params"]) for one in self.groups) - len(params)
@@ -184,17 +188,6 @@ class Core:
         memory = Memory(pointers_of(every, False), sizes) if len(sizes) == len(every) else Memory.of(every)
         if memory.overlaps():
             self.build(added=True)  # names the two
-
-    def recipes_of(self, groups: Sequence[dict[str, Any]]) -> list[Recipe]:
-        """Each group's recipe: that of the very group, also if groups were moved or taken out by hand, else by position."""
-        known = {id(group): recipe for group, recipe in zip(self.added, self.recipes, strict=True)}
-        strange = [number for number, group in enumerate(groups) if id(group) not in known]
-        if strange and len(groups) != len(self.recipes):
-            raise ValueError(
-                f"{self.what}: param_groups[{strange[0]}] must be added by add_param_group, got a group that was put in by hand. "
-                f"Take it out and call add_param_group."
-            )
-        return list(self.recipes) if strange else [known[id(group)] for group in groups]
 
     def ready(self, groups: list[dict[str, Any]]) -> Stepper:
         """The stepper for these groups, their parameters and states as they are now."""
@@ -236,12 +229,12 @@ class Core:
     def _take_over(self, stepper: Stepper) -> None:
         """Use whatever has been changed in ``state`` since it was shown."""
         rows = zip(self.held, stepper.own_plans, strict=True)
-        changed = [(h, own) for h, own in rows if states.differs(h, self.state.get(h.param) or {})]
+        changed = [(h, own) for h, own in rows if entries.differs(h, self.state.get(h.param) or {})]
         if changed:
             stepper.forget_layout()
             self.regular = None
         for held, own in changed:
-            states.take(f"{self.what}.state", held, self.state.get(held.param) or {}, own)
+            entries.take(f"{self.what}.state", held, self.state.get(held.param) or {}, own)
         self.shown = False
 
     # ---- a step
@@ -271,7 +264,7 @@ class Core:
                 params = [p for p, g in zip(params, grads, strict=True) if g is not None]
             increment_version(params)
             if self.numbers_shown:
-                states.refresh(self.held, stepper)
+                entries.refresh(self.held, stepper)
         if self.schedules:
             self.schedules.show(groups, self.steps)
         if self.inspector is not None:
@@ -292,39 +285,12 @@ class Core:
     @torch.no_grad()
     def _step_with_sparse(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step in which some gradients are sparse and all others regular; False if it needs a closer look."""
-        regular = self.regular
         indices = [i for i, g in enumerate(grads) if g is not None and g.layout is torch.sparse_coo and g.ndim > 0]
-        if regular is None or not indices:
+        if self.regular is None or not indices:
             return False
         if self.sparse is None or not self.sparse.serves(stepper, indices):
-            self.sparse = Sparse(stepper, self.held, indices)
-        sparse, what = self.sparse, f"{self.what}.step"
-        if not sparse.apart or (len(sparse.rows) < len(indices) and not self.densifies):
-            return False
-        dense, rows = list(grads), dict[int, torch.Tensor]()
-        for i in indices:
-            grad = grads[i]
-            assert grad is not None
-            check_gradient(what, self.held[i], grad)
-            if grad.dtype != self.held[i].param.dtype:
-                return False
-            if i in sparse.rows:
-                rows[i], dense[i] = by_rows(grad.detach()), None
-            else:
-                dense[i] = grad.detach().to_dense()
-        addresses = regular(dense)
-        if addresses is None:
-            return False
-        part = sparse.part
-        if part is None:
-            return stepper.step((), addresses, regular.absent)
-        if not stepper.leaves_out(rows):
-            stepper.write_back()
-        part.steps = stepper.steps
-        buffers: list[Any] = [None] * len(grads)
-        with sparse_rows(part, self.held, buffers, rows):
-            part.step([buffers[i] for i in sparse.rows])  # on copies, which are written back at the end of the block
-            return stepper.step((), addresses, regular.absent)
+            self.sparse = SparseStep(stepper, self.held, indices, self.densifies)
+        return self.sparse.possible and self.sparse.step(f"{self.what}.step", grads, self.regular)
 
     @torch.no_grad()
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
@@ -366,7 +332,7 @@ class Core:
             if self.stepper is not None and not self.shown:
                 self.stepper.write_back()
                 for held in self.held:
-                    states.show(held, self.state)
+                    entries.show(held, self.state)
                 self.shown = True
                 self.numbers_shown = self.numbers_shown or bool(self.state)
         return self.state
@@ -412,12 +378,6 @@ class Core:
         self, groups: list[dict[str, Any]], given: Mapping[str, Any], strict: bool, schedules: object
     ) -> states.Incompatible:
         """Continue from a state dict; nothing is changed if anything does not fit."""
-        with self.turn.wait():
-            return self._load(groups, given, strict, schedules)
-
-    def _load(
-        self, groups: list[dict[str, Any]], given: Mapping[str, Any], strict: bool, schedules: object
-    ) -> states.Incompatible:
         stepper = self.ready(groups)
         own = [self.schedules.whole(number, group) for number, group in enumerate(groups)]
         loaded = states.load(self.what, given, own, self.recipes, self.held, strict, schedules)

@@ -24,7 +24,17 @@ from steepest.language.chain import Chain, chain
 from steepest.language.trace import trace
 from steepest.values import frozen
 
-__all__ = ["SWITCHES", "Live", "Recipe", "chains_of", "check_values", "forms_of", "recipe_of_chain", "wrapped"]
+__all__ = [
+    "SWITCHES",
+    "Live",
+    "Recipe",
+    "chains_of",
+    "check_values",
+    "forms_of",
+    "recipe_of_chain",
+    "recipes_of",
+    "wrapped",
+]
 
 LIVE = "a number"
 SWITCHES: dict[str, Any] = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
@@ -136,6 +146,23 @@ def _chain_of(owner: Owner, number: int, group: Mapping[str, Any], recipe: Recip
         else:
             values[name] = lifted(name, value, None)
     return recipe.make(**values)
+
+
+def recipes_of(
+    what: str, groups: Sequence[Mapping[str, Any]], added: Sequence[Mapping[str, Any]], recipes: Sequence[Recipe]
+) -> list[Recipe]:
+    """Each group's recipe: that of the very group, also if groups were moved or taken out by hand, else by position.
+
+    ``recipes`` belong to the groups that were ``added``.
+    """
+    known = {id(group): recipe for group, recipe in zip(added, recipes, strict=True)}
+    strange = [number for number, group in enumerate(groups) if id(group) not in known]
+    if strange and len(groups) != len(recipes):
+        raise ValueError(
+            f"{what}: param_groups[{strange[0]}] must be added by add_param_group, got a group that was put in by hand. "
+            f"Take it out and call add_param_group."
+        )
+    return list(recipes) if strange else [known[id(group)] for group in groups]
 
 
 def recipe_of_chain(what: str, given: object) -> Recipe:

@@ -220,6 +220,12 @@ def check_parameter(what: str, name: str, param: torch.Tensor) -> None:
         )
 
 
+def is_simple(group: Mapping[str, Any]) -> bool:
+    """Whether a group has neither schedules nor complex, sharded or wrapped parameters."""
+    values = [v for value in group.values() for v in (value if isinstance(value, tuple) else (value,))]
+    return not any(map(callable, values)) and all(type(p) in _PLAIN and not p.is_complex() for p in group["params"])
+
+
 def check_complex(what: str, held: Held, own: Plan) -> None:
     """Refuse what a complex parameter, seen as real numbers, would not mean: units along another dimension than the first,
     and norms other than the Euclidean."""

@@ -20,7 +20,7 @@ from steepest.stepping import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.core import Core
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.groups import Recipe, check_values, recipe_of_chain
+from steepest.torch.groups import Recipe, check_values, recipe_of_chain, recipes_of
 
 __all__ = ["Optimizer"]
 
@@ -253,7 +253,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         core = self._core
         core.refuse_while_swapped("state_dict")
-        recipes = core.recipes_of(core.groups)
+        recipes = recipes_of(core.what, core.groups, core.added, core.recipes)
         with core.showing_only(core.groups):
             made = super().state_dict()
         return states.dictionary(made, recipes, self.steps, self.schedules)
@@ -278,7 +278,8 @@ class Optimizer(torch.optim.Optimizer):
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, given)
             given = given if changed is None else changed
-        incompatible = core.load(self.param_groups, given, strict, schedules)
+        with core.turn.wait():
+            incompatible = core.load(self.param_groups, given, strict, schedules)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
         return incompatible

@@ -1,7 +1,6 @@
 """Sparse gradients: a step on the rows that they name, as if all rows had been stepped.
 
-`sparse_rows` lets a stepper see only those rows. `Sparse` steps the parameters with sparse gradients apart from all others, so that
-the others' step stays a regular one.
+`sparse_rows` lets a stepper see only those rows.
 """
 
 from __future__ import annotations
@@ -20,30 +19,7 @@ from steepest.plan.plan import Plan
 from steepest.stepping import Stepper
 from steepest.torch.held import Held, buffer_of
 
-__all__ = ["Sparse", "by_rows", "check_rows", "sparse_rows", "steps_rows_alone"]
-
-
-class Sparse:
-    """The parameters of a stepper that have sparse gradients, with a stepper of their own; made for one set of chains."""
-
-    def __init__(self, stepper: Stepper, held: Sequence[Held], indices: Sequence[int]) -> None:
-        plans, chains = stepper.own_plans, dict[int, Any]()
-        for chain, group in zip(stepper.chains, stepper.groups, strict=True):
-            chains |= {t.index: chain for t in group}
-        self.indices, self.stepper, self.chains = list(indices), stepper, stepper.chains
-        self.rows = [i for i in indices if steps_rows_alone(held[i], plans[i])]
-        nodes = [node for own in {id(p.trace): p for p in plans}.values() for node in own.trace.graph.nodes]
-        together = any(node.rate == Rate.MODEL for node in nodes) or any(p.trace.guards for p in plans)
-        self.apart = not together and not any(p.trace.measures for p in plans)
-        tensors = [[held[i].tensor] for i in self.rows]
-        self.part: Stepper | None = None
-        if self.apart and self.rows:
-            own = [chains[i] for i in self.rows]
-            self.part = Stepper(tensors, own, stepper.engine, stepper.fallback, stepper.share, stepper.cpu)
-
-    def serves(self, stepper: Stepper, indices: Sequence[int]) -> bool:
-        """Whether it was made for these parameters and chains."""
-        return self.stepper is stepper and self.chains is stepper.chains and self.indices == indices
+__all__ = ["by_rows", "check_rows", "sparse_rows", "steps_rows_alone"]
 
 
 def by_rows(grad: torch.Tensor) -> torch.Tensor:
