@@ -53,12 +53,12 @@ _COMPILED: dict[str, Kernel] = {}
 def compiled(program: Program, dtype: str, storage: Mapping[str, str]) -> Kernel:
     """The compiled function of a program, from memory, from the cache folder, or made now."""
     key = dtype, *storage.items()
-    if key not in program.compiled:
-        text = source(program, dtype, "One optimizer step.", storage)
-        if text not in _COMPILED:
-            _COMPILED[text] = Kernel(text)
-        program.compiled[key] = _COMPILED[text]
-    return program.compiled[key]  # type: ignore[no-any-return]  # kernels alone are put there
+    if key not in program.texts:
+        program.texts[key] = source(program, dtype, "One optimizer step.", storage)
+    text = program.texts[key]
+    if text not in _COMPILED:
+        _COMPILED[text] = Kernel(text)
+    return _COMPILED[text]
 
 
 def load(name: str, text: str, function: str) -> Any:

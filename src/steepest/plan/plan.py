@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from steepest.language.expression import Expr, Graph, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
@@ -98,8 +97,8 @@ class Program:
         return {self.reach: self}
 
     @cached_property
-    def compiled(self) -> dict[Hashable, Any]:
-        """What engines have made of this program, by what they have made it for."""
+    def texts(self) -> dict[Hashable, str]:
+        """The code that engines have generated from this program, by the types that it is for."""
         return {}
 
     @cached_property
