@@ -103,6 +103,38 @@ def test_an_interrupt_at_any_line_leaves_a_step_done_and_counted_or_not_begun(ma
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("made", [numpy_run, torch_run])
+def test_an_interrupt_while_weights_are_swapped_restores_them(made: Any) -> None:
+    optimizer, step, seen = made("cpu")
+    for _ in range(3):
+        step()
+    before = copy.deepcopy(seen())
+    for number in range(1, 60):
+        count = 0
+
+        def trace(frame: Any, event: str, argument: object, number: int = number) -> Any:
+            nonlocal count
+            if event == "line" and "steepest" in frame.f_code.co_filename:
+                count += 1
+                if count == number:
+                    sys.settrace(None)
+                    signal.raise_signal(signal.SIGINT)
+            return trace
+
+        try:
+            sys.settrace(trace)
+            with optimizer.using("average"):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        for value, expected in zip(seen(), before, strict=True):
+            np.testing.assert_array_equal(value, expected)
+        with optimizer.using("average"):  # nothing is left swapped
+            pass
+
+
 def test_held_signals_are_all_delivered_at_the_end_in_their_order() -> None:
     came: list[int] = []
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["Turn", "interrupts_held"]
+__all__ = ["Turn", "between", "interrupts_held"]
 
 _SIGNALS = tuple(
     getattr(signal, name)
@@ -68,6 +69,22 @@ class interrupts_held:  # noqa: N801  # used as a function is
         if self._before:
             self._restore()
             _deliver(self._came)
+
+
+@contextmanager
+def between(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
+    """Run a block between two calls, the second one also after an error.
+
+    ``end`` is called twice, since an interrupt can come just before the first call. The second call must find nothing to do.
+    """
+    try:
+        try:
+            begin()
+            yield
+        finally:
+            end()
+    finally:
+        end()
 
 
 def _deliver(numbers: list[int]) -> None:

@@ -16,6 +16,7 @@ from steepest import rules
 from steepest.checks import Range
 from steepest.collect import Arrays, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
+from steepest.interrupts import interrupts_held
 from steepest.language.chain import Chain, chain, measure, zeros
 from steepest.language.functions import norm
 from steepest.language.rule import rule
@@ -73,10 +74,11 @@ def _clip_in_place(what: str, row: list[Tensor], grads: Gradients, clip: Chain) 
         t.buffers["clipped"] = g if same else np.empty_like(t.param)
         held.append(g if same else _laid_out(g, t.param))
     stepper = Stepper([row], [written_back(clip)], "auto")
-    stepper.step(held)
-    for g, t in zip(checked, row, strict=True):
-        if g is not None and t.buffers["clipped"] is not g:
-            g[...] = t.buffers["clipped"]
+    with interrupts_held():
+        stepper.step(held)
+        for g, t in zip(checked, row, strict=True):
+            if g is not None and t.buffers["clipped"] is not g:
+                g[...] = t.buffers["clipped"]
     return stepper.readings.named()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from steepest.buckets import start_states
 from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
-from steepest.interrupts import Turn
+from steepest.interrupts import Turn, between
 from steepest.language.chain import Chain, check_patterns
 from steepest.numpy.states import fitted, states_of
 from steepest.plan.planner import plan
@@ -236,21 +236,31 @@ class Optimizer:
 
         The weights are restored at the end, also after an error. Whatever is written to them inside is lost.
         """
-        tensors = [t for t in self._stepper.tensors if name in t.buffers and name not in ("param", "grad")]
-        if self._swapped:
-            raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
-        if not tensors:
-            raise self._stepper.no_state(name)
-        weights = [t.param.copy() for t in tensors]
-        self._swapped = name
-        try:
+        weights: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        with between(lambda: self._swap(name, weights), lambda: self._restore(weights)):
+            yield
+
+    def _swap(self, name: str, weights: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        """Write a state to the parameters; add each parameter, with a copy of its weights, to ``weights``."""
+        with self._turn.wait():
+            tensors = [t for t in self._stepper.tensors if name in t.buffers and name not in ("param", "grad")]
+            if self._swapped:
+                raise RuntimeError(f"using: the weights are swapped for {self._swapped!r} already.")
+            if not tensors:
+                raise self._stepper.no_state(name)
+            weights += [(t.param, t.param.copy()) for t in tensors]
+            self._swapped = name
             for t in tensors:
                 t.param[...] = t.buffers[name]
-            yield
-        finally:
-            for t, before in zip(tensors, weights, strict=True):
-                t.param[...] = before
-            self._swapped = ""
+
+    def _restore(self, weights: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        """Write these weights back, once."""
+        with self._turn.wait():
+            if weights:
+                for param, before in weights:
+                    param[...] = before
+                weights.clear()
+                self._swapped = ""
 
     # ---- state
 

@@ -204,9 +204,10 @@ def _run(rows: list[_Row], clip: Chain) -> dict[str, Any]:
     if not rows:
         return {}
     stepper = Stepper([[t for t, _, _ in rows]], [written_back(clip)], "auto", _FOREACH)
-    stepper.step([t.buffers["clipped"] for t, _, _ in rows])
-    for _, grad, memory in rows:
-        if memory is not grad:
-            grad.copy_(memory)
+    with interrupts_held():
+        stepper.step([t.buffers["clipped"] for t, _, _ in rows])
+        for _, grad, memory in rows:
+            if memory is not grad:
+                grad.copy_(memory)
     increment_version([grad for _, grad, _ in rows])
     return stepper.readings.named()

@@ -20,7 +20,7 @@ from torch.autograd.graph import increment_version
 
 from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
-from steepest.interrupts import Turn
+from steepest.interrupts import Turn, between
 from steepest.language.chain import Chain, check_patterns
 from steepest.scheduled import Schedules
 from steepest.stepping import Inspector, Stepper, Watch
@@ -34,9 +34,9 @@ from steepest.torch.held import (
     Held,
     Swapped,
     buffer_of,
+    check_added,
     check_apart,
     check_complex,
-    check_parameter,
     held_in,
     is_simple,
 )
@@ -178,10 +178,7 @@ class Core:
         if not is_simple(group) or self.released is not None or any(link.selectors for link in chain):
             self.build(added=True)
             return
-        before = sum(len(one["params"]) for one in self.groups) - len(params)
-        for number, param in enumerate(params):
-            name = group["param_names"][number] if "param_names" in group else str(before + number)
-            check_parameter(self.what, name, param)
+        check_added(self.what, self.groups)
         every = [p for one in self.groups for p in one["params"]]
         self.added_sizes += map(extent, params)
         sizes = np.concatenate([self.params.sizes, np.array(self.added_sizes, dtype=np.int64)])
@@ -357,20 +354,27 @@ class Core:
     @contextmanager
     def using(self, groups: list[dict[str, Any]], name: str) -> Iterator[None]:
         """Put a state in place of the weights for the block."""
-        if self.swapped:
-            raise RuntimeError(f"using: the weights are swapped for {self.swapped!r} already.")
-        with self.turn.wait(), torch.no_grad():
+        swapped: list[Swapped] = []
+        with between(lambda: self._swap(groups, name, swapped), lambda: self._restore(swapped)):
+            yield
+
+    @torch.no_grad()
+    def _swap(self, groups: list[dict[str, Any]], name: str, swapped: list[Swapped]) -> None:
+        with self.turn.wait():
+            if self.swapped:
+                raise RuntimeError(f"using: the weights are swapped for {self.swapped!r} already.")
             stepper = self.ready(groups)
             chosen = [h for h in self.held if name in h.tensor.buffers and name not in ("param", "grad")]
             if not chosen:
                 raise stepper.no_state(name)
-            swapped = Swapped(chosen, name)
+            swapped.append(Swapped(chosen, name))
             self.swapped = name
-        try:
-            yield
-        finally:
-            with self.turn.wait(), torch.no_grad():
-                swapped.undo()
+
+    @torch.no_grad()
+    def _restore(self, swapped: list[Swapped]) -> None:
+        with self.turn.wait():
+            if swapped:
+                swapped.pop().undo()
                 self.swapped = ""
 
     @torch.no_grad()

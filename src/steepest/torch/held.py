@@ -226,6 +226,13 @@ def is_simple(group: Mapping[str, Any]) -> bool:
     return not any(map(callable, values)) and all(type(p) in _PLAIN and not p.is_complex() for p in group["params"])
 
 
+def check_added(what: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Raise for a parameter of the last group that can't be stepped in place."""
+    group, before = groups[-1], sum(len(one["params"]) for one in groups[:-1])
+    for number, param in enumerate(group["params"]):
+        check_parameter(what, group["param_names"][number] if "param_names" in group else str(before + number), param)
+
+
 def check_complex(what: str, held: Held, own: Plan) -> None:
     """Refuse what a complex parameter, seen as real numbers, would not mean: units along another dimension than the first,
     and norms other than the Euclidean."""
