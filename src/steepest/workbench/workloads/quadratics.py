@@ -34,7 +34,8 @@ def quadratic(name: str, *, condition: float, steps: int, dimensions: int = 100,
     rng = np.random.default_rng([0, dimensions])
     rotation = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))[0]
     eigenvalues = np.geomspace(1 / condition, 1, dimensions)
-    hessian = (rotation * eigenvalues) @ rotation.T
+    # Not by BLAS, whose bits depend on the number of threads: processes must agree on the function.
+    hessian = np.einsum("ik,jk->ij", rotation * eigenvalues, rotation)
     minimum = rng.normal(size=dimensions)
 
     def value(x: Vector) -> float:
