@@ -8,7 +8,7 @@ asked and checked; and with them the program of the step, one of its plan's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steepest.checks import Range, hints_of, range_of
@@ -30,6 +30,8 @@ class Kind:
     engine: Engine
     symbols: list[tuple[str, Any, Range | None, str]]
     absent: bool
+    checked: dict[str, float] = field(default_factory=dict)
+    """The numbers that were compared with their ranges last: nearly all are the same at the next step."""
 
 
 class Kinds:
@@ -58,8 +60,12 @@ class Bucket:
     def inputs(self, steps: int) -> dict[str, float]:
         """What the programs of this plan ask for, by name, at the step after so many."""
         found = {**self.host, "step": self.host["step"] + 1, "steps": steps + 1.0}
+        checked = self.kind.checked
         for symbol, value, allowed, said in self.kind.symbols:
-            found[symbol] = value if allowed is None else _scheduled(value, allowed, said, steps)
+            number = value if allowed is None else value(steps)
+            if allowed is not None and (type(number) is not float or number != checked.get(symbol)):
+                number = checked[symbol] = _in_range(number, allowed, getattr(value, "said", "") or said, steps)
+            found[symbol] = number
         return found
 
     def program(self, inputs: Mapping[str, float]) -> Program:
@@ -94,7 +100,7 @@ def renumber(buckets: Sequence[Bucket], own: Mapping[int, Plan]) -> bool:
             return False
     for bucket in buckets:
         plan = own[bucket.tensors[0].index]
-        bucket.kind = replace(bucket.kind, plan=plan, symbols=_symbols(plan))
+        bucket.kind = replace(bucket.kind, plan=plan, symbols=_symbols(plan), checked={})
     return bool(buckets)
 
 
@@ -158,14 +164,11 @@ def _numbers(own: Plan) -> tuple[object, ...]:
     return tuple(id(v) if callable(v) else float(v) for link in own.trace.chain for _, v in link.values)
 
 
-def _scheduled(value: Any, allowed: Range, said: str, steps: int) -> float:
-    given = value(steps)
+def _in_range(given: Any, allowed: Range, said: str, steps: int) -> float:
     try:
         number = float(given)
     except (TypeError, ValueError):
-        said = getattr(value, "said", "") or said
         raise TypeError(f"{said} gives {given!r} at step {steps}, allowed is {allowed}.") from None
     if number not in allowed:
-        said = getattr(value, "said", "") or said
         raise ValueError(f"{said} gives {number!r} at step {steps}, allowed is {allowed}.")
     return number

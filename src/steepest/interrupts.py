@@ -126,7 +126,7 @@ class _Entered(interrupts_held):
         self._lock, self._what = lock, what
 
     def __enter__(self) -> None:
-        super().__enter__()
+        interrupts_held.__enter__(self)
         if self._lock.acquire(blocking=False):
             return
         super().__exit__()  # an interrupt ends the wait
@@ -145,4 +145,4 @@ class _Entered(interrupts_held):
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        super().__exit__()
+        interrupts_held.__exit__(self)

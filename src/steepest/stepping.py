@@ -90,6 +90,7 @@ class Stepper:
         self.steps = 0
         self.readings = Readings()
         self.parts: list[Stepper] = []
+        self._on_cpu = False
         self._warned: set[str] = set()
         self._buckets: list[Bucket] = []
         self.set_chains(chains)
@@ -236,7 +237,9 @@ class Stepper:
 
     def needs_only_addresses(self) -> bool:
         """Whether steps can run from the addresses of the gradients alone."""
-        return all(kind.engine.name == "cpu" for kind, _ in self._all_kinds())
+        if not self._kinds:
+            self._all_kinds()
+        return self._on_cpu
 
     def gather(self, grads: Sequence[Any]) -> NDArray[np.int64] | None:
         """Addresses of all gradients in one compiled call; None where they need Python's closer look."""
@@ -311,6 +314,7 @@ class Stepper:
                         follower = kinds.of(number, t, absent, engine, True)
                     found.append((kinds.of(number, t, own, engine, False), follower))
             self._kinds = found
+            self._on_cpu = all(kind.engine.name == "cpu" for kind, _ in found)
         return self._kinds
 
     def _sort(self, absent: tuple[int, ...]) -> None:

@@ -244,7 +244,8 @@ class Core:
     def _step(self, groups: list[dict[str, Any]]) -> None:
         began = perf_counter()
         stepper = self.ready(groups)
-        if self.schedules:
+        scheduled = bool(self.schedules)
+        if scheduled:
             self.schedules.warn(groups)
         params = self.params.all
         grads = [p.grad for p in params]
@@ -262,7 +263,7 @@ class Core:
             increment_version(params)
             if self.numbers_shown:
                 entries.refresh(self.held, stepper)
-        if self.schedules:
+        if scheduled:
             self.schedules.show(groups, self.steps)
         if self.inspector is not None:
             self.inspector.after(grads, stepper)
