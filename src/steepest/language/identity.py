@@ -1,7 +1,7 @@
 """Which links are the same rule, so that groups with different chains share its sums over the model, and no other rule's.
 
 Two links are the same where all that they compute with is the same: the function, what it reads, its states, and its structure.
-Only numbers and schedules may differ. A function that is made anew for each group (a lambda, a rule inside a function) is
+Only numbers and schedules may differ. A function that is made separately for each group (a lambda, a rule inside a function) is
 the same where its code and every value that the code reads are; a name alone says nothing.
 """
 
