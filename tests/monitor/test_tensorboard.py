@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from steepest.monitor import tensorboard
 from steepest.monitor.records import Event, Record
 from steepest.monitor.tags import losses_by_step
 from steepest.monitor.tensorboard import TensorBoard
@@ -124,6 +127,18 @@ def test_steps_that_are_taken_again_replace_those_of_before(tmp_path: Path) -> N
     assert [step for step, _ in points(tmp_path, "loss")] == list(range(1, 81))
     written(tmp_path, range(10, 21, 10), add=2.0)
     assert points(tmp_path, "grad_norm") == [(10, 12.0), (20, 22.0)]
+
+
+@pytest.mark.parametrize("later", [0, -3600])
+def test_files_are_read_in_the_order_in_which_they_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    monkeypatch.setattr(tensorboard, "_FILES", count(9))  # whose name sorts after that of file 10
+    monkeypatch.setattr(tensorboard, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
+    written(tmp_path, range(10, 101, 10))
+    monkeypatch.setattr(tensorboard, "time", SimpleNamespace(time=lambda: 1_700_000_000.0 + later))
+    written(tmp_path, range(60, 81, 10), add=1.0)
+    assert [value for _, value in points(tmp_path, "grad_norm")] == [10, 20, 30, 40, 50, 61, 71, 81]
 
 
 def test_the_points_of_another_writer_in_the_folder_stay(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import socket
 import time
 from functools import cache
@@ -26,6 +27,7 @@ __all__ = ["TensorBoard"]
 _SUFFIX = ".steepest"
 _FILES = count()
 """Of this process: two outputs that start in one second have a file each."""
+_SECOND = re.compile(r"tfevents\.(\d{10})\.")
 
 
 class TensorBoard:
@@ -72,11 +74,12 @@ class TensorBoard:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._replaces = any(self.folder.glob("*tfevents*"))
+        before = [path.name for path in self.folder.glob("*tfevents*")]
+        self._replaces = bool(before)
         self._facts, self._names = facts, [one.name for one in facts.tensors]
         self._before: tuple[int, int] | None = None
         who = f"{socket.gethostname()}.{os.getpid()}.{next(_FILES)}"
-        self.path = self.folder / f"events.out.tfevents.{int(time.time()):010d}.{who}{_SUFFIX}"
+        self.path = self.folder / f"events.out.tfevents.{_second_after(before):010d}.{who}{_SUFFIX}"
         self._file = open(self.path, "xb")  # noqa: SIM115  # open until close
         self._records = RecordWriter(self._file)
         self._write(0, file_version="brain.Event:2")
@@ -157,3 +160,11 @@ def _proto() -> SimpleNamespace:
         Tensor=tensor_pb2.TensorProto,
         Shape=tensor_shape_pb2.TensorShapeProto,
     )
+
+
+def _second_after(names: list[str]) -> int:
+    """Return the time for a new file's name, in seconds, later than the times in the names of the files before it.
+
+    TensorBoard reads a folder's files in the order of their names. Two files can start in the same second, and a clock can go back.
+    """
+    return max([int(time.time()), *(int(match[1]) + 1 for name in names if (match := _SECOND.search(name)))])
