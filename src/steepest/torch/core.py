@@ -29,6 +29,7 @@ from steepest.torch import state as states
 from steepest.torch.arrays import ForeachEngine
 from steepest.torch.first_step import only_makes_states
 from steepest.torch.gradients import Regular, looked_at
+from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.groups import Recipe, chains_of, forms_of, recipes_of
 from steepest.torch.held import (
     Held,
@@ -359,6 +360,7 @@ class Core:
         with between(lambda: self._swap(groups, name, swapped), lambda: self._restore(swapped)):
             yield
 
+    @outside_of_graphs
     @torch.no_grad()
     def _swap(self, groups: list[dict[str, Any]], name: str, swapped: list[Swapped]) -> None:
         with self.turn.wait():
@@ -371,6 +373,7 @@ class Core:
             swapped.append(Swapped(chosen, name))
             self.swapped = name
 
+    @outside_of_graphs
     @torch.no_grad()
     def _restore(self, swapped: list[Swapped]) -> None:
         with self.turn.wait():
