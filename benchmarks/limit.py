@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 import steepest
-from steepest.engines.cpu_threads import number_of_threads
+from steepest.engines.numba.threads import number_of_threads
 from steepest.language.expression import Rate
 from steepest.plan.plan import Plan, Program
 

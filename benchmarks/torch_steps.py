@@ -37,7 +37,7 @@ from limit import BUFFERS, SHAPE, TENSORS, limits_of, machine, seconds
 from torch_peers import COMPILED, FUSED, MISSING, RULES, Make, Rule
 from torch_training import end_to_end
 
-from steepest.engines.cpu_threads import number_of_threads
+from steepest.engines.numba.threads import number_of_threads
 
 OURS = "steepest"
 PAUSE = 0.01

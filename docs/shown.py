@@ -57,7 +57,7 @@ def cost_of(chain: Any) -> str:
 
 def equation(chain: Any) -> None:
     """A chain's step in the letters of the papers: as mathematics in a notebook, as LaTeX where there is none."""
-    from steepest.plan.latex import aligned, equations_latex
+    from steepest.show.latex import aligned, equations_latex
 
     lines = equations_latex(chain)
     try:

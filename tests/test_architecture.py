@@ -16,23 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "steepest"
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-CORE = {
-    "checks",
-    "files",
-    "interrupts",
-    "language",
-    "rules",
-    "schedules",
-    "plan",
-    "engines",
-    "collect",
-    "readings",
-    "buckets",
-    "stepping",
-    "saving",
-    "values",
-    "scheduled",
-}
+CORE = {"checks", "files", "interrupts", "language", "rules", "schedules", "plan", "show", "engines", "step"}
 MAY_IMPORT = {
     "checks": set(),
     "files": set(),
@@ -41,29 +25,22 @@ MAY_IMPORT = {
     "rules": {"checks", "language"},
     "schedules": {"checks"},
     "plan": {"checks", "language"},
+    "show": {"checks", "language", "plan"},
     "engines": {"checks", "files", "language", "plan"},
-    "collect": {"checks", "language", "plan", "engines"},
-    "readings": {"language", "plan", "engines"},
-    "buckets": {"checks", "language", "plan", "engines"},
-    "stepping": {"checks", "language", "plan", "engines", "readings", "buckets"},
-    "saving": {"checks", "files"},
-    "values": {"checks", "language", "schedules"},
-    "scheduled": {"checks", "schedules", "values"},
+    "step": {"checks", "files", "language", "schedules", "plan", "engines"},
     "numpy": CORE,
     "torch": CORE | {"numpy"},
-    "jax": CORE | {"numpy"},
-    "__init__": CORE | {"numpy", "torch", "jax"},
+    "__init__": CORE | {"numpy", "torch"},
     "pages": set(),
     "monitor": CORE | {"numpy", "torch", "pages", "__init__"},
-    "workbench": CORE | {"numpy", "torch", "jax", "pages", "monitor", "__init__"},
+    "workbench": CORE | {"numpy", "torch", "pages", "monitor", "__init__"},
 }
+UPWARD = {("plan/plan.py", "steepest.show.explain.explain")}
+"""Imports of a room below, each inside a function: printing a plan is the only one."""
 HOMES = {
-    "numba": ["engines/cpu*.py"],
-    "llvmlite": ["engines/cpu*.py"],
-    "triton": ["engines/gpu*.py"],
-    "torch": ["torch/*", "engines/gpu*.py", "monitor/*", "workbench/*"],
-    "jax": ["jax.py"],
-    "optax": ["jax.py"],
+    "numba": ["engines/numba/*"],
+    "llvmlite": ["engines/numba/*"],
+    "torch": ["torch/*", "monitor/*", "workbench/*"],
     "scipy": ["workbench/*"],
     "bokeh": ["pages/*", "monitor/report/*", "workbench/*"],
     "jinja2": ["pages/*", "monitor/report/*", "workbench/*"],
@@ -104,7 +81,8 @@ def test_a_room_imports_only_the_rooms_above_it(module: str) -> None:
     assert room(module) in MAY_IMPORT, f"{module}: a new room; give it a place in MAY_IMPORT and docs/architecture.md"
     allowed = MAY_IMPORT[room(module)] | {room(module)}
     ours = [(line, name) for line, name in imported(module) if name.split(".")[0] == "steepest"]
-    assert [f"{module}:{line} imports {name}" for line, name in ours if imported_room(name) not in allowed] == []
+    wrong = [(line, name) for line, name in ours if imported_room(name) not in allowed and (module, name) not in UPWARD]
+    assert [f"{module}:{line} imports {name}" for line, name in wrong] == []
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -155,7 +133,7 @@ def test_the_architecture_page_has_every_room_below_those_that_it_imports() -> N
     rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", table, re.MULTILINE)
     assert set(rooms) == {room(module) for module in MODULES} - {"__init__"}
     for position, name in enumerate(rooms):
-        above = {*rooms[:position], "__init__", "jax"}
+        above = {*rooms[:position], "__init__"}
         assert above >= MAY_IMPORT[name], f"{name} stands above {MAY_IMPORT[name] - above}"
 
 

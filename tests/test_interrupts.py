@@ -14,7 +14,7 @@ import pytest
 
 import steepest
 import steepest.numpy as opt
-from steepest.engines.cpu_threads import _Pool
+from steepest.engines.numba.threads import _Pool
 from steepest.interrupts import Turn, interrupts_held
 
 torch = pytest.importorskip("torch")

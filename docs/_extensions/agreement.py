@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs" / "agreement.json"
 STEPS = 23
-"""As in tests/test_rules.py."""
+"""As in tests/rules/test_rules.py."""
 
 
 def measured() -> dict[str, dict[str, float]]:

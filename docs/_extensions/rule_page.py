@@ -22,9 +22,9 @@ from docstrings import Docstring, entries, markdown, parsed
 
 import steepest
 from steepest.checks import Range, Value, range_of
-from steepest.plan.explain import equations
-from steepest.plan.latex import aligned, equations_latex
 from steepest.plan.planner import plan
+from steepest.show.explain import equations
+from steepest.show.latex import aligned, equations_latex
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
@@ -186,7 +186,7 @@ def equation_section(recipe: Recipe) -> Iterator[str]:
 
 def _letters(recipe: Recipe) -> str:
     """Which letter stands for which hyperparameter and state, read off the same tables as the equation."""
-    from steepest.plan.letters import NUMBERS, STATES, word
+    from steepest.show.letters import NUMBERS, STATES, word
 
     said = [r"$\theta$ the parameter, $g$ its gradient, $t$ the step from 1 on"]
     written = " ".join(equations_latex(recipe.chain))
@@ -442,7 +442,7 @@ def oracle_section(recipe: Recipe) -> Iterator[str]:
 @cache
 def tolerances() -> dict[str, float]:
     """From the tests' own text."""
-    text = (ROOT / "tests" / "test_rules.py").read_text(encoding="utf-8")
+    text = (ROOT / "tests" / "rules" / "test_rules.py").read_text(encoding="utf-8")
     found = {}
     for dtype in ("float64", "float32"):
         other = "theirs" if dtype == "float32" else f'oracle(row.name, "{dtype}")'

@@ -103,7 +103,7 @@ def _inputs() -> str:
     paths = [path for room in rooms for path in room.rglob("*.py")]
     paths += [package / "checks.py", package / "workbench" / "spaces.py", *HERE.glob("*.py"), *HERE.glob("*.toml")]
     paths += [DOCS / "shown.py", DOCS / "figures.json", DOCS / "agreement.json"]
-    paths += [ROOT / "tests" / "oracles.py", ROOT / "tests" / "test_rules.py"]
+    paths += [ROOT / "tests" / "oracles.py", ROOT / "tests" / "rules" / "test_rules.py"]
     found = hashlib.sha256()
     for path in sorted(paths):
         found.update(str(path.relative_to(ROOT)).encode())

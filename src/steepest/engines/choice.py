@@ -72,6 +72,6 @@ def _made(cpu: Callable[[], Engine]) -> Any:
 
 @cache
 def _own_cpu_engine() -> Engine:
-    from steepest.engines.cpu import CpuEngine
+    from steepest.engines.numba.engine import CpuEngine
 
     return CpuEngine()

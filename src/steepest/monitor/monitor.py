@@ -30,7 +30,7 @@ from steepest.monitor.output import Output, Outputs, checked, folder_of, recorde
 from steepest.monitor.probes import Probe, Probes, Subject
 from steepest.monitor.records import Event, Facts, Record
 from steepest.monitor.telemetry import OURS, STANDARD, check_names, watched
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 
 __all__ = ["Monitor"]
 

@@ -20,7 +20,7 @@ from steepest.monitor.columns import Columns, weakly
 from steepest.monitor.facts import params_of
 from steepest.monitor.marks import listed
 from steepest.monitor.records import Event
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 
 __all__ = ["Watchman"]
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from steepest import rules
 from steepest.checks import Range
-from steepest.collect import Arrays, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
 from steepest.interrupts import interrupts_held
 from steepest.language.chain import Chain, chain, measure, zeros
 from steepest.language.functions import norm
 from steepest.language.rule import rule
+from steepest.numpy.arrays import Arrays, listed_gradients, tensors_of
 from steepest.numpy.optimizer import Gradients
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 
 __all__ = ["adaptive_clip_grad_", "check_axis", "clip_grad_norm_", "clip_grad_value_", "with_total", "written_back"]
 

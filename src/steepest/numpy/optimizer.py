@@ -1,7 +1,7 @@
 """The optimizer for NumPy arrays: any chain, run in place on what the user passes.
 
-Checks what it is given, turns the groups' values into chains and leaves the step to `steepest.stepping`; takes states out and
-puts them back. What a group's values are, and how they are saved, is the same for all front ends: `steepest.values`.
+Checks what it is given, turns the groups' values into chains and leaves the step to `steepest.step.stepper`; takes states out and
+puts them back. What a group's values are, and how they are saved, is the same for all front ends: `steepest.step.groups`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.buckets import start_states
-from steepest.collect import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.engines.tensors import Tensor
 from steepest.interrupts import Turn, between
 from steepest.language.chain import Chain, check_patterns
+from steepest.numpy.arrays import Arrays, check_gradients, listed_gradients, tensors_of
 from steepest.numpy.states import fitted, states_of
 from steepest.plan.planner import plan
-from steepest.saving import open_file, save_file
-from steepest.scheduled import Schedules, numbers_of
-from steepest.stepping import Inspector, Plans, Stepper, Watch
-from steepest.values import (
+from steepest.step.buckets import start_states
+from steepest.step.groups import (
     Loading,
     check_names,
     checked_form,
@@ -36,6 +33,9 @@ from steepest.values import (
     saved_schedules,
     whole,
 )  # fmt: skip
+from steepest.step.saving import open_file, save_file
+from steepest.step.scheduled import Schedules, numbers_of
+from steepest.step.stepper import Inspector, Plans, Stepper, Watch
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
 

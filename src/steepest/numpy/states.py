@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.engines.tensors import Tensor
-from steepest.saving import Stored
-from steepest.values import whole
+from steepest.step.groups import whole
+from steepest.step.saving import Stored
 
 __all__ = ["fitted", "states_of"]
 

@@ -301,7 +301,7 @@ class Plan:
         return self.program(self.usual).bytes_per_parameter(itemsize or ITEMSIZES[self.dtype])
 
     def __str__(self) -> str:
-        from steepest.plan.explain import explain
+        from steepest.show.explain import explain
 
         return explain(self)
 

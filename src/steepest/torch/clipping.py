@@ -21,10 +21,10 @@ from steepest.engines.tensors import Tensor
 from steepest.interrupts import interrupts_held
 from steepest.language.chain import Chain
 from steepest.numpy.clipping import check_axis, with_total, written_back
-from steepest.stepping import Stepper
-from steepest.torch.arrays import ForeachEngine
+from steepest.step.stepper import Stepper
+from steepest.torch.foreach import ForeachEngine
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.held import NARROW, buffer_of, effective_strides
+from steepest.torch.views import NARROW, buffer_of, effective_strides
 
 __all__ = ["adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
 

@@ -22,16 +22,20 @@ from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
 from steepest.interrupts import Turn, between
 from steepest.language.chain import Chain, check_patterns
-from steepest.scheduled import Schedules
-from steepest.stepping import Inspector, Stepper, Watch
+from steepest.step.scheduled import Schedules
+from steepest.step.stepper import Inspector, Stepper, Watch
 from steepest.torch import entries
 from steepest.torch import state as states
-from steepest.torch.arrays import ForeachEngine
 from steepest.torch.first_step import only_makes_states
+from steepest.torch.foreach import ForeachEngine
 from steepest.torch.gradients import Regular, looked_at
 from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.groups import Recipe, chains_of, forms_of, recipes_of
-from steepest.torch.held import (
+from steepest.torch.sharding import pointers_of, share
+from steepest.torch.sparse import check_rows, sparse_rows
+from steepest.torch.sparse_step import SparseStep
+from steepest.torch.unchanged import Memory, Parameters, extent
+from steepest.torch.views import (
     Held,
     Swapped,
     buffer_of,
@@ -41,10 +45,6 @@ from steepest.torch.held import (
     held_in,
     is_simple,
 )
-from steepest.torch.sharding import pointers_of, share
-from steepest.torch.sparse import check_rows, sparse_rows
-from steepest.torch.sparse_step import SparseStep
-from steepest.torch.unchanged import Memory, Parameters, extent
 
 if TYPE_CHECKING:
     from steepest.torch.release import Released

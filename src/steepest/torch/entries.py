@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from steepest.plan.plan import Plan
-from steepest.stepping import Stepper
-from steepest.torch.held import Held
-from steepest.values import frozen, whole
+from steepest.step.groups import frozen, whole
+from steepest.step.stepper import Stepper
+from steepest.torch.views import Held
 
 __all__ = ["differs", "parted", "refresh", "show", "take"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from steepest.engines.execute import Part
-from steepest.stepping import Stepper
+from steepest.engines.executor import Part
+from steepest.step.stepper import Stepper
 from steepest.torch.sharding import local_part
 
 __all__ = ["only_makes_states"]

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from steepest.plan.plan import Plan
-from steepest.torch.held import Held, buffer_of, effective_strides
 from steepest.torch.sharding import check_placements, layout_of, local_part
 from steepest.torch.sparse import by_rows, steps_rows_alone
 from steepest.torch.unchanged import Alike, Memory, Parameters, extent, form_of
+from steepest.torch.views import Held, buffer_of, effective_strides
 
 __all__ = ["Regular", "check_gradient", "looked_at"]
 

@@ -22,7 +22,7 @@ from steepest import rules
 from steepest.checks import check_arguments
 from steepest.language.chain import Chain, chain
 from steepest.language.trace import trace
-from steepest.values import frozen
+from steepest.step.groups import frozen
 
 __all__ = [
     "SWITCHES",

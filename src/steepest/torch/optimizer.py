@@ -15,8 +15,8 @@ import torch
 
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
-from steepest.scheduled import numbers_of
-from steepest.stepping import Inspector, Plans, Stepper, Watch
+from steepest.step.scheduled import numbers_of
+from steepest.step.stepper import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.core import Core
 from steepest.torch.graphs import outside_of_graphs

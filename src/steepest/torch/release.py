@@ -21,14 +21,14 @@ from steepest.checks import Range, check_number
 from steepest.language.chain import Chain
 from steepest.language.expression import Rate
 from steepest.language.trace import trace
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 from steepest.torch.core import Core
 from steepest.torch.gradients import looked_at
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.held import Held
 from steepest.torch.optimizer import Optimizer
 from steepest.torch.sparse import check_rows, sparse_rows
 from steepest.torch.unchanged import Memory
+from steepest.torch.views import Held
 
 __all__ = ["Released", "release_gradients"]
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from steepest.engines.execute import Part
+from steepest.engines.executor import Part
 
 __all__ = ["check_placements", "cuts_of", "is_sharded", "layout_of", "local_part", "placed_as", "pointers_of", "share"]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from steepest.buckets import drop_states, start_states
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Rate, is_reduction
 from steepest.plan.plan import Plan
-from steepest.stepping import Stepper
-from steepest.torch.held import Held, buffer_of
+from steepest.step.buckets import drop_states, start_states
+from steepest.step.stepper import Stepper
+from steepest.torch.views import Held, buffer_of
 
 __all__ = ["by_rows", "check_rows", "sparse_rows", "steps_rows_alone"]
 

@@ -12,10 +12,10 @@ import torch
 
 from steepest.language.chain import Chain
 from steepest.language.expression import Rate
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 from steepest.torch.gradients import Regular, check_gradient
-from steepest.torch.held import Held
 from steepest.torch.sparse import by_rows, sparse_rows, steps_rows_alone
+from steepest.torch.views import Held
 
 __all__ = ["SparseStep"]
 

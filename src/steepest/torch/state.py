@@ -12,10 +12,10 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from steepest.plan.planner import plan
+from steepest.step.groups import SCHEDULES, Loading, frozen, saved, saved_schedules, whole
 from steepest.torch.entries import parted
 from steepest.torch.groups import SWITCHES, Recipe
-from steepest.torch.held import Held, names_of
-from steepest.values import SCHEDULES, Loading, frozen, saved, saved_schedules, whole
+from steepest.torch.views import Held, names_of
 
 __all__ = ["Incompatible", "Loaded", "check_mapping", "dictionary", "load"]
 

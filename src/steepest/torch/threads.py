@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from steepest.engines.cpu import CpuEngine
-from steepest.engines.cpu_kernels import Kernel
-from steepest.engines.cpu_threads import own_threads
+from steepest.engines.numba.engine import CpuEngine
+from steepest.engines.numba.kernels import Kernel
+from steepest.engines.numba.threads import own_threads
 
 __all__ = ["engine"]
 

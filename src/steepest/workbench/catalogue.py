@@ -11,8 +11,8 @@ from typing import Any
 
 import steepest
 from steepest import schedules
-from steepest.plan.explain import equations
 from steepest.plan.planner import plan
+from steepest.show.explain import equations
 from steepest.workbench.spaces import DECLARED, SCHEDULE
 from steepest.workbench.workload import BUILT_IN, find
 

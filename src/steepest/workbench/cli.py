@@ -230,7 +230,7 @@ def _list(given: Namespace) -> int:
 
 
 def _plan(given: Namespace) -> int:
-    from steepest.engines.source import source
+    from steepest.engines.numba.frame import source
     from steepest.plan.planner import checked_plan
     from steepest.workbench.parse import parse
 

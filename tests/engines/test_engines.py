@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 import steepest
 import steepest.numpy as opt
 from steepest import Chain, Real, chain, rule, zeros
-from steepest.engines import cpu, cpu_kernels
 from steepest.engines.arrays import ArrayEngine
-from steepest.engines.source import source
+from steepest.engines.numba import engine, kernels
+from steepest.engines.numba.frame import source
 from steepest.engines.tensors import Tensor
 from steepest.plan.planner import plan
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 from tests.strategies import (
     ALL,
     ELEMENTWISE,
@@ -190,8 +190,8 @@ MANY_ROWS = {
 @pytest.mark.parametrize("name", MANY_ROWS)
 @pytest.mark.parametrize("row", [16, 1 << 18])
 def test_any_number_of_threads_gives_the_same_bits(name: str, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "ROW", row)
-    monkeypatch.setattr(cpu, "ALONE", 0)
+    monkeypatch.setattr(engine, "ROW", row)
+    monkeypatch.setattr(engine, "ALONE", 0)
     params, steps = big((50, 13))
     results = []
     for threads in (1, 2, 3):
@@ -359,8 +359,8 @@ def test_many_groups_of_one_program_are_one_call(monkeypatch: pytest.MonkeyPatch
     params = [values(i, (4,)) for i in range(20)]
     optimizer = opt.Adam([{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(params)], lr=0.1)
     calls = []
-    run = cpu._BoundCpu.run
-    monkeypatch.setattr(cpu._BoundCpu, "run", lambda self, *args: calls.append(1) or run(self, *args))
+    run = engine._BoundCpu.run
+    monkeypatch.setattr(engine._BoundCpu, "run", lambda self, *args: calls.append(1) or run(self, *args))
     optimizer.step([np.ones(4)] * 20)
     assert len(calls) == 1
     for i, p in enumerate(params):
@@ -511,7 +511,7 @@ def test_generated_code_is_valid_python_without_a_float64_number_in_a_float32_lo
 def test_the_types_that_numba_infers_in_a_float32_loop_are_float32() -> None:
     from numba import float32, types
 
-    from steepest.engines import cache
+    from steepest.engines.numba import cache
 
     made = chain(steepest.clip_by_value(-1, 1), steepest.adamw(0.1), steepest.lookahead(2), steepest.ema())
     for outcome in ((True, False), (False, False)):
@@ -533,13 +533,13 @@ def test_the_source_of_a_plan_is_the_generated_text() -> None:
 
 
 def test_a_folder_that_cannot_be_written_costs_one_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    from steepest.engines import cache
+    from steepest.engines.numba import cache
 
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("STEEPEST_CACHE_DIR", str(blocked / "below"))
     monkeypatch.setattr(cache, "_warned", set())
-    monkeypatch.setattr(cpu_kernels, "_COMPILED", {})
+    monkeypatch.setattr(kernels, "_COMPILED", {})
     w = np.zeros(3)
     with pytest.warns(RuntimeWarning, match="can't be written"):
         opt.SGD([w], lr=0.1).step([np.ones(3)])

@@ -15,9 +15,9 @@ import steepest
 from steepest import Chain, chain, rule, zeros
 from steepest.engines.tensors import Tensor
 from steepest.language.operations import OPERATIONS
-from steepest.stepping import Stepper
-from steepest.torch import arrays
-from steepest.torch.arrays import ForeachEngine
+from steepest.step.stepper import Stepper
+from steepest.torch import foreach
+from steepest.torch.foreach import ForeachEngine
 from tests.oracles import ROWS, SHAPES, Row
 from tests.strategies import PER_MODEL, PER_TENSOR, PER_UNIT, SPECIAL, Array, values
 
@@ -332,7 +332,7 @@ def test_no_graph_is_recorded() -> None:
 
 
 def test_without_float64_on_a_device_float32_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "_has_float64", lambda device: False)
+    monkeypatch.setattr(foreach, "_has_float64", lambda device: False)
     assert_close(*both([(4, 3), (5,), ()], np.float32, KINDS[1]), 1e-5)
 
 
@@ -342,7 +342,7 @@ def test_without_float64_on_a_device_float32_takes_its_place(monkeypatch: pytest
 def test_a_large_model_is_stepped_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [(4, 3), (0,), (5,), (), (4, 4), (3, 2), (2,)]
     whole, _ = both(shapes, np.float64, KINDS[1])
-    monkeypatch.setattr(arrays, "MOST_ON_CPU", 12)
+    monkeypatch.setattr(foreach, "MOST_ON_CPU", 12)
     parts, expected = both(shapes, np.float64, KINDS[1])
     bound = next(iter(parts._bound.values()))
     assert [one.positions for one in bound.sets] == [[0, 1], [2, 3], [4], [5, 6]]  # type: ignore[attr-defined]

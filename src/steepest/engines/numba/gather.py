@@ -2,13 +2,13 @@
 
 For hundreds of small tensors Python's own attribute look-ups would take longer than the step. NumPy's array structure is
 part of its public C interface (``PyArrayObject_fields``), so its fields are read directly: data, nd, dimensions, strides,
-base, descr, flags, behind the object header. ``engines/cpu.py`` compares one known array before it trusts the layout.
+base, descr, flags, behind the object header. ``engines/numba/engine.py`` compares one known array before it trusts the layout.
 This text is compiled through the same cache as the loops.
 """
 
 from numba import carray, njit
 
-from steepest.engines.cpu_pointers import address_int32, address_int64
+from steepest.engines.numba.pointers import address_int32, address_int64
 
 ALIGNED = 0x0100
 

@@ -15,7 +15,7 @@ from steepest.language.chain import Chain
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS
 from steepest.language.trace import trace
-from steepest.plan.forms import (
+from steepest.show.forms import (
     ATOM,
     POWER,
     PRODUCT,
@@ -27,8 +27,8 @@ from steepest.plan.forms import (
     parenthesized,
     wrapped,
 )
-from steepest.plan.letters import LOCALS, NUMBERS, RATIOS, STATES, TEMPORARIES, UPDATES, Symbol, upright, word
-from steepest.plan.simplified import Simple, names_in, simplified, value_of
+from steepest.show.letters import LOCALS, NUMBERS, RATIOS, STATES, TEMPORARIES, UPDATES, Symbol, upright, word
+from steepest.show.simplified import Simple, names_in, simplified, value_of
 
 __all__ = ["aligned", "equations_latex"]
 

@@ -12,7 +12,7 @@ import threading
 from functools import cache
 from typing import Any, Protocol
 
-from steepest.engines.cpu_kernels import Kernel
+from steepest.engines.numba.kernels import Kernel
 
 __all__ = ["Team", "number_of_threads", "own_threads"]
 

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 import steepest.numpy as opt
-from steepest import saving
+from steepest.step import saving
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def made(names: tuple[str, ...] = ("w", "a/b", ""), seed: int | None = None) -> opt.Optimizer:

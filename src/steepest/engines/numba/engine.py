@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.engines.cpu_kernels import compiled, load
-from steepest.engines.cpu_threads import Team, own_threads
-from steepest.engines.names import storage_of
-from steepest.engines.source import WORDS
+from steepest.engines.numba.frame import WORDS
+from steepest.engines.numba.kernels import compiled, load
+from steepest.engines.numba.names import storage_of
+from steepest.engines.numba.threads import Team, own_threads
 from steepest.engines.tensors import Tensor
 from steepest.language.operations import REDUCTIONS
 from steepest.plan.plan import Plan, Program
@@ -253,7 +253,7 @@ class Gatherer:
 @cache
 def _gather() -> Callable[..., Any]:
     """The compiled function, or one that always asks for a closer look where arrays are laid out in another way."""
-    text = (Path(__file__).parent / "cpu_gather.py").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "gather.py").read_text(encoding="utf-8")
     function = load("gather", text, "gather")
     probe = np.arange(6, dtype=np.float32).reshape(2, 3)
     words = np.array([probe.ctypes.data, id(probe.dtype)])

@@ -11,7 +11,7 @@ import torch
 import steepest as s
 import steepest.numpy as opt
 from steepest.schedules import cosine
-from steepest.values import differ, frozen
+from steepest.step.groups import differ, frozen
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import steepest.numpy as opt
-from steepest.engines import cache, cpu_kernels
+from steepest.engines.numba import cache, kernels
 
 POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners and permissions are those of POSIX")
 ROOT = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
@@ -26,7 +26,7 @@ NOBODY = 65534
 STEP = """if True:
     import warnings
     import numpy as np, steepest.numpy as opt
-    from steepest.engines import cpu_kernels
+    from steepest.engines.numba import kernels
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         w = np.ones(4)
@@ -34,7 +34,7 @@ STEP = """if True:
         for _ in range(3):
             optimizer.step([np.ones(4)])
     assert w.tolist() == [0.25] * 4
-    (kernel,) = cpu_kernels._COMPILED.values()
+    (kernel,) = kernels._COMPILED.values()
     print(sum(kernel.function.stats.cache_hits.values()), *[str(c.message) for c in caught], sep="|")
 """
 
@@ -280,11 +280,11 @@ def test_a_whole_file_with_other_content_is_compiled_again(
     content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def step() -> int:
-        monkeypatch.setattr(cpu_kernels, "_COMPILED", {})
+        monkeypatch.setattr(kernels, "_COMPILED", {})
         w = np.ones(3)
         opt.SGD([w], lr=0.5, weight_decay=0.125, engine="cpu").step([np.ones(3)])
         assert w.tolist() == [0.4375] * 3
-        (kernel,) = cpu_kernels._COMPILED.values()
+        (kernel,) = kernels._COMPILED.values()
         return sum(kernel.function.stats.cache_hits.values())
 
     step()
@@ -299,10 +299,10 @@ def test_a_whole_file_with_other_content_is_compiled_again(
 def test_the_c_function_of_a_kernel_is_that_of_the_cached_code(tmp_path: Path) -> None:
     script = """if True:
         import ctypes, sys
-        from steepest.engines.cpu_kernels import Kernel
+        from steepest.engines.numba.kernels import Kernel
         text = '''
 from numba import njit, carray
-from steepest.engines.cpu_pointers import address_int64
+from steepest.engines.numba.pointers import address_int64
 @njit(nogil=True)
 def run(place):
     carray(address_int64(place), (1,))[0] += 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steepest.language.expression import Expr, Rate
-from steepest.plan.simplified import is_number
+from steepest.show.simplified import is_number
 
 __all__ = [
     "ATOM",

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from steepest.language.chain import Start
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.plan.plan import ITEMSIZES, Pass, Plan, Program, size_of
-from steepest.plan.writing import LETTERS, Writer
+from steepest.show.writing import LETTERS, Writer
 
 __all__ = ["equations", "explain"]
 

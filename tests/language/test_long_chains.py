@@ -20,11 +20,11 @@ import steepest.numpy as opt
 import steepest.torch
 from steepest import Chain, chain
 from steepest.engines.choice import LARGEST
-from steepest.plan.explain import equations
-from steepest.plan.latex import equations_latex
 from steepest.plan.planner import plan
+from steepest.show.explain import equations
+from steepest.show.latex import equations_latex
+from tests.plan.test_plan import carried_out
 from tests.strategies import values
-from tests.test_plan import carried_out
 
 KINDS: dict[str, Callable[[], Chain]] = {
     "clip_by_global_norm": lambda: s.clip_by_global_norm(1.0),
@@ -130,7 +130,7 @@ def test_five_hundred_links_are_planned_printed_and_stepped_in_a_minute_and_a_gi
     code = (
         "import re, time, warnings, numpy as np, steepest.numpy as opt\n"
         "from pathlib import Path\n"
-        "from tests.test_long_chains import many\n"
+        "from tests.language.test_long_chains import many\n"
         "warnings.simplefilter('ignore')\n"
         f"o = opt.Optimizer([np.ones(5)], many('{kind}', 500))\n"
         "o.step([np.ones(5)]); text = str(o.plan)\n"

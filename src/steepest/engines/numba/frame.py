@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from steepest.engines.names import Names
+from steepest.engines.numba.names import Names
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Pass, Program, Segment
@@ -39,8 +39,8 @@ Generated. {dtype}; loops over one piece of a tensor, segments around them, run 
 from numba import carray, njit
 from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
 
-from steepest.engines.cpu_pointers import address_{dtype} as address, add, add_product, address_float64, address_int64
-from steepest.engines.cpu_pointers import report, take_next, wait_for
+from steepest.engines.numba.pointers import address_{dtype} as address, add, add_product, address_float64, address_int64
+from steepest.engines.numba.pointers import report, take_next, wait_for
 {conversions}
 OPTIONS = {{"nogil": True, "error_model": "numpy"}}
 '''
@@ -66,7 +66,7 @@ def _conversions(names: Names) -> str:
     """The import of what a program needs for the types that it does not compute in; nothing where there are none."""
     kinds = sorted(set(names.storage.values()) - {names.dtype})
     needed = ", ".join(["address_uint16", *(f"from_{k}" for k in kinds), *(f"to_{k}" for k in kinds)])
-    return f"from steepest.engines.cpu_pointers import {needed}\n" if kinds else ""
+    return f"from steepest.engines.numba.pointers import {needed}\n" if kinds else ""
 
 
 def _literal(value: float) -> str:

@@ -15,18 +15,18 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.buckets import Bucket, Kind, Kinds, buckets_of, drop_states, renumber, start_states
 from steepest.checks import unknown_name
 from steepest.engines.arrays import ArrayEngine
 from steepest.engines.choice import check_engine, engine_for
-from steepest.engines.execute import Job, Share, Skipped, execute
-from steepest.engines.source import source
+from steepest.engines.executor import Job, Share, Skipped, execute
+from steepest.engines.numba.frame import source
 from steepest.engines.tensors import Bound, Engine, Tensor
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan, together
-from steepest.readings import Readings
+from steepest.step.buckets import Bucket, Kind, Kinds, buckets_of, drop_states, renumber, start_states
+from steepest.step.readings import Readings
 
 __all__ = ["Inspector", "Plans", "Stepper", "Watch"]
 
@@ -246,7 +246,7 @@ class Stepper:
         if not self.needs_only_addresses():
             return None
         if self._gatherer is None:
-            from steepest.engines.cpu import Gatherer
+            from steepest.engines.numba.engine import Gatherer
 
             self._gatherer = Gatherer(self.tensors)
         return self._gatherer(grads)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.nn.parameter import is_lazy
 
-from steepest.collect import check_memory, overlaps_itself
 from steepest.engines.tensors import Tensor
+from steepest.numpy.arrays import check_memory, overlaps_itself
 from steepest.plan.plan import Plan
 from steepest.torch.sharding import cuts_of, local_part, placed_as
 from steepest.torch.unchanged import extent

@@ -14,7 +14,7 @@ import pytest
 
 from tests.needed import require_module, require_program
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 INTERRUPTED = (
     "tests/workbench/test_store.py::test_an_interrupt_in_this_process_gives_the_job_back",
     "tests/workbench/test_store.py::test_interrupted_and_resumed_is_bit_for_bit_uninterrupted",

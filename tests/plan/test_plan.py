@@ -22,10 +22,10 @@ from steepest.language.expression import Rate, is_reduction
 from steepest.language.operations import OPERATIONS
 from steepest.plan.plan import Plan, Program, verify
 from steepest.plan.planner import plan
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 from tests.strategies import Array, chains, seeds, shapes, values
 
-PLANS = Path(__file__).parent / "plans"
+PLANS = Path(__file__).parents[1] / "plans"
 
 
 def programs(one: Plan) -> Iterator[Program]:

@@ -20,7 +20,7 @@ import torch
 import steepest as s
 import steepest.numpy as opt
 from steepest.schedules import ReduceOnPlateau, cosine
-from steepest.stepping import Stepper
+from steepest.step.stepper import Stepper
 
 Array = np.ndarray[Any, Any]
 

@@ -18,8 +18,8 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from steepest.engines import cache
-from steepest.engines.source import source
+from steepest.engines.numba import cache
+from steepest.engines.numba.frame import source
 from steepest.plan.plan import Program
 
 __all__ = ["Kernel", "compiled", "load"]
@@ -71,7 +71,7 @@ def load(name: str, text: str, function: str) -> Any:
 
 def _salt() -> str:
     here = Path(__file__).parent
-    return f"{numba.__version__} {(here / 'cpu_pointers.py').read_text(encoding='utf-8')}"
+    return f"{numba.__version__} {(here / 'pointers.py').read_text(encoding='utf-8')}"
 
 
 class _Kept(NullCache):

@@ -9,7 +9,7 @@ import pytest
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import steepest as s
-from steepest.plan.latex import aligned, equations_latex
+from steepest.show.latex import aligned, equations_latex
 
 ARGUMENTS = {
     "clip_by_value": (-1.0, 2.0),

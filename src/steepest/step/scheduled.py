@@ -18,7 +18,7 @@ from typing import Any
 
 from steepest.checks import warn
 from steepest.schedules import Schedule
-from steepest.values import frozen
+from steepest.step.groups import frozen
 
 __all__ = ["Scheduled", "Schedules", "numbers_of"]
 

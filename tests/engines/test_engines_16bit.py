@@ -15,13 +15,13 @@ from numba import float32, njit, types, uint16
 
 import steepest
 from steepest import Chain, chain, rule, zeros
-from steepest.engines import cache, cpu, cpu_pointers
-from steepest.engines.names import storage_of
-from steepest.engines.source import source
+from steepest.engines.numba import cache, engine, pointers
+from steepest.engines.numba.frame import source
+from steepest.engines.numba.names import storage_of
 from steepest.engines.tensors import Tensor
 from steepest.plan.planner import plan
-from steepest.stepping import Stepper
-from steepest.torch.arrays import ForeachEngine
+from steepest.step.stepper import Stepper
+from steepest.torch.foreach import ForeachEngine
 from tests.strategies import Array, values
 
 KINDS = ["bfloat16", "float16"]
@@ -46,9 +46,9 @@ def rounded(numbers: Array, kind: str) -> Array:
 # ---- conversions
 
 CONVERSIONS = {
-    "bfloat16": (cpu_pointers.from_bfloat16, cpu_pointers.to_bfloat16),
-    "float16": (cpu_pointers.from_float16, cpu_pointers.to_float16),
-    "float16 by bits": (cpu_pointers._widen_float16_by_bits, cpu_pointers._round_to_float16_by_bits),
+    "bfloat16": (pointers.from_bfloat16, pointers.to_bfloat16),
+    "float16": (pointers.from_float16, pointers.to_float16),
+    "float16 by bits": (pointers._widen_float16_by_bits, pointers._round_to_float16_by_bits),
 }
 PATTERNS = np.arange(1 << 16, dtype=np.uint16)
 
@@ -163,8 +163,8 @@ def test_a_step_on_16_bits_is_the_step_on_float32_with_its_parameters_rounded(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CHAINS)
 def test_any_number_of_threads_gives_the_same_bits(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "ROW", 16)
-    monkeypatch.setattr(cpu, "ALONE", 0)
+    monkeypatch.setattr(engine, "ROW", 16)
+    monkeypatch.setattr(engine, "ALONE", 0)
     results = []
     for threads in ("1", "2", "2"):
         monkeypatch.setenv("STEEPEST_NUM_THREADS", threads)
@@ -265,9 +265,9 @@ def test_nan_and_infinity_stay_what_they_are_and_a_large_step_overflows() -> Non
 def test_a_processor_without_the_instructions_for_halves_gives_the_same_bits() -> None:
     code = (
         "import numpy as np, steepest\n"
-        "from steepest.engines import cpu_pointers\n"
+        "from steepest.engines.numba import pointers\n"
         "from steepest.engines.tensors import Tensor\n"
-        "from steepest.stepping import Stepper\n"
+        "from steepest.step.stepper import Stepper\n"
         "t = Tensor('w', 0, {'param': np.arange(1 << 16, dtype=np.uint16).view(np.float16)})\n"
         "Stepper([[t]], [steepest.sgd(0.1)], engine='cpu').step([np.ones(1 << 16, np.float16)])\n"
         "with np.errstate(invalid='ignore'):\n"
@@ -292,7 +292,7 @@ def test_the_cpu_engine_takes_the_four_types_and_no_other() -> None:
 
 
 def can_run(made: Any, param: Array) -> bool:
-    return cpu.CpuEngine.can_run(made, Tensor("w", 0, {"param": param}))
+    return engine.CpuEngine.can_run(made, Tensor("w", 0, {"param": param}))
 
 
 def test_the_text_converts_what_is_stored_in_16_bits_and_nothing_else() -> None:

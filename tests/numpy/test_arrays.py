@@ -10,7 +10,7 @@ import torch
 
 import steepest.numpy
 import steepest.torch
-from steepest.collect import overlaps_itself
+from steepest.numpy.arrays import overlaps_itself
 
 
 class ArrayImpl:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.engines.execute import Job, tensor_values
+from steepest.engines.executor import Job, tensor_values
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Rate
 
