@@ -35,7 +35,7 @@ test: $(VENV)/.test-stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
 docs: $(VENV)/.docs-stamp
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	$(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "build/docs/index.html"
 
 notebooks: $(VENV)/.docs-stamp

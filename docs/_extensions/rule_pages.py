@@ -99,7 +99,7 @@ def write(folder: Path) -> list[str]:
 def _inputs() -> str:
     """What the pages are made of, as one hash: the library, the extension's own files, the tests' rows, the figures."""
     package = ROOT / "src" / "steepest"
-    rooms = [package / name for name in ("language", "rules", "schedules", "plan", "numpy", "torch")]
+    rooms = [package / name for name in ("language", "rules", "schedules", "plan", "show", "step", "numpy", "torch")]
     paths = [path for room in rooms for path in room.rglob("*.py")]
     paths += [package / "checks.py", package / "workbench" / "spaces.py", *HERE.glob("*.py"), *HERE.glob("*.toml")]
     paths += [DOCS / "shown.py", DOCS / "figures.json", DOCS / "agreement.json"]
