@@ -229,7 +229,7 @@ def test_code_that_another_user_has_put_into_the_folder_is_not_run(tmp_path: Pat
     proof = tmp_path / "proof"
     assert stepped(tmp_path / "cache") == (0, "")
     forged = evil(proof)
-    for path in (tmp_path / "cache").iterdir():
+    for path in (tmp_path / "cache").glob("*.nbc"):
         path.write_bytes(forged(path.name))
         os.chown(path, NOBODY, NOBODY)
     os.chown(tmp_path / "cache", NOBODY, NOBODY)
@@ -245,7 +245,7 @@ def test_code_that_another_user_has_put_into_the_folder_is_not_run(tmp_path: Pat
 
 def test_damaged_code_is_compiled_again_and_written_anew(tmp_path: Path) -> None:
     assert stepped(tmp_path) == (0, "")
-    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    whole = {path: path.read_bytes() for path in tmp_path.glob("*.nbc")}
     for damage in (
         lambda content: b"broken",
         lambda content: content[:-1],
@@ -254,7 +254,7 @@ def test_damaged_code_is_compiled_again_and_written_anew(tmp_path: Path) -> None
         for path, content in whole.items():
             path.write_bytes(damage(content))
         assert stepped(tmp_path) == (0, "")
-        assert {*tmp_path.iterdir()} == {*whole}
+        assert {*tmp_path.glob("*.nbc")} == {*whole}
     assert stepped(tmp_path) == (1, "")
 
 
@@ -289,7 +289,7 @@ def test_a_whole_file_with_other_content_is_compiled_again(
 
     step()
     assert step() == 1
-    names = [path.name for path in folder.iterdir()]
+    names = [path.name for path in folder.glob("*.nbc")]
     for name in names:
         cache.write(name, content)
     assert step() == 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 
 import steepest as s
 import steepest.numpy as opt
+from steepest.engines.numba import cache
 from steepest.plan.planner import plan
 
 SHAPES = [(3, 4), (5,)]
@@ -466,13 +468,33 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> Non
     )
 
 
-def test_several_processes_share_an_empty_cache(tmp_path: Path) -> None:
+COMPILED_AND_WARNED = f"""
+from steepest.engines.numba import kernels
+saved = []
+save = kernels._Kept.save_overload
+kernels._Kept.save_overload = lambda self, *compiled: (saved.append(self.stem), save(self, *compiled))
+{ONE_STEP}
+print(sum(stem.startswith("step") for stem in saved))
+"""
+
+
+def test_of_several_processes_with_an_empty_cache_one_compiles_and_the_others_wait_for_it(tmp_path: Path) -> None:
     environment = {**os.environ, "STEEPEST_CACHE_DIR": str(tmp_path)}
     running = [
-        subprocess.Popen([sys.executable, "-c", ONE_STEP], env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", COMPILED_AND_WARNED], env=environment, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
-    assert [one.communicate()[0].strip() for one in running] == ["0"] * 3
+    assert sorted(one.communicate()[0].split() for one in running) == [["0", "0"], ["0", "0"], ["0", "1"]]
+
+
+def test_a_process_that_compiles_too_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEEPEST_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_PATIENCE", 0.1)
+    began = time.monotonic()
+    with cache.alone("a"), cache.alone("a"):
+        assert 0.1 <= time.monotonic() - began < 10
 
 
 def test_without_numba_the_array_engine_runs_with_one_warning() -> None:

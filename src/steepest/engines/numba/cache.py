@@ -14,17 +14,25 @@ import linecache
 import os
 import stat
 import sys
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
 from steepest.files import whole
 
-__all__ = ["cache_folder", "module_of", "read", "write"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["alone", "cache_folder", "module_of", "read", "write"]
 
 _MOST_LINKS = 40
+_PATIENCE = 60.0
+"""Seconds to wait for another process that compiles."""
 
 
 def module_of(name: str, text: str, salt: str) -> ModuleType:
@@ -58,13 +66,7 @@ def read(name: str) -> bytes | None:
 def write(name: str, content: bytes) -> None:
     """Keep content under a name, where the folder can be used."""
     try:
-        given = cache_folder()
-        with suppress(FileNotFoundError):
-            _trusted(given)  # or the part of it that is there, before anything is made
-        for folder in (*reversed(given.parents), given):
-            if not folder.exists():
-                folder.mkdir(0o700, exist_ok=True)
-        path = _trusted(given) / name
+        path = _made() / name
         path.unlink(missing_ok=True)  # what `read` refused; `whole` would keep its owner and follow a link
         with whole(path) as file:
             if hasattr(os, "fchmod"):
@@ -72,6 +74,44 @@ def write(name: str, content: bytes) -> None:
             file.write(_checksum(name, content) + content)
     except (OSError, _UnusableError) as error:
         _warn_once(error)
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Let one process at a time compile the code of a name. The others wait for it, and then read its code from the cache.
+
+    The processes of a distributed run compile the same code at the same time. No process waits for more than a minute, and none
+    waits if the folder can't be used or the system has no `fcntl`.
+    """
+    with ExitStack() as held:
+        with suppress(OSError, _UnusableError):  # which `write` warns of
+            # One of few files, since no process may delete a file that another one waits for.
+            file = held.enter_context(open(_made() / f"lock-{_checksum(name, b'')[0] % 16:x}", "ab"))
+            deadline = time.monotonic() + _PATIENCE
+            while not _locked(file.fileno()) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a file until it is closed, or return False if another process has locked it."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _made() -> Path:
+    """The folder, without symbolic links, made if it is missing."""
+    given = cache_folder()
+    with suppress(FileNotFoundError):
+        _trusted(given)  # or the part of it that is there, before anything is made
+    for folder in (*reversed(given.parents), given):
+        if not folder.exists():
+            folder.mkdir(0o700, exist_ok=True)
+    return _trusted(given)
 
 
 def _checksum(name: str, content: bytes) -> bytes:

@@ -24,6 +24,7 @@ from steepest.plan.plan import Program
 
 __all__ = ["Kernel", "compiled", "load"]
 
+_ARGUMENTS = (numba.types.int64,)
 _rebuilt: Any = CompileResult._rebuild
 _pickled: Any = dumps
 
@@ -34,6 +35,8 @@ class Kernel:
     def __init__(self, text: str) -> None:
         self.text = text
         self.function = load("step", text, "run")
+        with cache.alone(self.function.__module__):
+            self.function.compile(_ARGUMENTS)
 
     def __call__(self, place: int) -> None:
         self.function(place)
@@ -41,9 +44,7 @@ class Kernel:
     @cached_property
     def address(self) -> int:
         """Where a C function ``void run(long)`` begins that does the same: Numba makes one of each function."""
-        arguments = (numba.types.int64,)
-        self.function.compile(arguments)
-        result = self.function.overloads[arguments]  # kept by the function, or its code would be freed
+        result = self.function.overloads[_ARGUMENTS]  # kept by the function, or its code would be freed
         return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
