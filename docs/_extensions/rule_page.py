@@ -299,11 +299,11 @@ def allowed(hint: Any) -> str:
         each = [allowed(one) for one in arguments]
         if len(set(each)) == 1:
             return f"{len(each)}, each {each[0]}"
-        return " and ".join(one.removesuffix(", or a schedule") for one in each)
+        return " and ".join(one.removesuffix(" or a schedule") for one in each)
     if get_origin(hint) is Annotated:
         found = range_of(hint)
         takes_schedules = found is not None and not found.structure and arguments[0] == Value
-        return f"{found}, or a schedule" if takes_schedules else str(found or "")
+        return f"{found} or a schedule" if takes_schedules else str(found or "")
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(filter(None, map(allowed, arguments)))
     if get_origin(hint) in (Sequence, list):

@@ -1,8 +1,8 @@
-"""What a value may be, and what is said when it is not.
+"""The ranges of hyperparameters, and the messages of failed checks.
 
 Ranges are written once, as ``Annotated`` types: a rule or recipe that declares ``beta1: Decay`` gets its checks,
 its error messages, its documentation and (later) its search space from that one word. Every message has the form
-``what: argument is VALUE, allowed is RANGE. Reason or cure.`` and is raised before anything is changed.
+``{where}: {argument} must be {rule}, got {value}. {How to fix it.}`` and is raised before anything is changed.
 Imports nothing of the package.
 """
 
@@ -27,13 +27,13 @@ Value: TypeAlias = float | Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """An interval of allowed numbers, printed the way mathematics writes it.
+    """An interval of allowed numbers, printed as the rule in "lr must be >= 0".
 
     ``structure`` marks a number that decides which operations there are (the order of a norm, an axis): it is part of the
     plan, a rule's Python ``if`` may ask for it, it can't be a schedule, and it may be infinite.
 
-    >>> str(Range(0, 1, high_included=False)), 1.0 in Range(0, 1, high_included=False)
-    ('[0, 1)', False)
+    >>> str(Range(0)), str(Range(0, 1, high_included=False)), 1.0 in Range(0, 1, high_included=False)
+    ('>= 0', 'in [0, 1)', False)
     """
 
     low: float = -math.inf
@@ -56,27 +56,32 @@ class Range:
         return bool(above and below and (not self.whole or value == int(value)))
 
     def __str__(self) -> str:
-        if self.whole:
-            if self.low == -math.inf and self.high == math.inf:
-                return "a whole number"
-            at_least = self.high == math.inf and self.low_included
-            return f"a whole number >= {_bound(self.low)}" if at_least else f"a whole number in {self._interval()}"
-        if self.low == -math.inf and self.high == math.inf:
-            return "any finite number"
-        if self.structure:
-            return self._interval().replace("inf)", "inf]")
-        return self._interval()
+        return self._bounds() if self._bounds() and not self.whole else self.number
 
-    def _interval(self) -> str:
-        left = "[" if self.low_included and self.low != -math.inf else "("
-        right = "]" if self.high_included and self.high != math.inf else ")"
-        return f"{left}{_bound(self.low)}, {_bound(self.high)}{right}"
+    @property
+    def number(self) -> str:
+        """The rule with the word for its numbers, for a value that is of another kind or isn't finite: "a number in [0, 1)"."""
+        endless = not self.structure and math.inf in (-self.low, self.high)
+        kind = "a whole number" if self.whole else "a finite number" if endless else "a number"
+        return f"{kind} {self._bounds()}".rstrip()
+
+    def rule(self, value: float) -> str:
+        """The rule that a number breaks: "finite" is part of it only for nan and what is too large."""
+        return str(self) if value in Range() else self.number
+
+    def _bounds(self) -> str:
+        if self.high < math.inf and self.low > -math.inf:
+            left, right = "[" if self.low_included else "(", "]" if self.high_included else ")"
+            return f"in {left}{_bound(self.low)}, {_bound(self.high)}{right}"
+        if self.low > -math.inf:
+            return f"{'>=' if self.low_included else '>'} {_bound(self.low)}"
+        return f"{'<=' if self.high_included else '<'} {_bound(self.high)}" if self.high < math.inf else ""
 
 
 Real = Annotated[Value, Range()]
 NonNegative = Annotated[Value, Range(0)]
 Positive = Annotated[Value, Range(0, low_included=False)]
-Decay = Annotated[Value, Range(0, 1, high_included=False, cure="At 1 the average never forgets its start.")]
+Decay = Annotated[Value, Range(0, 1, high_included=False, cure="At 1.0 the average never forgets its initial value.")]
 Fraction = Annotated[Value, Range(0, 1)]
 Count = Annotated[Value, Range(1, whole=True)]
 Order = Annotated[float, Range(0, low_included=False, structure=True)]
@@ -86,10 +91,11 @@ Axis = Annotated[int, Range(whole=True, structure=True)]
 def check_number(what: str, argument: str, value: object, allowed: Range) -> None:
     """Raise unless ``value`` is a real number inside ``allowed``."""
     if isinstance(value, bool) or (not isinstance(value, (int, float)) and not _is_number(value)):
-        schedule = "" if allowed.structure else ", or a schedule"
-        raise TypeError(f"{what}: {argument} is {value!r}, allowed is {allowed}{schedule}.")
+        schedule = "" if allowed.structure else " or a schedule"
+        raise TypeError(f"{what}: {argument} must be {allowed.number}{schedule}, got {value!r}.")
     if value not in allowed:  # type: ignore[operator]  # narrowed above: it has __float__
-        raise ValueError(f"{what}: {argument} is {_plain(value)}, allowed is {allowed}. {allowed.cure}".rstrip())
+        rule = allowed.rule(value)  # type: ignore[arg-type]  # as above
+        raise ValueError(f"{what}: {argument} must be {rule}, got {_plain(value)}. {allowed.cure}".rstrip())
 
 
 def check_value(what: str, argument: str, value: object, annotation: object) -> None:
@@ -113,17 +119,17 @@ def check_value(what: str, argument: str, value: object, annotation: object) -> 
         return
     if get_origin(annotation) is tuple:
         if not isinstance(value, (tuple, list)) or len(value) != len(arguments):
-            raise TypeError(f"{what}: {argument} is {value!r}, allowed is a tuple of {len(arguments)} numbers.")
+            raise TypeError(f"{what}: {argument} must be a tuple of {len(arguments)} numbers, got {value!r}.")
         for position, (one, kind) in enumerate(zip(value, arguments, strict=True)):
             check_value(what, f"{argument}[{position}]", one, kind)
         return
     if get_origin(annotation) is Literal:
         if value not in arguments:
             choices = ", ".join(map(repr, arguments))
-            raise ValueError(f"{what}: {argument} is {value!r}, allowed is one of {choices}.")
+            raise ValueError(f"{what}: {argument} must be one of {choices}, got {value!r}.")
         return
     if annotation is bool and not isinstance(value, bool):
-        raise TypeError(f"{what}: {argument} is {value!r}, allowed is True or False.")
+        raise TypeError(f"{what}: {argument} must be True or False, got {value!r}.")
 
 
 def _check_schedule(what: str, argument: str, value: object, allowed: Range) -> None:
@@ -131,10 +137,9 @@ def _check_schedule(what: str, argument: str, value: object, allowed: Range) -> 
     known = getattr(value, "turning_points", None)
     for step, number in known() if known else ():
         if number not in allowed:
-            rule = str(allowed) if allowed.whole else f"in {allowed}"
-            fix = allowed.cure or "Keep the whole schedule inside."
+            fix = allowed.cure or "Keep the whole schedule in this range."
             raise ValueError(
-                f"{what}: {argument} must be {rule}, got {value!r}, which gives {number!r} at step {step}. {fix}"
+                f"{what}: {argument} must be {allowed.rule(number)}, got {value!r}, which gives {number!r} at step {step}. {fix}"
             )
 
 
@@ -199,7 +204,7 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def unknown_name(what: str, kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that is not known: the nearest known one first, then all of them.
+    """The message for an unknown name: the nearest known name, then all known names, or similar ones if there are many.
 
     >>> unknown_name("steepest", "recipe", "adamm", ["adam", "lamb"])
     "steepest: unknown recipe 'adamm'. Did you mean 'adam'? Known: adam, lamb."
@@ -207,10 +212,14 @@ def unknown_name(what: str, kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    if len(known) > _SHOWN:
-        shown = difflib.get_close_matches(name, known, n=5, cutoff=0.3) or known[:5]
-        return f"{what}: unknown {kind} {name!r}.{hint} Known are {len(known)}, among them {', '.join(shown)}."
-    return f"{what}: unknown {kind} {name!r}.{hint} Known: {', '.join(known)}."
+    if len(known) <= _SHOWN:
+        return f"{what}: unknown {kind} {name!r}.{hint} Known: {', '.join(known)}."
+    similar = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+    if not near:
+        hint = f" Similar names: {', '.join(similar)}." if similar else f" Examples: {', '.join(known[:5])}."
+    return f"{what}: unknown {kind} {name!r}.{hint}" + (
+        f" Run 'steepest list' to see all {len(known)}." if "recipe" in kind else ""
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -142,7 +142,7 @@ def test_a_new_rule_has_a_page_without_a_word_written(rule_pages: ModuleType, mo
     assert "plain.md" in rule_pages.names()
     text = page.page(recipe)
     assert r"\theta_t &= \theta_{t-1} - \eta \, g_t" in text
-    assert "| `lr` | [0, inf), or a schedule | `0.1` | learning rate, >= 0; a tenth. |" in text
+    assert "| `lr` | >= 0 or a schedule | `0.1` | learning rate, >= 0; a tenth. |" in text
 
 
 def test_pages_are_written_only_when_they_change(

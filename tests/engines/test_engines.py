@@ -550,5 +550,5 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(monkeypatch: pytest.M
 
 
 def test_an_engine_of_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="engine is 'gpu', allowed is one of 'auto', 'cpu', 'arrays'"):
+    with pytest.raises(ValueError, match="engine must be one of 'auto', 'cpu', 'arrays', got 'gpu'"):
         Stepper([], [], engine="gpu")

@@ -44,10 +44,10 @@ def decayed(*patterns: str) -> s.Chain:
     ("names", "pattern", "got", "cure"),
     [
         (2, "*.bias", "'0', '1'", "Name the parameters: pass model.named_parameters(), or a dict of arrays."),
-        (["weight", "bias"], "*.bias", "'weight', 'bias'", "A pattern is compared with the whole name"),
-        (["a.weight", "a.bias"], "bias|norm", "'a.weight', 'a.bias'", "A pattern is compared with the whole name"),
-        (["a.weight", "a.bias"], "*.Bias", "'a.weight', 'a.bias'", "upper and lower case told apart."),
-        (["module.head.weight"], "head.*", "'module.head.weight'", "A pattern is compared with the whole name"),
+        (["weight", "bias"], "*.bias", "'weight', 'bias'", "A pattern must match the whole name"),
+        (["a.weight", "a.bias"], "bias|norm", "'a.weight', 'a.bias'", "A pattern must match the whole name"),
+        (["a.weight", "a.bias"], "*.Bias", "'a.weight', 'a.bias'", "including upper and lower case."),
+        (["module.head.weight"], "head.*", "'module.head.weight'", "A pattern must match the whole name"),
         (
             [f"l{i}.w" for i in range(7)],
             "head.*",

@@ -378,13 +378,13 @@ def test_a_real_monitor_shows_its_events(tmp_path: Path) -> None:
 
 SGD = opt.SGD([np.ones(2)], lr=0.1)
 MISTAKES = [
-    ({"spike": 0}, ValueError, "Guard: spike is 0, allowed is (0, inf)."),
-    ({"spike": "high"}, TypeError, "Guard: spike is 'high', allowed is (0, inf), or a schedule."),
-    ({"rewind": 0}, ValueError, "Guard: rewind is 0, allowed is a whole number >= 1."),
-    ({"rewind": 1.5}, ValueError, "Guard: rewind is 1.5, allowed is a whole number >= 1."),
-    ({"skip": -1}, ValueError, "Guard: skip is -1, allowed is a whole number >= 0."),
-    ({"most_skipped": None}, TypeError, "Guard: most_skipped is None, allowed is a whole number >= 0."),
-    ({"most_rewinds": True}, TypeError, "Guard: most_rewinds is True, allowed is a whole number >= 0."),
+    ({"spike": 0}, ValueError, "Guard: spike must be > 0, got 0."),
+    ({"spike": "high"}, TypeError, "Guard: spike must be a finite number > 0 or a schedule, got 'high'."),
+    ({"rewind": 0}, ValueError, "Guard: rewind must be a whole number >= 1, got 0."),
+    ({"rewind": 1.5}, ValueError, "Guard: rewind must be a whole number >= 1, got 1.5."),
+    ({"skip": -1}, ValueError, "Guard: skip must be a whole number >= 0, got -1."),
+    ({"most_skipped": None}, TypeError, "Guard: most_skipped must be a whole number >= 0, got None."),
+    ({"most_rewinds": True}, TypeError, "Guard: most_rewinds must be a whole number >= 0, got True."),
     (
         {"folder": "x"}, ValueError,
         "Guard: folder is given, but rewind is None, so there are no snapshots. Give rewind=100.",

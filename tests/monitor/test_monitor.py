@@ -287,7 +287,7 @@ def test_the_folder_is_the_first_outputs() -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
-        ({"every": 0}, ValueError, "Monitor: every is 0, allowed is a whole number >= 1."),
+        ({"every": 0}, ValueError, "Monitor: every must be a whole number >= 1, got 0."),
         ({"to": [3]}, TypeError, "Monitor: to[0] is 3, allowed is an output: Terminal(), TensorBoard(folder), Report(path) …."),
         ({"measurements": ["grad_nrom"]}, ValueError, "Monitor: unknown measurement 'grad_nrom'. Did you mean 'grad_norm'?"),
         ({"measurements": "clipped"}, ValueError, "Monitor: measurements has 'clipped', but no chain has a clip. Leave it out."),

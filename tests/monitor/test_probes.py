@@ -768,19 +768,19 @@ def test_on_numpy_weights_and_updates_are_seen() -> None:
 _ARRAYS = opt.SGD([np.ones(1)], lr=0.1)
 ON_ARRAYS = subject(_ARRAYS)
 MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: NoiseScale(0), ValueError, "NoiseScale: batch_size is 0, allowed is a whole number >= 1."),
+    (lambda: NoiseScale(0), ValueError, "NoiseScale: batch_size must be a whole number >= 1, got 0."),
     (
         lambda: NoiseScale(8, decay=1.0), ValueError,
-        "NoiseScale: decay is 1.0, allowed is [0, 1). At 1 the average never forgets its start.",
+        "NoiseScale: decay must be in [0, 1), got 1.0. At 1.0 the average never forgets its initial value.",
     ),
     (
         lambda: NoiseScale(8, loss_fn=float, batches=1), ValueError,
-        "NoiseScale: batches is 1, allowed is a whole number >= 2. One gradient shows no noise.",
+        "NoiseScale: batches must be a whole number >= 2, got 1. One gradient shows no noise.",
     ),
     (lambda: NoiseScale(8, scaler=1024.0), TypeError, "NoiseScale: scaler is a float, allowed is a GradScaler, or None."),
-    (lambda: NoiseScale(8, replicas=1), TypeError, "NoiseScale: replicas is 1, allowed is True or False."),
+    (lambda: NoiseScale(8, replicas=1), TypeError, "NoiseScale: replicas must be True or False, got 1."),
     (lambda: Sharpness(3), TypeError, "Sharpness: loss_fn is 3, allowed is a function that returns the loss."),
-    (lambda: Sharpness(float, tolerance=1.0), ValueError, "Sharpness: tolerance is 1.0, allowed is (0, 1)."),
+    (lambda: Sharpness(float, tolerance=1.0), ValueError, "Sharpness: tolerance must be in (0, 1), got 1.0."),
     (
         lambda: Sharpness(float).start(ON_ARRAYS), TypeError,
         "Sharpness: the parameters are NumPy arrays, allowed are torch's: the loss is differentiated twice.",
@@ -794,7 +794,7 @@ MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: Histograms(of=["weight"]), ValueError,
         "Histograms: unknown kind 'weight'. Did you mean 'weights'? Known: gradients, updates, weights.",
     ),
-    (lambda: Histograms(every=0), ValueError, "Histograms: every is 0, allowed is a whole number >= 1."),
+    (lambda: Histograms(every=0), ValueError, "Histograms: every must be a whole number >= 1, got 0."),
 ]  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def test_session_has_a_range(tmp_path: Path, given: int) -> None:
     recorded(tmp_path, range(10, 31, 10))
     recorded(tmp_path, range(40, 51, 10))
     assert len(read(tmp_path, session=2)) == 5
-    with pytest.raises(ValueError, match=rf"^read: session is {given}, allowed is a whole number in \[1, 2\]\.$"):
+    with pytest.raises(ValueError, match=rf"^read: session must be a whole number in \[1, 2\], got {given}\.$"):
         read(tmp_path, session=given)
 
 

@@ -152,7 +152,7 @@ def test_close_without_start_does_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [0, 999_999, 1.5, "32 MB"])
 def test_max_bytes_has_a_range(tmp_path: Path, given: object) -> None:
     with pytest.raises(
-        (ValueError, TypeError), match=r"^Recorder: max_bytes is .*, allowed is a whole number >= 1000000"
+        (ValueError, TypeError), match=r"^Recorder: max_bytes must be a whole number >= 1000000, got .*"
     ):
         Recorder(tmp_path, max_bytes=given)  # type: ignore[arg-type]
 

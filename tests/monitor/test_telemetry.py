@@ -213,8 +213,7 @@ def test_every_measurement_is_taken_or_derived_and_described() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["grad_nrom"], "Monitor: unknown measurement 'grad_nrom'. Did you mean 'grad_norm'? Known are 17, among them "
-         "grad_norm, weight_norm, update_norm, clipped_norm, zero_grads."),
+        (["grad_nrom"], "Monitor: unknown measurement 'grad_nrom'. Did you mean 'grad_norm'?"),
         (["trust_ratio"], "Monitor: measurements has 'trust_ratio', but no chain has a layer-wise ratio (lamb, lars, "
                           "scale_by_trust_ratio). Leave it out."),
         (["grad_norm", "clipped"], "Monitor: measurements has 'clipped', but no chain has a clip. Leave it out."),

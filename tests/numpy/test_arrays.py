@@ -25,11 +25,11 @@ def test_an_array_of_another_library_is_refused_with_the_call_that_converts_it()
     with pytest.raises(TypeError) as caught:
         optimizer.step([ArrayImpl()])  # type: ignore[list-item]
     assert str(caught.value) == (
-        "SGD.step: the gradient of '0' is ArrayImpl, allowed is a NumPy array or None. Convert it: numpy.asarray(grad)."
+        "SGD.step: the gradient of '0' must be a NumPy array or None, got ArrayImpl. Convert it: numpy.asarray(grad)."
     )
-    with pytest.raises(TypeError, match=r"is ArrayImpl, .* in place\. Convert it: numpy\.array\(param\)\.$"):
+    with pytest.raises(TypeError, match=r"in place, got ArrayImpl\. Convert it: numpy\.array\(param\)\.$"):
         steepest.numpy.SGD([ArrayImpl()], lr=0.1)  # type: ignore[list-item]
-    with pytest.raises(TypeError, match=r"is Parameter, .*PyTorch's tensors are for steepest\.torch\.$"):
+    with pytest.raises(TypeError, match=r"got Parameter\. .*PyTorch's tensors are for steepest\.torch\.$"):
         steepest.numpy.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)  # type: ignore[list-item]
 
 

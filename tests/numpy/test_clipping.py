@@ -110,7 +110,7 @@ def test_clipping_in_place_skips_what_has_no_gradient(kind: type) -> None:
 def test_an_axis_that_a_parameter_does_not_have_is_refused_and_nothing_changes(axis: int) -> None:
     params, grads = {"b": np.ones(2), "w": np.ones((2, 3))}, {"b": np.ones(2), "w": np.ones((2, 3))}
     message = (
-        f"adaptive_clip_grad_: axis is {axis}, allowed is a whole number in [-2, 1]. Parameter 'w' has 2 dimensions."
+        f"adaptive_clip_grad_: axis must be a whole number in [-2, 1], got {axis}. Parameter 'w' has 2 dimensions."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         opt.adaptive_clip_grad_(params, grads, axis=axis)
@@ -132,13 +132,28 @@ def test_clipping_nothing_in_place_finds_a_norm_of_zero() -> None:
     opt.adaptive_clip_grad_([np.ones(2)], [None])
 
 
+def test_a_bad_argument_is_named_with_the_function_that_was_called() -> None:
+    grad = np.array([3.0, 4.0])
+    for call, message in (
+        (lambda: opt.clip_grad_norm_([grad], 0), "clip_grad_norm_: max_norm must be > 0, got 0."),
+        (
+            lambda: opt.clip_grad_value_([grad], -math.inf, 1),
+            "clip_grad_value_: low must be a finite number, got -inf.",
+        ),
+        (lambda: opt.adaptive_clip_grad_([grad], [grad], eps=0.0), "adaptive_clip_grad_: eps must be > 0, got 0.0."),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call()
+    np.testing.assert_array_equal(grad, [3.0, 4.0])
+
+
 def test_a_bad_gradient_after_one_that_is_missing_is_named_by_its_place_and_nothing_changes() -> None:
     grad = np.array([3.0, 4.0])
     with pytest.raises(
-        TypeError, match=re.escape("clip_grad_norm_: parameter '2' has dtype int64, allowed is float32")
+        TypeError, match=re.escape("clip_grad_norm_: parameter '2' must have dtype float32 or float64, got int64.")
     ):
         opt.clip_grad_norm_([grad, None, np.ones(2, np.int64)], 1.0)
-    with pytest.raises(ValueError, match=re.escape("clip_grad_norm_: params is empty")):
+    with pytest.raises(ValueError, match=re.escape("clip_grad_norm_: params must have at least one array, got none")):
         opt.clip_grad_norm_([], 1.0)
     np.testing.assert_array_equal(grad, [3.0, 4.0])
 

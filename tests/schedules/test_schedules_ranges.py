@@ -56,7 +56,7 @@ def test_turning_points_hold_the_extremes_of_a_schedule_with_their_steps(
 
 LEAVING: list[tuple[Callable[[], object], str]] = [
     (lambda: steepest.clip_by_global_norm(schedules.linear(1.0, 0.0, steps=7)),
-     "clip_by_global_norm: max_norm must be in (0, inf), got linear(1.0, final=0.0, steps=7), which gives 0.0 at step 7."),
+     "clip_by_global_norm: max_norm must be > 0, got linear(1.0, final=0.0, steps=7), which gives 0.0 at step 7."),
     (lambda: steepest.adamw(betas=(schedules.linear(0.9, 1.0, steps=7), 0.999)),
      "adamw: betas[0] must be in [0, 1), got linear(0.9, final=1.0, steps=7), which gives 1.0 at step 7."),
     (lambda: steepest.ema(schedules.cosine(0.9, steps=4, final=1.5)), "ema: decay must be in [0, 1], got cosine("),
@@ -94,7 +94,7 @@ def test_a_plateau_warms_up_to_its_value_and_follows_its_metric_all_the_while() 
     assert [lr(t) for t in range(6)] == pytest.approx([0.4, 0.5, 0.6, 0.7, 0.8, 0.8])
     lr.step(1.0)
     assert lr.step(1.0) == 0.4 and [lr(t) for t in (0, 2, 4, 9)] == [0.4] * 4
-    with pytest.raises(ValueError, match=re.escape("ReduceOnPlateau: initial is 0.5, allowed is [0, 0.1].")):
+    with pytest.raises(ValueError, match=re.escape("ReduceOnPlateau: initial must be in [0, 0.1], got 0.5.")):
         schedules.ReduceOnPlateau(0.1, warmup=4, initial=0.5)
     reason = "so no schedule can contain it. For a warm-up, write ReduceOnPlateau(…, warmup=…)."
     for compose in (

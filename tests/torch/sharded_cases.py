@@ -171,7 +171,7 @@ def check_refusals(world: int, rank: int, folder: Path) -> None:
     mesh = init_device_mesh("cpu", (world,))
     partial = torch.nn.Parameter(DTensor.from_local(torch.ones(3), mesh, [Partial()]))
     rows = torch.nn.Parameter(distribute_tensor(torch.ones(8), mesh, [Shard(0)]))
-    refused(TypeError, "allowed are Shard and Replicate", lambda: opt.SGD([partial], lr=0.1))
+    refused(TypeError, "must have the placements Shard or Replicate", lambda: opt.SGD([partial], lr=0.1))
     optimizer = opt.SGD([rows], lr=0.1)
     rows.grad = distribute_tensor(torch.ones(8), mesh, [Replicate()])
     refused(TypeError, "Redistribute it", optimizer.step)

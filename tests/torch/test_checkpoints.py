@@ -327,26 +327,26 @@ MOMENTS: list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = [
 ]
 FLAGS = ("decoupled_weight_decay", "foreach", "fused", "capturable", "differentiable")
 REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-    ("no 'state'", lambda d: d.pop("state")),
-    ("has shape", lambda d: d["state"][3].update(exp_avg=torch.ones(7))),
-    ("lr is -1.0", lambda d: d["param_groups"][0].update(lr=-1.0)),
+    ("must have 'state' and", lambda d: d.pop("state")),
+    ("must have its parameter's shape", lambda d: d["state"][3].update(exp_avg=torch.ones(7))),
+    ("lr must be >= 0, got -1.0", lambda d: d["param_groups"][0].update(lr=-1.0)),
     ("betas", lambda d: d["param_groups"][0].update(betas=(0.9,))),
     ("schedule", lambda d: d["param_groups"][0].update(lr={"function": "mine"})),
-    (r"have \[3\] parameters, allowed is \[4\]", lambda d: d["param_groups"][0].update(params=[0, 1, 2])),
+    (r"must be \[4\], got \[3\]", lambda d: d["param_groups"][0].update(params=[0, 1, 2])),
     ("Unexpected: 2.more", lambda d: d["state"][2].update(more=torch.ones(2, 6))),
     ("Missing: 1.exp_avg", lambda d: d["state"][1].pop("exp_avg")),
     ("exp_avg of '1' must be a tensor, got list", lambda d: d["state"][1].update(exp_avg=[1.0])),
     ("step of '1' must be a number, got 'three'", lambda d: d["state"][1].update(step="three")),
-    ("step of '1' is", lambda d: d["state"][1].update(step=torch.tensor(-1.0))),
-    ("step of '1' is", lambda d: d["state"][1].update(step=torch.tensor(float("nan")))),
-    ("steps is", lambda d: d["param_groups"][0].update(steps=-3)),
-    ("steps is", lambda d: d["param_groups"][0].update(steps="many")),
+    ("step of '1' must be a whole number >= 0", lambda d: d["state"][1].update(step=torch.tensor(-1.0))),
+    ("step of '1' must be a whole number >= 0", lambda d: d["state"][1].update(step=torch.tensor(float("nan")))),
+    ("steps must be a whole number >= 0, got -3", lambda d: d["param_groups"][0].update(steps=-3)),
+    ("steps must be a whole number >= 0, got 'many'", lambda d: d["param_groups"][0].update(steps="many")),
     ("must be a mapping of mappings", lambda d: d.update(state=[])),
-    ("no list of groups", lambda d: d.update(param_groups={})),
+    ("must be a list of groups", lambda d: d.update(param_groups={})),
     ("saved chain", lambda d: d["param_groups"][0].update(chain="descend")),
     (r"\['params'\] must be a list of numbers or names, got Tensor", lambda d: d["param_groups"][0].update(params=torch.arange(4))),
     (r"\['params'\] must be a list of numbers or names", lambda d: d["param_groups"][0].update(params="0123")),
-    ("step of '1' is 1e\\+300, allowed is a whole number", lambda d: d["state"][1].update(step=1e300)),
+    ("step of '1' must be a whole number >= 0, got 1e\\+300", lambda d: d["state"][1].update(step=1e300)),
     *((f"step of '1' must be a number, got {said}", lambda d, step=step: d["state"][1].update(step=step)) for said, step in STEPS),
     *((f"exp_avg of '1' must be a dense tensor of floating-point numbers, got a {said} tensor",
        lambda d, of=of: d["state"][1].update(exp_avg=of(d["state"][1]["exp_avg"]))) for said, of in MOMENTS),
@@ -411,7 +411,8 @@ def test_adamw_stays_decoupled_when_it_loads_the_state_of_adam() -> None:
 @pytest.mark.parametrize("wrong", [None, [], "state"])
 def test_what_is_no_state_dict_is_refused(wrong: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"SGD.load_state_dict: the state dict is .*, allowed is what state_dict\(\) returns"
+        TypeError,
+        match=r"SGD.load_state_dict: the state dict must be a mapping, got \w+\. Pass the result of state_dict\(\)",
     ):
         opt.SGD(model().parameters(), lr=0.1).load_state_dict(wrong)
 

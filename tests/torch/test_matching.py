@@ -282,6 +282,6 @@ def test_the_refusal_of_a_tensor_with_foreach_names_the_way_out() -> None:
     with pytest.raises(ValueError) as raised:
         opt.AdamW(parameters(), lr=torch.tensor(0.1), foreach=True)
     assert str(raised.value) == (
-        "AdamW: lr must be a number if foreach is True, as in torch's AdamW, got a tensor. Leave foreach out: it changes "
-        "nothing."
+        "AdamW: lr must be a number if foreach is True, as in torch's AdamW, got a tensor. Leave out foreach, which "
+        "changes nothing here."
     )

@@ -65,7 +65,7 @@ def deadly(params: dict[str, Any], report: Report) -> tuple[float, Any]:
 def mistaken(params: dict[str, Any], report: Report) -> tuple[float, Any]:
     """As `average`, but job 2 is refused until there is a file that says it has been mended."""
     if params["i"] == 2 and not Path(params["log"] + ".mended").exists():
-        raise ValueError("circles: radius is -1, allowed is (0, inf).")
+        raise ValueError("circles: radius must be > 0, got -1.")
     return average(params, report)
 
 

@@ -269,10 +269,11 @@ TUNED = {"tracks": ["tuned"], "optimizers": ["sgd"]}
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"jobs": 0}, "compare: jobs is 0, allowed is a whole number >= 1."),
+        ({"jobs": 0}, "compare: jobs must be a whole number >= 1, got 0."),
         ({"optimizers": []}, f"compare: optimizers is [], {CHAINS}"),
         ({"optimizers": "adam"}, f"compare: optimizers is 'adam', {CHAINS}"),
-        ({"optimizers": ["adamm"]}, "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'? Known are "),
+        ({"optimizers": ["adamm"]}, "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'? Run "
+         "'steepest list' to see all "),
         ({"workload": []}, "compare: workload is empty, allowed are names of workloads. `steepest list --workloads` shows them."),
         ({"workload": "quadratic"}, "workload: unknown name 'quadratic'. Did you mean 'quadratics'? Known"),
         ({"tracks": []}, "compare: unknown track ''. Known: default, rate, tuned."),
@@ -280,7 +281,7 @@ TUNED = {"tracks": ["tuned"], "optimizers": ["sgd"]}
         ({"space": "lr=1:2"}, "space: it narrows the tuned track, and the tracks are default, rate. Add --track tuned."),
         ({"space": "lrr=1:2", **TUNED},
          "space: unknown hyperparameter 'lrr'. Did you mean 'lr'? Known: lr, schedule, sgd.weight_decay, warmup."),
-        ({"space": "sgd.weight_decay=-1", **TUNED}, "sgd: weight_decay is -1.0, allowed is [0, inf)."),
+        ({"space": "sgd.weight_decay=-1", **TUNED}, "sgd: weight_decay must be >= 0, got -1.0."),
         ({"storage": "nowhere"}, "storage: url is 'nowhere', allowed is journal:PATH, sqlite:///PATH or postgresql://USER@HOST/NAME."),
     ],
 )  # fmt: skip

@@ -580,9 +580,9 @@ def raises(error: type[Exception], message: str) -> Any:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"steps": 9}, "steps is 9, allowed is a whole number >= 10."),
-        ({"start": 0.0}, "start is 0.0, allowed is (0, inf)."),
-        ({"end": math.inf}, "end is inf, allowed is (0, inf)."),
+        ({"steps": 9}, "steps must be a whole number >= 10, got 9."),
+        ({"start": 0.0}, "start must be > 0, got 0.0."),
+        ({"end": math.inf}, "end must be a finite number > 0, got inf."),
         ({"start": 1.0, "end": 1.0}, "start is 1, allowed is less than end, 1."),
         ({"start": 2.0, "end": 1.0}, "start is 2, allowed is less than end, 1."),
     ],

@@ -161,9 +161,9 @@ def test_a_search_in_which_everything_fails_still_ends_in_judged_runs(work: Work
 
 def test_a_configuration_that_is_refused_is_a_failed_run_and_its_entry_says_why(work: Workload) -> None:
     run = perform(Job("quadratics", 50, "sgd", (("lr", -1.0),), 0))
-    assert (run.failed, run.cost) == ("sgd: lr is -1.0, allowed is [0, inf).", math.inf)
+    assert (run.failed, run.cost) == ("sgd: lr must be >= 0, got -1.0.", math.inf)
     made = entry_of(work, "sgd", "rate", {"lr": -1.0}, {}, [], ("lr",), [run])
-    assert (made.python, made.chain) == ("# sgd: lr is -1.0, allowed is [0, inf).", "descend")
+    assert (made.python, made.chain) == ("# sgd: lr must be >= 0, got -1.0.", "descend")
 
 
 def test_a_rate_that_is_named_in_any_way_has_a_default(work: Workload) -> None:
@@ -175,8 +175,8 @@ def test_a_rate_that_is_named_in_any_way_has_a_default(work: Workload) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"steps": 0}, "budget: steps is 0, allowed is a whole number >= 1."),
-        ({"trials": 0}, "budget: trials is 0, allowed is a whole number >= 1."),
+        ({"steps": 0}, "budget: steps must be a whole number >= 1, got 0."),
+        ({"trials": 0}, "budget: trials must be a whole number >= 1, got 0."),
         ({"seeds": ()}, "budget: seeds is (), allowed is at least one seed, and each once."),
         ({"seeds": (1, 1)}, "budget: seeds is (1, 1), allowed is at least one seed, and each once."),
         ({"seeds": range(2000)},

@@ -154,8 +154,8 @@ NUMBERS = "allowed is low:high with 0 < low < high, or values separated by comma
         ("lr=1:2:3", f"space: lr is '1:2:3', {NUMBERS}"),
         ("schedule=cosin", "space: unknown schedule 'cosin'. Did you mean 'cosine'? Known: constant, cosine, linear, wsd."),
         ("schedule=1:2", "space: unknown schedule '1:2'. Known: constant, cosine, linear, wsd."),
-        ("adamw.eps=-1", "adamw: eps is -1.0, allowed is [0, inf)."),
-        ("adamw.beta2=0.5:2", "adamw: betas[1] is 2.0, allowed is [0, 1). At 1 the average never forgets its start."),
+        ("adamw.eps=-1", "adamw: eps must be >= 0, got -1.0."),
+        ("adamw.beta2=0.5:2", "adamw: betas[1] must be in [0, 1), got 2.0. At 1.0 the average never forgets its initial value."),
     ],
 )  # fmt: skip
 def test_a_space_that_cannot_be_is_refused(said: str, message: str) -> None:

@@ -231,7 +231,7 @@ def test_a_users_mistake_is_raised_here_and_tried_again_by_the_next_command(tmp_
     q.put(jobs(log, 6))
     with pytest.raises(ValueError) as raised:
         list(run(q, mistaken, jobs=processes))
-    assert str(raised.value) == "circles: radius is -1, allowed is (0, inf)."
+    assert str(raised.value) == "circles: radius must be > 0, got -1."
     assert raised.value.__notes__[0] == f"study circles, job { ({'i': 2, 'log': str(log)}) }"
     assert q.running() == 0
     Path(f"{log}.mended").touch()

@@ -24,7 +24,7 @@ _CERTAINLY_SMALL = 100
 def check_engine(name: str) -> None:
     """Raise unless it is the name of a choice: ``"auto"`` or ``"cpu"`` (compiled where that can be), or ``"arrays"``."""
     if name not in ("auto", "cpu", "arrays"):
-        raise ValueError(f"engine is {name!r}, allowed is one of 'auto', 'cpu', 'arrays'.")
+        raise ValueError(f"engine must be one of 'auto', 'cpu', 'arrays', got {name!r}.")
 
 
 def engine_for(

@@ -54,6 +54,8 @@ def scalar(value: float) -> Start:
     return Start(float(value), on_host=True)
 
 
+_PASS_A_CHAIN = "Pass the result of a rule or recipe, such as adam()."
+
 Predicate: TypeAlias = Callable[[str, tuple[int, ...]], bool]
 
 
@@ -89,6 +91,7 @@ class Link:
     are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is
     what it returns anew. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a
     parameter. ``number`` is set in a parameter's part of a chain: which of the whole chain's links of this rule it is, from 1.
+    ``recipe`` is the name of the recipe that made the link, for messages.
     """
 
     name: str
@@ -100,6 +103,12 @@ class Link:
     selectors: tuple[Selector, ...] = ()
     measures: tuple[tuple[str, Callable[..., Any]], ...] = ()
     number: int = 0
+    recipe: str = field(default="", compare=False, repr=False)
+
+    @property
+    def written(self) -> str:
+        """The name that the user wrote: the recipe's, or the rule's."""
+        return self.recipe or (self.name if self.function else str(self))
 
     @property
     def changes(self) -> str:
@@ -116,14 +125,23 @@ class Link:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with the name of its rule, since under its own name the function's module holds the rule."""
-        rest = (self.reads, self.state, self.values, self.structure, self.selectors, self.measures, self.number)
+        rest = (
+            self.reads,
+            self.state,
+            self.values,
+            self.structure,
+            self.selectors,
+            self.measures,
+            self.number,
+            self.recipe,
+        )
         if self.function is None:
             return Link, (self.name, None, *rest)
         place = (self.function.__module__, self.function.__qualname__)
         if _function_at(*place) is not self.function:
             raise pickle.PicklingError(
-                f"{self.name}: the rule can't be pickled, since it is no attribute of its module. Define it at the top of a "
-                f"module, or save the optimizer's state_dict() instead."
+                f"{self.name}: the rule can't be pickled, because it isn't an attribute of its module. Define it at the top "
+                f"level of a module, or save the optimizer's state_dict() instead."
             )
         return _link_at, (self.name, *place, *rest)
 
@@ -193,10 +211,8 @@ def chain(*chains: Chain) -> Chain:
     for position, one in enumerate(chains):
         if not isinstance(one, Chain):
             called = getattr(one, "__name__", None) or getattr(one, "name", None)  # a recipe's, or a rule's
-            hint = f" Call it: {called}(…)." if callable(one) and called else ""
-            raise TypeError(
-                f"chain: argument {position + 1} is {one!r}, allowed is what a rule or recipe returns.{hint}"
-            )
+            fix = f"Call it: {called}(…)." if callable(one) and called else _PASS_A_CHAIN
+            raise TypeError(f"chain: argument {position + 1} must be a chain, got {one!r}. {fix}")
     return Chain(tuple(link for one in chains for link in one.links))
 
 
@@ -221,10 +237,10 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
         )
     for name, function in measures.items():
         if not callable(function):
-            raise TypeError(f"measure: {name} is {function!r}, allowed is a function of {', '.join(MEASURABLE)}.")
+            raise TypeError(f"measure: {name} must be a function of {', '.join(MEASURABLE)}, got {function!r}.")
         unknown = [n for n in inspect.signature(function).parameters if n not in MEASURABLE]
         if unknown:
-            raise TypeError(f"measure: {name} asks for {unknown[0]!r}, allowed are {', '.join(MEASURABLE)}.")
+            raise TypeError(f"measure: arguments of {name} must be among {', '.join(MEASURABLE)}, got {unknown[0]!r}.")
     # A number is structure, so that measurements of one rhythm share one condition, and two programs serve them all.
     values, structure = ((("every", every),), ()) if callable(every) else ((), (("every", int(every)),))
     return Chain((Link("measure", None, values=values, structure=structure, measures=tuple(measures.items())),))
@@ -253,14 +269,14 @@ def exclude(what: Chain, *patterns: str, where: Predicate | None = None, max_ndi
 
 def _restrict(name: str, what: Chain, selector: Selector) -> Chain:
     if not isinstance(what, Chain):
-        raise TypeError(f"{name}: the first argument is {what!r}, allowed is what a rule or recipe returns.")
+        raise TypeError(f"{name}: the first argument must be a chain, got {what!r}. {_PASS_A_CHAIN}")
     if not selector.patterns and selector.where is None and selector.max_ndim is None:
         raise ValueError(f"{name}: no criterion was given. Name a pattern ('*.bias'), where=…, or max_ndim=….")
     for pattern in selector.patterns:
         if not isinstance(pattern, str):
-            raise TypeError(f"{name}: pattern is {pattern!r}, allowed is a text like '*.bias'.")
+            raise TypeError(f"{name}: pattern must be a string such as '*.bias', got {pattern!r}.")
     if selector.where is not None and not callable(selector.where):
-        raise TypeError(f"{name}: where is {selector.where!r}, allowed is a function of name and shape.")
+        raise TypeError(f"{name}: where must be a function of name and shape, got {selector.where!r}.")
     if selector.max_ndim is not None:
         check_number(name, "max_ndim", selector.max_ndim, Range(0, whole=True, structure=True))
     return Chain(tuple(replace(link, selectors=(*link.selectors, selector)) for link in what.links))
@@ -283,7 +299,7 @@ def check_patterns(what: str, chains: Sequence[Chain], names: Sequence[Sequence[
             cure = (
                 "Name the parameters: pass model.named_parameters(), or a dict of arrays"
                 if unnamed
-                else ("A pattern is compared with the whole name, upper and lower case told apart")
+                else ("A pattern must match the whole name, including upper and lower case")
             )
             raise ValueError(
                 f"{what}: pattern {pattern!r} of {link} must match the name of a parameter, got {first}. {cure}. If it may match "

@@ -164,25 +164,32 @@ class Expr:
 
     def __bool__(self) -> NoReturn:
         self._refuse(
-            "a truth value was asked of",
+            "a traced value can't be used as a condition (if, while, and, or, not)",
             "Write where(condition, a, b) instead of if, minimum and maximum instead of min and max, & and | "
             "instead of and and or.",
         )
 
     def __float__(self) -> NoReturn:
-        self._refuse("a number was asked of", "Write steepest.sqrt, steepest.exp … instead of math.sqrt, math.exp ….")
+        self._refuse(
+            "a traced value can't become a Python number",
+            "Write steepest.sqrt, steepest.exp … instead of math.sqrt, math.exp ….",
+        )
 
     __int__ = __index__ = __complex__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
 
     def __iter__(self, *_: Any) -> Iterator[NoReturn]:
         self._refuse(
-            "iteration was asked of", "A rule is written for one element; a sum over elements is sum(x, per='tensor')."
+            "a traced value can't be iterated over",
+            "A rule is written for one element. To sum over elements, write sum(x, per='tensor').",
         )
 
     __len__ = __getitem__ = __contains__ = __iter__
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse("an array was asked of", "Use the functions of steepest (sqrt, where, norm …) instead of NumPy's.")
+        self._refuse(
+            "a traced value can't become a NumPy array",
+            "Use the functions of steepest (sqrt, where, norm …) instead of NumPy's.",
+        )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Expr:
         op = _UFUNCS.get(ufunc.__name__)
@@ -190,18 +197,18 @@ class Expr:
             asked = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
             name = {"absolute": "abs", "add.reduce": "sum", "maximum.reduce": "max"}.get(asked, asked)
             use = f"Write steepest.{name}" if name in _NAMED_IN_ERRORS else "Use the functions of steepest"
-            self._refuse(f"numpy.{asked} was asked of", f"{use} instead.")
+            self._refuse(f"numpy.{asked} can't take a traced value", f"{use} instead.")
         return self.graph.add(op, *inputs)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
         hint = f"Write steepest.{name}(x, per=…)." if name in ("sum", "max", "mean", "norm") else ""
-        raise AttributeError(f"a traced value has no attribute {name!r} ({_line_of_user()}). {hint}".rstrip())
+        raise AttributeError(f"{_line_of_user()}: a traced value has no attribute {name!r}. {hint}".rstrip())
 
     def _refuse(self, what: str, cure: str) -> NoReturn:
         where = {Rate.STEP: "once per step, on the host"}.get(self.rate, f"once per {self.rate.word}, inside the step")
-        raise TypeError(f"{what} a value that is known {where} ({_line_of_user()}). {cure}")
+        raise TypeError(f"{_line_of_user()}: {what}. It is known {where}. {cure}")
 
 
 class Graph:
@@ -263,8 +270,8 @@ class Graph:
         arg = self.lift(arg)
         if arg.rate <= rate and arg.rate != Rate.STEP:
             raise TypeError(
-                f"{op} per {rate.word} of a value that is already known once per {arg.rate.word} ({_line_of_user()}). "
-                f"Reduce an element value, or leave the {op} out."
+                f"{_line_of_user()}: {op} per {rate.word} can't take a value that is already known once per {arg.rate.word}. "
+                f"Reduce a value per element, or remove the {op}."
             )
         value = (axis or 0) if rate == Rate.UNIT else None
         if rate != Rate.MODEL:
@@ -302,7 +309,7 @@ class Graph:
         if isinstance(value, Expr):
             if value.graph is not self:
                 raise ValueError(
-                    f"a value of another trace was used here ({_line_of_user()}). A rule may only use its own arguments."
+                    f"{_line_of_user()}: a rule can't use a traced value of another rule. Use only its own arguments."
                 )
             return value
         try:
@@ -311,10 +318,12 @@ class Graph:
         except (TypeError, ValueError):
             pass
         except OverflowError:
-            raise ValueError(f"a whole number beyond float64 met a traced value ({_line_of_user()}).") from None
+            raise ValueError(
+                f"{_line_of_user()}: a number used with a traced value must fit into float64, got a larger one."
+            ) from None
         raise TypeError(
-            f"{type(value).__name__} {value!r} met a traced value ({_line_of_user()}). Allowed are numbers and "
-            f"values made from the rule's arguments."
+            f"{_line_of_user()}: an operand of a traced value must be a number or a value made from the rule's arguments, "
+            f"got {type(value).__name__} {value!r}."
         )
 
     def _once(self, key: tuple[Any, ...], op: str, args: tuple[Expr, ...], value: Any, rate: Rate, kind: str) -> Expr:

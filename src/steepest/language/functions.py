@@ -104,10 +104,10 @@ def sign(x: Any) -> Any:
 
 def _check_units(what: str, per: Per, axis: int | None) -> None:
     if per not in ("model", "tensor", "unit"):
-        raise ValueError(f"{what}: per is {per!r}, allowed is one of 'model', 'tensor', 'unit'.")
+        raise ValueError(f"{what}: per must be one of 'model', 'tensor', 'unit', got {per!r}.")
     if axis is not None and per != "unit":
         raise ValueError(
-            f"{what}: axis is {axis!r}, allowed with per='unit' only. It numbers the dimension of the units."
+            f"{what}: axis must be None unless per is 'unit', got {axis!r}. It is the dimension that numbers the units."
         )
 
 
@@ -139,7 +139,7 @@ def max(x: Any, per: Per, axis: int | None = None) -> Any:
 def norm(x: Any, per: Per, order: float = 2, axis: int | None = None) -> Any:
     """The p-norm, ``(sum |x|^order)^(1/order)``, computed in float64; ``order`` may be ``math.inf``."""
     if not order > 0:
-        raise ValueError(f"norm: order is {order!r}, allowed is (0, inf].")
+        raise ValueError(f"norm: order must be > 0, got {order!r}.")
     if order == math.inf:
         return maximum(max(abs(x), per, axis), 0.0)
     if order == 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, overload
 
 from steepest.checks import Real, check_arguments, check_value, hints_of, range_of, unknown_name
@@ -52,7 +52,10 @@ class Rule:
         """Check the values of the hyperparameters, given by position in the declared order or by name."""
         names = list(self.hyperparameters)
         if len(positional) > len(names):
-            raise TypeError(f"{self.name}: {len(positional)} values were given, allowed are {len(names)}: {names}.")
+            known = ", ".join(names) or "none"
+            raise TypeError(
+                f"{self.name}: got {len(positional)} positional arguments, but its hyperparameters are: {known}."
+            )
         given = dict(zip(names, positional, strict=False))
         for name, value in named.items():
             if name not in self.hyperparameters:
@@ -62,7 +65,7 @@ class Rule:
             given[name] = value
         missing = [name for name in names if name not in given and name not in self.defaults]
         if missing:
-            raise TypeError(f"{self.name}: {missing[0]} is missing; it has no default.")
+            raise TypeError(f"{self.name}: {missing[0]} is missing. It has no default.")
         values = {name: given.get(name, self.defaults.get(name)) for name in names}
         check_arguments(self.name, values, self.function)
         hints = hints_of(self.function)
@@ -103,32 +106,39 @@ def rule(function: Callable[..., Any] | None = None, /, **state: Start) -> Rule 
 
     def decorate(function: Callable[..., Any]) -> Rule:
         if not inspect.isfunction(function):
-            raise TypeError(f"rule: the argument is {function!r}, allowed is a function.")
+            raise TypeError(f"rule: the argument must be a function, got {function!r}.")
         name = function.__name__
         parameters = inspect.signature(function).parameters
         kinds = {p.kind for p in parameters.values()}
         if kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
-            raise TypeError(f"{name}: a rule names each argument; *args and **kwargs are not allowed.")
+            raise TypeError(f"{name}: a rule can't take *args or **kwargs. Name each argument.")
         keyword_only = inspect.Parameter.KEYWORD_ONLY
         reads = tuple(n for n, p in parameters.items() if p.kind is not keyword_only)
         unknown = [n for n in reads if n not in READABLE]
         if unknown:
             raise TypeError(
-                f"{name}: a rule may read {', '.join(READABLE)}; it asks for {unknown[0]!r}. "
-                f"Hyperparameters stand after a bare *."
+                f"{name}: positional arguments of a rule must be among {', '.join(READABLE)}, got {unknown[0]!r}. "
+                f"Write hyperparameters after a bare *."
             )
         if not reads or reads[0] not in ("update", "param"):
-            raise TypeError(f"{name}: the first argument is what the rule changes, 'update' or 'param'.")
+            raise TypeError(
+                f"{name}: the first argument of a rule must be 'update' or 'param', got {reads[0] if reads else None!r}. "
+                f"The rule returns its new value."
+            )
         if state and "state" not in reads:
-            raise TypeError(f"{name}: state is declared ({', '.join(state)}), but the rule does not read 'state'.")
+            raise TypeError(
+                f"{name}: a rule that declares states ({', '.join(state)}) must read 'state'. Add the argument."
+            )
         hyperparameters = {n: p for n, p in parameters.items() if p.kind is keyword_only}
         for n, start in state.items():
             if not isinstance(start, Start):
                 raise TypeError(
-                    f"{name}: state {n} starts as {start!r}, allowed are zeros, copy_of_param, full(…), scalar(…)."
+                    f"{name}: state {n} must start as zeros, copy_of_param, full(…) or scalar(…), got {start!r}."
                 )
             if n in READABLE:
-                raise TypeError(f"{name}: a state may not be named {n!r}.")
+                raise TypeError(
+                    f"{name}: a state can't be named {n!r}, which is the name of a rule's argument. Rename it."
+                )
             if isinstance(start.value, str) and start.value not in hyperparameters:
                 raise TypeError(unknown_name(f"{name}: state {n}", "hyperparameter", start.value, hyperparameters))
         return Rule(function, tuple(state.items()), reads, hyperparameters)
@@ -155,6 +165,7 @@ def recipe(function: Callable[P, Chain]) -> Callable[P, Chain]:
                 f"{function.__name__}: {error}. Its arguments are {', '.join(signature.parameters)}."
             ) from None
         check_arguments(function.__name__, bound.arguments, function)
-        return function(*positional, **named)
+        made = function(*positional, **named)
+        return Chain(tuple(replace(link, recipe=function.__name__) for link in made.links))
 
     return checked

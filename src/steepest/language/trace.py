@@ -82,9 +82,7 @@ class _State:
             return
         full_name = self._known(name)
         if self._link.function is None:
-            raise TypeError(
-                f"measure: state.{name} was assigned to; a measurement reads states, only rules change them."
-            )
+            raise TypeError(f"measure: state.{name} can't be assigned. A measurement only reads states.")
         value = self._graph.lift(value)
         on_host = dict(self._link.state)[name].on_host
         if on_host and value.rate != Rate.STEP:
@@ -111,14 +109,14 @@ def require(condition: Any, otherwise: str, message: str) -> None:
     (on numbers) a condition that fails raises in both cases.
     """
     if otherwise not in ("skip", "error"):
-        raise ValueError(f"require: otherwise is {otherwise!r}, allowed is one of 'skip', 'error'.")
+        raise ValueError(f"require: otherwise must be one of 'skip', 'error', got {otherwise!r}.")
     if not isinstance(condition, Expr):
         if not condition:
             raise FloatingPointError(message)
         return
     if condition.rate > Rate.MODEL:
         raise TypeError(
-            f"require: the condition is known once per {condition.rate.word}, allowed is once per model. "
+            f"require: the condition must have one value per model, got one per {condition.rate.word}. "
             f"Reduce it: sum(where(condition, 0.0, 1.0), per='model') == 0."
         )
     condition.graph.guards.append(Guard(condition, otherwise, message))
@@ -183,7 +181,7 @@ def trace(chain: Chain, absent: bool = False, apart: bool = False) -> Trace:
                 scope["update_before"] = scope["update"]
                 scope[link.reads[0]] = _result(link, link.function(*(offered[n] for n in link.reads), **hyper), graph)
         except Exception as error:
-            error.add_note(f"in rule {link.name!r}, link {position + 1} of the chain {chain.brief}")
+            error.add_note(f"in rule {link.name!r} of the chain {chain.brief}")
             raise
     stores = {n: scope[n] for n in ("param", *starts) if n == "param" or not starts[n][0].on_host}
     host_stores = {n: scope[n] for n, (start, _) in starts.items() if start.on_host}
@@ -203,7 +201,7 @@ def _result(link: Link, value: Any, graph: Graph) -> Expr:
         return graph.lift(value)
     except TypeError:
         raise TypeError(
-            f"{link.name} returned {_kind(value)}; a rule returns the new value of its first argument, {link.reads[0]!r}."
+            f"{link.name}: a rule must return the new value of its first argument, {link.reads[0]!r}, got {_kind(value)}."
         ) from None
 
 
@@ -221,10 +219,10 @@ def _measures(link: Link, offered: dict[str, Any], every: Expr | int) -> list[Me
         try:
             value = graph.lift(value)
         except TypeError:
-            raise TypeError(f"measure: {name} returned {_kind(value)}, allowed is one value.") from None
+            raise TypeError(f"measure: {name} must return one value, got {_kind(value)}.") from None
         if value.rate > Rate.TENSOR:
             raise TypeError(
-                f"measure: {name} is known once per {value.rate.word}, allowed is once per step, model or tensor. "
+                f"measure: {name} must have one value per step, model or tensor, got one per {value.rate.word}. "
                 f"Reduce it: norm(…, per='tensor')."
             )
         made.append(Measure(name, value, recorded))
@@ -236,36 +234,32 @@ def _call(function: Callable[..., Any], offered: dict[str, Any]) -> Any:
 
 
 def check_order(chain: Chain) -> None:
-    """Refuse a chain whose order makes no sense, with the reason and the cure."""
-    applied: tuple[int, Link] | None = None
-    moved: tuple[int, Link] | None = None
+    """Raise for a chain whose order makes no sense, with the reason and the fix."""
+    applied: Link | None = None
+    moved: Link | None = None
     for number, link in enumerate(chain, 1):
-        if link.changes == "update":
-            if moved is not None and moved[0] != (applied or (0,))[0]:
-                already = f", which {applied[1].name} (link {applied[0]}) has already applied" if applied else ""
-                raise ValueError(
-                    f"{moved[1].name} changes parameters, but {link.name!r} after it changes the update{already}. "
-                    f"Move {moved[1].name} to the end of the chain."
-                )
+        applies = link.changes == "param" and "update" in link.reads
+        if link.changes == "update" or applies:
             if applied is not None:
-                raise ValueError(
-                    f"{link.name} (link {number}) changes the update, which {applied[1].name} (link {applied[0]}) has "
-                    f"already applied. Move {link.name} before {applied[1].name}; a chain holds one recipe that descends."
+                again = applies or any(one.changes == "param" and "update" in one.reads for one in chain.links[number:])
+                does = "applies" if applies else "changes"
+                fix = (
+                    "A chain applies its update once: remove one of them."
+                    if again
+                    else f"Move {link.written} before {applied.written}."
                 )
+                raise ValueError(
+                    f"chain: {link.written} {does} the update, but {applied.written} before it has already applied it. {fix}"
+                )
+            if moved is not None:
+                raise ValueError(
+                    f"chain: {moved.written} must come last, but {link.written} follows it. "
+                    f"Move {moved.written} to the end of the chain."
+                )
+        if applies:
+            applied = link
         elif link.changes == "param":
-            if "update" in link.reads:
-                if applied is not None:
-                    raise ValueError(
-                        f"{link.name} (link {number}) applies the update, which {applied[1].name} (link {applied[0]}) has "
-                        f"already applied. A chain applies its update once; leave one of them out."
-                    )
-                if moved is not None:
-                    raise ValueError(
-                        f"{moved[1].name} changes parameters before {link.name} (link {number}) applies the update. "
-                        f"Move {moved[1].name} to the end of the chain."
-                    )
-                applied = (number, link)
-            moved = (number, link)
+            moved = link
     if applied is None:
         what = (
             f"the chain {chain.brief} computes an update but never applies it" if len(chain) else "the chain is empty"

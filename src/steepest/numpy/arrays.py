@@ -28,17 +28,17 @@ def tensors_of(what: str, groups: Sequence[Arrays]) -> list[list[Tensor]]:
     for group in groups:
         if isinstance(group, np.ndarray) or not isinstance(group, (Sequence, Mapping)):
             raise TypeError(
-                f"{what}: params is {_kind(group)}, allowed is a list or a dict of arrays. Write [array] for one."
+                f"{what}: params must be a list or a dict of arrays, got {_kind(group)}. Write [array] for one."
             )
         if not len(group):
-            raise ValueError(f"{what}: params is empty, allowed is at least one array.")
+            raise ValueError(f"{what}: params must have at least one array, got none.")
         pairs = (
             list(group.items()) if isinstance(group, Mapping) else [(str(count + i), a) for i, a in enumerate(group)]
         )
         tensors = []
         for name, array in pairs:
             if not isinstance(name, str):
-                raise TypeError(f"{what}: a parameter's name is {name!r}, allowed is a text.")
+                raise TypeError(f"{what}: the name of a parameter must be a string, got {name!r}.")
             if name in names:
                 raise ValueError(f"{what}: parameter {name!r} is named twice. Names are unique over all groups.")
             names.add(name)
@@ -54,12 +54,14 @@ def _check_parameter(what: str, name: str, array: object) -> None:
     if not isinstance(array, np.ndarray):
         cure = _cure(array, "numpy.array(param)")
         raise TypeError(
-            f"{what}: parameter {name!r} is {_kind(array)}, allowed is a NumPy array, changed in place.{cure}"
+            f"{what}: parameter {name!r} must be a NumPy array, which is changed in place, got {_kind(array)}.{cure}"
         )
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8) or not array.dtype.isnative:
-        raise TypeError(f"{what}: parameter {name!r} has dtype {array.dtype}, allowed is float32 or float64.")
+        raise TypeError(f"{what}: parameter {name!r} must have dtype float32 or float64, got {array.dtype}.")
     if not array.flags.writeable:
-        raise ValueError(f"{what}: parameter {name!r} is read-only, allowed is an array that can be written. Copy it.")
+        raise ValueError(
+            f"{what}: parameter {name!r} must be writable, got a read-only array. Copy it: numpy.array(param)."
+        )
     if array.size > 1 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
         raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: numpy.array(param).")
     if overlaps_itself(array.shape, array.strides, array.itemsize):
@@ -156,18 +158,16 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
         unknown = [name for name in grads if name not in known]
         if unknown:
             raise ValueError(
-                f"{what}: grads has {unknown[0]!r}, which is no parameter. Known: {', '.join(sorted(known))}."
+                f"{what}: grads has {unknown[0]!r}, which isn't a parameter. Known: {', '.join(sorted(known))}."
             )
         missing = [t.name for t in tensors if t.name not in grads]
         if missing:
             raise ValueError(f"{what}: grads has no {missing[0]!r}. Give None for a parameter without a gradient.")
         return [grads[t.name] for t in tensors]
     if isinstance(grads, (str, np.ndarray)) or not isinstance(grads, Sequence):
-        raise TypeError(f"{what}: grads is {_kind(grads)}, allowed is a list or a dict of arrays, as params.")
+        raise TypeError(f"{what}: grads must be a list or a dict of arrays, like params, got {_kind(grads)}.")
     if len(grads) != len(tensors):
-        raise ValueError(
-            f"{what}: grads has {len(grads)} arrays, allowed is one for each of {len(tensors)} parameters."
-        )
+        raise ValueError(f"{what}: grads must have one array for each of {len(tensors)} parameters, got {len(grads)}.")
     return grads if isinstance(grads, (list, tuple)) else list(grads)  # one that makes its arrays makes them once
 
 
@@ -176,15 +176,15 @@ def _check_gradient(what: str, tensor: Tensor, grad: object) -> None:
     if not isinstance(grad, np.ndarray):
         cure = _cure(grad, "numpy.asarray(grad)")
         raise TypeError(
-            f"{what}: the gradient of {tensor.name!r} is {_kind(grad)}, allowed is a NumPy array or None.{cure}"
+            f"{what}: the gradient of {tensor.name!r} must be a NumPy array or None, got {_kind(grad)}.{cure}"
         )
     if grad.shape != param.shape:
         raise ValueError(
-            f"{what}: the gradient of {tensor.name!r} has shape {grad.shape}, allowed is its parameter's, {param.shape}."
+            f"{what}: the gradient of {tensor.name!r} must have the parameter's shape, {param.shape}, got {grad.shape}."
         )
     if grad.dtype != param.dtype:
         raise TypeError(
-            f"{what}: the gradient of {tensor.name!r} has dtype {grad.dtype}, allowed is its parameter's, {param.dtype}. "
+            f"{what}: the gradient of {tensor.name!r} must have the parameter's dtype, {param.dtype}, got {grad.dtype}. "
             f"Convert it: grad.astype({param.dtype})."
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest import rules
-from steepest.checks import Range
+from steepest.checks import Range, check_arguments
 from steepest.engines.tensors import Tensor
 from steepest.interrupts import interrupts_held
 from steepest.language.chain import Chain, chain, measure, zeros
@@ -48,13 +48,13 @@ def _total(norm_type: float) -> Chain:
 
 
 def check_axis(what: str, tensors: Sequence[Tensor], axis: int) -> None:
-    """Raise where ``axis`` is no dimension of a parameter that has two or more."""
+    """Raise if ``axis`` isn't a dimension of a parameter that has two or more."""
     for t in tensors:
         dimensions = len(t.shape)
         allowed = Range(-dimensions, dimensions - 1, whole=True)
         if dimensions > 1 and axis not in allowed:
             raise ValueError(
-                f"{what}: axis is {axis!r}, allowed is {allowed}. Parameter {t.name!r} has {dimensions} dimensions."
+                f"{what}: axis must be {allowed}, got {axis!r}. Parameter {t.name!r} has {dimensions} dimensions."
             )
 
 
@@ -67,8 +67,8 @@ def _clip_in_place(what: str, row: list[Tensor], grads: Gradients, clip: Chain) 
             continue
         if own.param.shape != t.param.shape or own.param.dtype != t.param.dtype:
             raise ValueError(
-                f"{what}: the gradient of {t.name!r} is {own.param.dtype}{list(own.param.shape)}, allowed is its parameter's "
-                f"{t.param.dtype}{list(t.param.shape)}."
+                f"{what}: the gradient of {t.name!r} must be {t.param.dtype}{list(t.param.shape)} like the parameter, "
+                f"got {own.param.dtype}{list(own.param.shape)}."
             )
         same = g.strides == t.param.strides
         t.buffers["clipped"] = g if same else np.empty_like(t.param)
@@ -110,6 +110,9 @@ def clip_grad_norm_(
     >>> g.round(4)
     array([0.6, 0.8])
     """
+    check_arguments(
+        "clip_grad_norm_", {"max_norm": max_norm, "norm_type": norm_type}, rules.clip_by_global_norm.function
+    )
     clip = rules.clip_by_global_norm(max_norm, norm_type, "error" if error_if_nonfinite else "propagate")
     row = tensors_of("clip_grad_norm_", [_standing_in(grads)])[0]
     return float(_clip_in_place("clip_grad_norm_", row, grads, with_total(norm_type, clip)).get("total", 0.0))
@@ -124,6 +127,7 @@ def clip_grad_value_(grads: Gradients, low: float, high: float) -> None:
     >>> g
     array([-0.5,  0.1])
     """
+    check_arguments("clip_grad_value_", {"low": low, "high": high}, rules.clip_by_value)
     clip = rules.clip_by_value(low, high)
     _clip_in_place("clip_grad_value_", tensors_of("clip_grad_value_", [_standing_in(grads)])[0], grads, clip)
 
@@ -133,9 +137,12 @@ def adaptive_clip_grad_(
 ) -> None:
     """Adaptive gradient clipping in place: each unit at most ``clipping`` times as long as its weights.
 
-    None among the gradients is skipped. Raises ValueError where ``axis`` is no dimension of a parameter that has two or more;
+    None among the gradients is skipped. Raises ValueError if ``axis`` isn't a dimension of a parameter that has two or more;
     one with fewer is a unit as a whole.
     """
+    check_arguments(
+        "adaptive_clip_grad_", {"clipping": clipping, "eps": eps, "axis": axis}, rules.adaptive_grad_clip.function
+    )
     clip = rules.adaptive_grad_clip(clipping, eps, axis)
     row = tensors_of("adaptive_clip_grad_", [params])[0]
     check_axis("adaptive_clip_grad_", row, axis)

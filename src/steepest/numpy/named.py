@@ -71,12 +71,12 @@ class Lookahead(Optimizer):
 
     def __init__(self, optimizer: Optimizer, k: Any = 5, alpha: Any = 0.5) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Lookahead: optimizer is {optimizer!r}, allowed is an optimizer of steepest.numpy.")
+            raise TypeError(f"Lookahead: optimizer must be an optimizer of steepest.numpy, got {optimizer!r}.")
         if optimizer.steps:
-            raise ValueError("Lookahead: the inner optimizer has taken steps already. Wrap it before the first one.")
+            raise ValueError("Lookahead: the inner optimizer has already taken steps. Wrap it before its first step.")
         if isinstance(optimizer, Lookahead):
             raise TypeError(
-                "Lookahead: optimizer is a Lookahead, allowed is one that is not wrapped. Use chain for two."
+                "Lookahead: optimizer must not be a Lookahead. To use two, write a chain with two lookahead(…)."
             )
         rules.lookahead(k, alpha)
         recipe, inner = partial(_with_lookahead, optimizer._recipe), optimizer._stepper

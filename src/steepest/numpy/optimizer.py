@@ -54,7 +54,7 @@ class Optimizer:
 
     Raises
     ------
-    TypeError, ValueError : before anything is changed; the message names the argument, its value and what is allowed.
+    TypeError, ValueError : for a wrong argument, before anything is changed.
 
     Examples
     --------
@@ -144,13 +144,15 @@ class Optimizer:
             values = self._values()
             if len(values) != len(self._seen):
                 raise ValueError(
-                    f"{type(self).__name__}: param_groups has {len(values)} groups, allowed is {len(self._seen)}. Groups "
-                    f"can't be added or removed; make a new optimizer."
+                    f"{type(self).__name__}: len(param_groups) must be {len(self._seen)}, got {len(values)}. Groups can't "
+                    f"be added or removed. Make a new optimizer."
                 )
             for number, (new, old) in enumerate(zip(values, self._seen, strict=True)):
                 for name in old:
                     if name not in new:
-                        raise ValueError(f"{type(self).__name__}: param_groups[{number}] has no {name!r} any more.")
+                        raise ValueError(
+                            f"{type(self).__name__}: param_groups[{number}] must keep {name!r}, which was removed."
+                        )
             self._stepper.set_chains(self._chains())
             self._seen = values
 
@@ -302,7 +304,7 @@ class Optimizer:
         groups = checked_form(what, state_dict)
         steps = whole(what, "steps", state_dict["steps"])
         if len(groups) != len(self._groups):
-            raise ValueError(f"{what}: {len(groups)} groups were saved, allowed is {len(self.param_groups)}.")
+            raise ValueError(f"{what}: the number of saved groups must be {len(self.param_groups)}, got {len(groups)}.")
         loading = Loading(what, steps, schedules)
         values = []
         for number, (stored, group) in enumerate(zip(groups, self.param_groups, strict=True)):
@@ -337,7 +339,7 @@ class Optimizer:
         stepper = self._stepper
         unknown = sorted(set(saved) - {t.name for t in stepper.tensors})
         if unknown:
-            raise ValueError(f"{what}: state of {unknown[0]!r} was saved, which is no parameter here.")
+            raise ValueError(f"{what}: the state has {unknown[0]!r}, which isn't a parameter of this optimizer.")
         made: dict[str, dict[str, Any]] = {}
         for group, one in zip(stepper.groups, chains, strict=True):
             for t in group:
@@ -370,7 +372,7 @@ class Optimizer:
         with open_file(path) as (arrays, meta):
             host = meta.get("host", {})
             if not isinstance(host, dict) or not all(isinstance(numbers, dict) for numbers in host.values()):
-                raise ValueError(f"load: {path} is no state file of steepest (host is {host!r}).")
+                raise ValueError(f"load: {path} isn't a state file of steepest (host is {host!r}).")
             state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in host.items()}
             for name, array in arrays.items():
                 parameter, _, key = name.rpartition("/")
@@ -390,8 +392,10 @@ class Optimizer:
 def _given_chain(chain: object = None) -> Chain:
     if not isinstance(chain, Chain):
         name = getattr(chain, "__name__", "")
-        hint = f" Call it: {name}(…)." if callable(chain) and name else ""
-        raise TypeError(
-            f"Optimizer: chain is {name or repr(chain)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
+        fix = (
+            f"Call it: {name}(…)."
+            if callable(chain) and name
+            else "Pass the result of a rule, a recipe or steepest.chain."
         )
+        raise TypeError(f"Optimizer: chain must be a chain, got {name or repr(chain)}. {fix}")
     return chain

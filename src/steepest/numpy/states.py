@@ -25,7 +25,7 @@ def fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> A
         if name == "step":
             return float(whole(what, f"step of {parameter!r}", saved))
         if isinstance(saved, bool) or not isinstance(saved, (int, float, np.integer, np.floating)):
-            raise ValueError(f"{what}: {name} of {parameter!r} is {type(saved).__name__}, allowed is a number.")
+            raise ValueError(f"{what}: {name} of {parameter!r} must be a number, got {type(saved).__name__}.")
         return float(saved)
     try:
         saved = saved if isinstance(saved, Stored) else np.asarray(saved)
@@ -35,8 +35,8 @@ def fitted(what: str, parameter: str, name: str, saved: Any, expected: Any) -> A
         ) from None
     if saved.shape != expected.shape or saved.dtype != expected.dtype:
         raise ValueError(
-            f"{what}: {name} of {parameter!r} is {saved.dtype}{list(saved.shape)}, allowed is "
-            f"{expected.dtype}{list(expected.shape)}."
+            f"{what}: {name} of {parameter!r} must be {expected.dtype}{list(expected.shape)}, got "
+            f"{saved.dtype}{list(saved.shape)}."
         )
     expected[...] = saved.read() if isinstance(saved, Stored) else saved
     return expected

@@ -47,7 +47,7 @@ def clip_by_value(low: Real, high: Real) -> Chain:
     Source: ``torch.nn.utils.clip_grad_value_``, ``numpy.clip``.
     """
     if not callable(low) and not callable(high) and low >= high:
-        raise ValueError(f"clip_by_value: low is {low!r}, allowed is below high, which is {high!r}.")
+        raise ValueError(f"clip_by_value: low must be < high, got low={low!r} and high={high!r}.")
     return _clip_by_value(low, high)
 
 

@@ -104,7 +104,7 @@ def sgd(
     """
     if nesterov and ((not callable(momentum) and momentum <= 0) or dampening != 0):
         raise ValueError(
-            f"sgd: nesterov is True, allowed with momentum > 0 and dampening = 0 only; momentum is {momentum!r}, "
-            f"dampening is {dampening!r}."
+            f"sgd: nesterov must be False unless momentum > 0 and dampening = 0, got nesterov=True with "
+            f"momentum={momentum!r} and dampening={dampening!r}."
         )
     return chain(before(weight_decay, maximize), momentum_if(momentum, dampening, nesterov), descend(lr))

@@ -84,7 +84,7 @@ def lamb(
     """
     low, high = clamp if clamp is not None else (None, None)
     if low is not None and high is not None and not callable(low) and not callable(high) and low >= high:
-        raise ValueError(f"lamb: clamp is {clamp!r}, allowed is (low, high) with low < high.")
+        raise ValueError(f"lamb: clamp must be (low, high) with low < high, got {clamp!r}.")
     return chain(
         negate() if maximize else Chain(),
         scale_by_adam(*betas, eps, bias_correction),

@@ -53,12 +53,12 @@ def bind(function: Callable[..., Any], args: tuple[object, ...], kwargs: Mapping
             raise TypeError(unknown_name(what, "argument", name, parameters))
     if len(args) > len(parameters):
         raise TypeError(
-            f"{what}: {len(args)} arguments are given, allowed are {len(parameters)}: {', '.join(parameters)}."
+            f"{what}: got {len(args)} positional arguments, but its arguments are: {', '.join(parameters)}."
         )
     given = dict(zip(parameters, args, strict=False))
     for name, value in kwargs.items():
         if name in given:
-            raise TypeError(f"{what}: {name} is given twice, as {given[name]!r} by place and as {value!r} by name.")
+            raise TypeError(f"{what}: {name} is given twice, as {given[name]!r} by position and as {value!r} by name.")
         given[name] = value
     for name, parameter in parameters.items():
         if name not in given and parameter.default is parameter.empty:
@@ -81,7 +81,7 @@ def required(parameters: Iterable[inspect.Parameter]) -> list[str]:
 
 
 def checked(what: str, argument: str, value: object, annotation: object) -> object:
-    """``value`` in normal form, or an error that names the argument, its value and what is allowed."""
+    """Return ``value`` in normal form; raise if it doesn't fit the annotation."""
     if get_origin(annotation) is Sequence:
         return _tuple(what, argument, value, get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -95,13 +95,13 @@ def checked(what: str, argument: str, value: object, annotation: object) -> obje
 
 def _number(what: str, argument: str, value: object, allowed: Range) -> float:
     if not is_number(value):
-        raise TypeError(f"{what}: {argument} is {value!r}, allowed is {allowed}. {_reason(value)}".rstrip())
+        raise TypeError(f"{what}: {argument} must be {allowed.number}, got {value!r}. {_reason(value)}".rstrip())
     if isinstance(value, int) and abs(value) > LAST:
-        raise refuse(what, argument, value, "at most 2**53 in size", "Beyond it floats skip whole numbers.")
+        raise refuse(what, argument, value, "at most 2**53 in size", "Larger floats skip whole numbers.")
     check_number(what, argument, value, allowed)
     number = float(value)  # type: ignore[arg-type]  # is_number: it has __float__
     if allowed.whole and number > LAST:
-        raise refuse(what, argument, value, "at most 2**53 in size", "Beyond it floats skip whole numbers.")
+        raise refuse(what, argument, value, "at most 2**53 in size", "Larger floats skip whole numbers.")
     return int(number) if allowed.whole else number + 0.0  # -0.0 + 0.0 is 0.0: equal values print alike
 
 
@@ -109,7 +109,7 @@ def _tuple(what: str, argument: str, value: object, annotation: object) -> tuple
     if isinstance(value, np.ndarray) and value.ndim == 1:
         value = value.tolist()
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise TypeError(f"{what}: {argument} is {value!r}, allowed is a list or a tuple.")
+        raise TypeError(f"{what}: {argument} must be a list or a tuple, got {value!r}.")
     return tuple(checked(what, f"{argument}[{place}]", one, annotation) for place, one in enumerate(value))
 
 
@@ -121,9 +121,8 @@ def _alternative(what: str, argument: str, value: object, annotations: tuple[Any
     rest = next(one for one in annotations if not isinstance(one, type))
     if not is_number(value):
         names = " or ".join("None" if one is types.NoneType else f"a {one.__name__}" for one in classes)
-        allowed = cast(Range, range_of(rest))
-        number = str(allowed) if allowed.whole else f"a number in {allowed}"
-        raise TypeError(f"{what}: {argument} is {value!r}, allowed is {names}, or {number}. {_reason(value)}".rstrip())
+        number = cast(Range, range_of(rest)).number
+        raise TypeError(f"{what}: {argument} must be {names} or {number}, got {value!r}. {_reason(value)}".rstrip())
     return checked(what, argument, value, rest)
 
 
@@ -136,9 +135,9 @@ def _reason(value: object) -> str:
     return getattr(value, "why_alone", _ONLY_NUMBERS) if callable(value) else ""
 
 
-def refuse(what: str, argument: str, value: object, allowed: str, reason: str) -> ValueError:
+def refuse(what: str, argument: str, value: object, rule: str, reason: str) -> ValueError:
     """The error for a value that doesn't fit the other arguments."""
-    return ValueError(f"{what}: {argument} is {value!r}, allowed is {allowed}. {reason}")
+    return ValueError(f"{what}: {argument} must be {rule}, got {value!r}. {reason}")
 
 
 def check_size(what: str, argument: str, size: int, allowed: int, reason: str) -> None:
@@ -151,5 +150,5 @@ def check_increasing(what: str, boundaries: Sequence[int]) -> None:
     """Raise unless every boundary is larger than the one before it."""
     for place in range(1, len(boundaries)):
         if boundaries[place] <= boundaries[place - 1]:
-            allowed = f"a whole number > {boundaries[place - 1]}"
-            raise refuse(what, f"boundaries[{place}]", boundaries[place], allowed, "Boundaries increase strictly.")
+            rule = f"> {boundaries[place - 1]}"
+            raise refuse(what, f"boundaries[{place}]", boundaries[place], rule, "Boundaries must increase strictly.")

@@ -55,7 +55,7 @@ def warm_restarts(peak: Amount, T_0: Steps, T_mult: Steps = 1, final: Amount = 0
     Source: Loshchilov & Hutter (2017), equation 5; PyTorch's CosineAnnealingWarmRestarts.
     """
     if final > peak:
-        raise refuse("warm_restarts", "final", final, f"[0, {peak!r}]", "Each cycle falls from the peak towards it.")
+        raise refuse("warm_restarts", "final", final, f"in [0, {peak!r}]", "Each cycle falls from the peak towards it.")
     if T_mult == 1:
 
         def at(t: Any, xp: Namespace) -> Any:
@@ -114,7 +114,7 @@ def cyclic(
     Source: Smith (2017); PyTorch's CyclicLR, without its momentum.
     """
     if initial > peak:
-        raise refuse("cyclic", "initial", initial, f"[0, {peak!r}]", "A cycle rises from it to the peak.")
+        raise refuse("cyclic", "initial", initial, f"in [0, {peak!r}]", "A cycle rises from it to the peak.")
     down = step_size_up if step_size_down is None else step_size_down
     length = step_size_up + down
 
@@ -176,7 +176,7 @@ def one_cycle(
     momentum: that is a schedule of its own.
     """
     if three_phase and pct_start > 0.5:
-        raise refuse("one_cycle", "pct_start", pct_start, "[0, 0.5]", "With three phases it is spent twice.")
+        raise refuse("one_cycle", "pct_start", pct_start, "in [0, 0.5]", "With three phases it is used twice.")
     initial = peak / div_factor
     final = initial / final_div_factor
     ends = [pct_start * steps - 1.0, 2 * pct_start * steps - 2.0] if three_phase else [pct_start * steps - 1.0]

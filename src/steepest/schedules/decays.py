@@ -139,12 +139,14 @@ def exponential(
     ``transition_steps`` as ``steps`` and ``end_value`` as ``final``.
     """
     if (gamma is None) == (rate is None):
-        found = f"gamma is {gamma!r} and rate is {rate!r}"
-        raise TypeError(f"exponential: {found}, allowed is exactly one of them. gamma is exp(-rate).")
+        raise TypeError(
+            f"exponential: exactly one of gamma and rate must be given, got gamma={gamma!r} and rate={rate!r}. "
+            f"gamma is exp(-rate)."
+        )
     grows = gamma is not None and gamma > 1
     if final is not None and (final < initial if grows else final > initial):
-        allowed = f"[{initial!r}, inf)" if grows else f"[0, {initial!r}]"
-        raise refuse("exponential", "final", final, allowed, f"The value {'grows' if grows else 'falls'} towards it.")
+        rule = f">= {initial!r}" if grows else f"in [0, {initial!r}]"
+        raise refuse("exponential", "final", final, rule, f"The value {'grows' if grows else 'falls'} towards it.")
 
     def at(t: Any, xp: Namespace) -> Any:
         exponent = t // steps if staircase else t / steps
@@ -173,7 +175,7 @@ def piecewise(initial: Amount, boundaries: Sequence[Steps], factors: Sequence[Am
 
     Source: ``optax.piecewise_constant_schedule(initial, dict(zip(boundaries, factors)))``.
     """
-    check_size("piecewise", "factors", len(factors), len(boundaries), "Each boundary has one factor.")
+    check_size("piecewise", "factors", len(factors), len(boundaries), "Give one factor for each boundary.")
     check_increasing("piecewise", boundaries)
     bounds, values = tuple(boundaries), tuple(itertools.accumulate((initial, *factors), operator.mul))
 
@@ -228,7 +230,7 @@ def inverse_sqrt(peak: Amount, warmup: Steps, initial: Amount = 0.0) -> Formula:
     Source: Vaswani et al. (2017), section 5.3, whose rate is this with ``peak = 1/sqrt(d_model * warmup)``.
     """
     if initial > peak:
-        raise refuse("inverse_sqrt", "initial", initial, f"[0, {peak!r}]", "The rise ends at the peak.")
+        raise refuse("inverse_sqrt", "initial", initial, f"in [0, {peak!r}]", "The rise ends at the peak.")
 
     def at(t: Any, xp: Namespace) -> Any:
         rise = line_between(initial, peak, xp.minimum(t, warmup), warmup)

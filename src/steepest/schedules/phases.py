@@ -54,9 +54,9 @@ def warmup(
     after = lifted(schedule).formula
     peak = lifted(schedule)(0)
     if initial > peak:
-        raise refuse("warmup", "initial", initial, f"[0, {peak!r}]", "The rise ends at the schedule's first value.")
+        raise refuse("warmup", "initial", initial, f"in [0, {peak!r}]", "The rise ends at the schedule's first value.")
     if shape == "exponential" and initial == 0:
-        raise refuse("warmup", "initial", initial, f"(0, {peak!r}]", "An exponential rise never leaves 0.")
+        raise refuse("warmup", "initial", initial, f"in (0, {peak!r}]", "An exponential rise never leaves 0.")
     if steps == 0:
         return after
 
@@ -105,9 +105,9 @@ def cosine(peak: Amount, steps: Steps, warmup: StepsOrZero = 0, initial: Amount 
     Source: Loshchilov & Hutter (2017), equation 5, one cycle; ``optax.warmup_cosine_decay_schedule``.
     """
     if warmup >= steps:
-        raise refuse("cosine", "warmup", warmup, f"a whole number in [0, {steps - 1}]", "steps include the warm-up.")
+        raise refuse("cosine", "warmup", warmup, f"in [0, {steps - 1}]", "steps includes the warm-up.")
     if initial > peak:
-        raise refuse("cosine", "initial", initial, f"[0, {peak!r}]", "The rise ends at the peak.")
+        raise refuse("cosine", "initial", initial, f"in [0, {peak!r}]", "The rise ends at the peak.")
     T_max = steps - warmup
 
     def at(t: Any, xp: Namespace) -> Any:
@@ -160,11 +160,11 @@ def wsd(
     Source: Hu et al. (2024), MiniCPM, section 4; the shape 1-sqrt: Hägele et al. (2024), equation 1.
     """
     if warmup + decay > steps:
-        allowed = f"a whole number in [1, {steps - warmup}]" if warmup < steps else f"a whole number < {steps}"
+        rule = f"in [1, {steps - warmup}]" if warmup < steps else f"< {steps}"
         argument, value = ("decay", decay) if warmup < steps else ("warmup", warmup)
-        raise refuse("wsd", argument, value, allowed, f"Warm-up and decay fit into steps, {steps}.")
+        raise refuse("wsd", argument, value, rule, f"Warm-up and decay must fit into steps, {steps}.")
     if initial > peak:
-        raise refuse("wsd", "initial", initial, f"[0, {peak!r}]", "The rise ends at the peak.")
+        raise refuse("wsd", "initial", initial, f"in [0, {peak!r}]", "The rise ends at the peak.")
     stable_end = steps - decay
 
     def at(t: Any, xp: Namespace) -> Any:

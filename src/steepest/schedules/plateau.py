@@ -1,6 +1,6 @@
 """The one schedule that depends on what happens: it lowers its value when a metric stops improving.
 
-It has state, so it is no `Schedule`: it can be a hyperparameter by itself, and its state is saved with the model's.
+It has state, so it isn't a `Schedule`: it can be a hyperparameter by itself, and its state is saved with the model's.
 Imports ``arguments`` and ``namespace``.
 """
 
@@ -87,9 +87,9 @@ class ReduceOnPlateau:
         for name in parameters:
             setattr(self, name, checked(what, name, getattr(self, name), hints[name]))
         if (self.mode, self.threshold_mode) == ("min", "rel") and self.threshold >= 1:
-            raise refuse(what, "threshold", self.threshold, "[0, 1)", "At 1 a metric would have to fall below 0.")
+            raise refuse(what, "threshold", self.threshold, "in [0, 1)", "At 1 a metric would have to fall below 0.")
         if self.initial > self.lr:
-            raise refuse(what, "initial", self.initial, f"[0, {self.lr!r}]", "The warm-up rises to lr.")
+            raise refuse(what, "initial", self.initial, f"in [0, {self.lr!r}]", "The warm-up rises to lr.")
         self.best = math.inf if self.mode == "min" else -math.inf
 
     def __call__(self, t: int) -> float:
@@ -139,18 +139,18 @@ class ReduceOnPlateau:
         """
         what = "ReduceOnPlateau.load_state_dict"
         if set(state) != set(_STATE):
-            raise ValueError(f"{what}: state has {sorted(state)}, allowed is exactly {sorted(_STATE)}.")
+            raise ValueError(f"{what}: the state must have the keys {sorted(_STATE)}, got {sorted(state)}.")
         _, _, hints = declared(type(self))
         lr = checked(what, "lr", state["lr"], hints["lr"])
         bad, waiting = (checked(what, name, state[name], hints["patience"]) for name in _STATE[2:])
         best = state["best"]
         if not is_number(best) or math.isnan(best):
-            raise ValueError(f"{what}: best is {best!r}, allowed is a number or an infinity. Nothing improves on nan.")
+            raise ValueError(f"{what}: best must be a number or an infinity, got {best!r}. No metric improves on nan.")
         self.lr, self.best = cast("float", lr), float(best)
         self.num_bad_epochs, self.cooldown_counter = cast("int", bad), cast("int", waiting)
 
 
 def _number(metric: object) -> float:
     if isinstance(metric, (bool, str, bytes)) or not isinstance(metric, SupportsFloat):
-        raise TypeError(f"ReduceOnPlateau: metric is {metric!r}, allowed is a number. nan counts as no improvement.")
+        raise TypeError(f"ReduceOnPlateau: metric must be a number, got {metric!r}. nan counts as no improvement.")
     return float(metric)

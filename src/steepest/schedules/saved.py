@@ -51,20 +51,20 @@ def from_json(source: str | bytes | Mapping[str, object]) -> Schedule:
     try:
         schedule = json.loads(text, object_hook=_made)  # the inner ones first
     except json.JSONDecodeError as error:
-        error.add_note(f"from_json: source is {source!r}, allowed is JSON text or a mapping. {_EXAMPLE}")
+        error.add_note(f"from_json: source must be JSON text or a mapping, got {source!r}. {_EXAMPLE}")
         raise
     if not isinstance(schedule, Schedule):
-        raise TypeError(f"from_json: source is {source!r}, allowed is an object with a 'kind'. {_EXAMPLE}")
+        raise TypeError(f"from_json: source must be an object with a 'kind', got {source!r}. {_EXAMPLE}")
     return schedule
 
 
-_EXAMPLE = 'For example {"kind": "constant", "value": 0.1}.'
+_EXAMPLE = 'Example: {"kind": "constant", "value": 0.1}.'
 
 
 def _made(described: dict[str, object]) -> Schedule:
     if "kind" not in described:
         raise ValueError(
-            f"from_json: kind is missing in {described!r}, allowed is one of {', '.join(KINDS)}. {_EXAMPLE}"
+            f"from_json: source must have a 'kind', one of {', '.join(KINDS)}, got {described!r}. {_EXAMPLE}"
         )
     name = described.pop("kind")
     if not isinstance(name, str) or name not in KINDS:

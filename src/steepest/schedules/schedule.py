@@ -89,17 +89,21 @@ class Schedule:
         if is_number(t):
             number = float(t) if isinstance(t, (float, np.floating)) else operator.index(t)
             if not 0 <= number <= LAST:
-                raise ValueError(f"{self.kind.__name__}: t is {number!r}, allowed is [0, 2**53]. {_COUNTS_STEPS}")
+                raise ValueError(f"{self.kind.__name__}: t must be in [0, 2**53], got {number!r}. {_COUNTS_STEPS}")
             return self.formula(number, SCALARS)  # type: ignore[no-any-return]
-        raise TypeError(f"{self.kind.__name__}: t is {t!r}, allowed is a number or a NumPy array. {_COUNTS_STEPS}")
+        raise TypeError(f"{self.kind.__name__}: t must be a number or a NumPy array, got {t!r}. {_COUNTS_STEPS}")
 
     def _over(self, t: NDArray[Any]) -> NDArray[np.float64]:
         if t.dtype.kind not in "iuf":
-            raise TypeError(f"{self.kind.__name__}: t is an array of {t.dtype}, allowed are numbers. {_COUNTS_STEPS}")
+            raise TypeError(
+                f"{self.kind.__name__}: t must be an array of numbers, got one of {t.dtype}. {_COUNTS_STEPS}"
+            )
         outside = t[~((t >= 0) & (t <= LAST))]
         if outside.size:
             first = outside[0].item()
-            raise ValueError(f"{self.kind.__name__}: t contains {first!r}, allowed is [0, 2**53]. {_COUNTS_STEPS}")
+            raise ValueError(
+                f"{self.kind.__name__}: t must be in [0, 2**53], got an array with {first!r}. {_COUNTS_STEPS}"
+            )
         with np.errstate(over="ignore", under="ignore"):  # as Python's own floats
             value = self.formula(t.astype(np.float64 if t.dtype.kind == "f" else np.int64), ARRAYS)
         return np.asarray(value, dtype=np.float64)
@@ -171,7 +175,7 @@ class Schedule:
 
 
 Part: TypeAlias = Schedule | Amount
-_COUNTS_STEPS = "It counts the steps taken so far: 0 at the first."
+_COUNTS_STEPS = "t is the number of steps taken so far, 0 at the first step."
 
 
 def kind(turns: Callable[[Any], Iterable[int]]) -> Callable[[Callable[P, Formula]], Callable[P, Schedule]]:
@@ -266,8 +270,8 @@ def join(schedules: Sequence[Part], boundaries: Sequence[Steps]) -> Formula:
     Source: ``optax.join_schedules``; PyTorch's SequentialLR, whose ``milestones`` are the boundaries.
     """
     if not schedules:
-        raise ValueError("join: len(schedules) is 0, allowed is at least 1. Use constant(0) for no schedule at all.")
-    reason = f"One boundary stands between two schedules, and {len(schedules)} are given."
+        raise ValueError("join: len(schedules) must be >= 1, got 0. For a value of 0 at every step, use constant(0).")
+    reason = "The number of boundaries must be one less than the number of schedules."
     check_size("join", "boundaries", len(boundaries), len(schedules) - 1, reason)
     check_increasing("join", boundaries)
     formulas = [lifted(part).formula for part in schedules]

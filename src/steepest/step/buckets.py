@@ -148,7 +148,7 @@ def _symbols(own: Plan) -> list[tuple[str, Any, Range | None, str]]:
         link = own.trace.chain.links[position]
         value = dict(link.values)[name]
         if callable(value):
-            found.append((symbol, value, _range(link.function, name), f"{link.name}: the schedule of {name}"))
+            found.append((symbol, value, _range(link.function, name), f"{link.written}: {name}"))
         else:
             found.append((symbol, float(value), None, ""))
     return found
@@ -168,7 +168,7 @@ def _in_range(given: Any, allowed: Range, said: str, steps: int) -> float:
     try:
         number = float(given)
     except (TypeError, ValueError):
-        raise TypeError(f"{said} gives {given!r} at step {steps}, allowed is {allowed}.") from None
+        raise TypeError(f"{said} must be {allowed.number}, got {given!r} at step {steps}.") from None
     if number not in allowed:
-        raise ValueError(f"{said} gives {number!r} at step {steps}, allowed is {allowed}.")
+        raise ValueError(f"{said} must be {allowed.rule(number)}, got {number!r} at step {steps}.")
     return number

@@ -105,26 +105,26 @@ def plateaus(chain: Chain) -> list[ReduceOnPlateau]:
 
 def checked_form(what: str, state_dict: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The saved groups, after everything that holds something else is of the right kind."""
-    allowed = "allowed is what state_dict() returns."
+    fix = "Pass the result of state_dict()."
     if not isinstance(state_dict, Mapping):
-        raise TypeError(f"{what}: the state is {type(state_dict).__name__}, {allowed}")
+        raise TypeError(f"{what}: the state must be a mapping, got {type(state_dict).__name__}. {fix}")
     for key in ("state", "param_groups", "steps"):
         if key not in state_dict:
-            raise ValueError(f"{what}: {key!r} is missing; {allowed}")
+            raise ValueError(f"{what}: {key!r} is missing from the state. {fix}")
     state, groups = state_dict["state"], state_dict["param_groups"]
     if not isinstance(state, Mapping) or not all(isinstance(states, Mapping) for states in state.values()):
-        raise TypeError(f"{what}: 'state' is no mapping of mappings, {allowed}")
+        raise TypeError(f"{what}: 'state' must be a mapping of mappings. {fix}")
     if not isinstance(groups, Sequence) or not all(
         isinstance(group, Mapping) and "params" in group for group in groups
     ):
-        raise TypeError(f"{what}: 'param_groups' is no list of groups with 'params', {allowed}")
+        raise TypeError(f"{what}: 'param_groups' must be a list of groups with 'params'. {fix}")
     return groups
 
 
 def check_names(what: str, number: int, saved: Sequence[str], here: Sequence[str]) -> None:
     """Raise unless a group was saved with the parameters that it has here."""
     for name in sorted({*saved} - {*here}):
-        raise ValueError(f"{what}: group {number} was saved with the parameter {name!r}, which it does not have here.")
+        raise ValueError(f"{what}: group {number} was saved with the parameter {name!r}, which it doesn't have here.")
     for name in sorted({*here} - {*saved}):
         raise ValueError(f"{what}: group {number} was saved without the parameter {name!r}, which it has here.")
 
@@ -132,9 +132,9 @@ def check_names(what: str, number: int, saved: Sequence[str], here: Sequence[str
 def whole(what: str, name: str, value: Any) -> int:
     """A count from a state dict, checked."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{what}: {name} is {value!r}, allowed is a whole number >= 0.")
+        raise TypeError(f"{what}: {name} must be a whole number >= 0, got {value!r}.")
     if not 0 <= value < 2**53 or value != int(value):
-        raise ValueError(f"{what}: {name} is {value!r}, allowed is a whole number >= 0.")
+        raise ValueError(f"{what}: {name} must be a whole number >= 0, got {value!r}.")
     return int(value)
 
 

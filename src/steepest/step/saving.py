@@ -125,8 +125,8 @@ def _refusing(path: Path) -> Iterator[None]:
         ):  # EINVAL: a place before the file's start
             raise
         raise ValueError(
-            f"load: {path} is no state file of steepest ({type(error).__name__}: {error}), or it is damaged. "
-            f"Load a file that save has written."
+            f"load: {path} isn't a state file of steepest ({type(error).__name__}: {error}), or it is damaged. "
+            f"Load a file that `save` wrote."
         ) from None
 
 
@@ -137,7 +137,7 @@ def _raw(array: NDArray[Any]) -> memoryview:
 def _checked(path: str | os.PathLike[str]) -> Path:
     made = Path(path)
     if made.suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"path is {str(path)!r}, allowed is a name that ends in .npz or .safetensors.")
+        raise ValueError(f"path must end in .npz or .safetensors, got {str(path)!r}.")
     return made
 
 

@@ -219,7 +219,7 @@ class Stepper:
         """What to raise where no tensor holds a state of that name: it is of no chain, or has not been started."""
         known = sorted({n for p in self.own_plans for n, (start, _) in p.trace.starts.items() if not start.on_host})
         if not known:
-            return ValueError(f"using: there is no state {name!r}; these chains keep none.")
+            return ValueError(f"using: unknown state {name!r}. The chains of this optimizer have no states.")
         if name in known:
             return ValueError(f"using: {name!r} does not exist before the first step.")
         return ValueError(unknown_name("using", "state", name, known))

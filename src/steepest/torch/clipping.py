@@ -16,7 +16,7 @@ import torch
 from torch.autograd.graph import increment_version
 
 from steepest import rules
-from steepest.checks import Range, check_number
+from steepest.checks import Range, check_arguments, check_number
 from steepest.engines.tensors import Tensor
 from steepest.interrupts import interrupts_held
 from steepest.language.chain import Chain
@@ -68,19 +68,21 @@ def clip_grad_norm_(
     """
     what, max_norm, norm_type = "clip_grad_norm_", float(max_norm), float(norm_type)
     on_nonfinite = "error" if error_if_nonfinite else "propagate"
+    if max_norm != math.inf:
+        check_arguments(what, {"max_norm": max_norm, "norm_type": norm_type}, rules.clip_by_global_norm.function)
     clip = None if max_norm == math.inf else rules.clip_by_global_norm(max_norm, norm_type, on_nonfinite)
     given = _with_gradients(what, parameters)
     if not given:
         return torch.zeros((), dtype=torch.float32, device="cpu")
     grads = [p.grad for p in given if p.grad is not None]
     if norm_type != 2.0 and any(map(torch.is_complex, grads)):
-        raise ValueError(f"{what}: norm_type is {norm_type}, allowed is 2.0 where a gradient is complex.")
+        raise ValueError(f"{what}: norm_type must be 2.0 if a gradient is complex, got {norm_type}.")
     try:
         total = _run([_clipped_itself(n, g) for n, g in enumerate(grads)], with_total(norm_type, clip))["total"]
     except FloatingPointError:
         raise RuntimeError(
-            f"{what}: the norm of order {norm_type:g} of all gradients is not finite. Nothing was changed. To let it flow "
-            f"into the gradients, leave out error_if_nonfinite."
+            f"{what}: the norm of order {norm_type:g} of all gradients isn't finite. Nothing was changed. To clip anyway, "
+            f"leave out error_if_nonfinite."
         ) from None
     dtype = reduce(torch.promote_types, (g.real.dtype if g.is_complex() else g.dtype for g in grads))
     return torch.tensor(total, dtype=torch.float32 if dtype in NARROW else dtype, device=grads[0].device)
@@ -108,7 +110,7 @@ def clip_grad_value_(parameters: torch.Tensor | Iterable[torch.Tensor], clip_val
     grads = [g for g in map(_grad, several) if g is not None]
     _check_strided(what, grads)
     if any(map(torch.is_complex, grads)):
-        raise TypeError(f"{what}: a gradient is complex, allowed are real ones: complex numbers have no order.")
+        raise TypeError(f"{what}: gradients must be real, got a complex one. Complex numbers have no order.")
     # A large one in one pass over memory; the others in torch's two calls for all of them, which take less time.
     large, small = list[torch.Tensor](), grads
     if max(map(torch.Tensor.numel, grads), default=0) >= _LARGE:
@@ -135,7 +137,7 @@ def adaptive_clip_grad_(
     eps : a positive number, below which no unit's length counts; 1e-3 is the paper's.
     axis : the dimension that numbers the units; a tensor with at most one dimension is a unit as a whole.
 
-    Raises ValueError where ``axis`` is no dimension of a parameter that has two or more, and for a gradient that is given
+    Raises ValueError if ``axis`` isn't a dimension of a parameter that has two or more, and for a gradient that is given
     twice; TypeError for sparse ones.
 
     >>> import torch, steepest.torch as opt
@@ -148,6 +150,7 @@ def adaptive_clip_grad_(
     Source: Brock et al. (2021), Equation 3; timm's ``adaptive_clip_grad``.
     """
     what = "adaptive_clip_grad_"
+    check_arguments(what, {"clipping": clipping, "eps": eps, "axis": axis}, rules.adaptive_grad_clip.function)
     clip = rules.adaptive_grad_clip(clipping, eps, axis)
     rows = [_clipped_beside(n, p) for n, p in enumerate(_with_gradients(what, parameters))]
     check_axis(what, [t for t, _, _ in rows], axis)
@@ -161,7 +164,7 @@ def _with_gradients(what: str, parameters: torch.Tensor | Iterable[torch.Tensor]
     several = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     given = [p for p in several if p.grad is not None]
     if len({id(p) for p in given}) < len(given):
-        raise ValueError(f"{what}: a parameter is given twice; its gradient would be clipped twice. Give it once.")
+        raise ValueError(f"{what}: parameters must be different, got one twice. Its gradient would be clipped twice.")
     _check_strided(what, [*map(_grad, given)])
     return given
 
@@ -169,7 +172,7 @@ def _with_gradients(what: str, parameters: torch.Tensor | Iterable[torch.Tensor]
 def _check_strided(what: str, grads: list[torch.Tensor]) -> None:
     for layout in {*map(_layout, grads)} - {torch.strided}:
         raise TypeError(
-            f"{what}: a gradient has layout {layout}, allowed is torch.strided. Make it dense: nn.Embedding(…, sparse=False)."
+            f"{what}: gradients must have the layout torch.strided, got {layout}. Make them dense: nn.Embedding(…, sparse=False)."
         )
 
 

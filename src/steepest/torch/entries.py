@@ -118,7 +118,7 @@ def _check_moments(what: str, name: str, value: Any, param: torch.Tensor) -> Non
         raise TypeError(f"{what}: {name} must be a tensor, got {type(value).__name__}.")
     if tuple(value.shape) != tuple(param.shape):
         raise ValueError(
-            f"{what}: {name} has shape {list(value.shape)}, allowed is its parameter's, {list(param.shape)}."
+            f"{what}: {name} must have its parameter's shape, {list(param.shape)}, got {list(value.shape)}."
         )
     fits = value.is_complex() if param.is_complex() else value.is_floating_point()
     if not fits or not (_is_readable(value) or (value.is_meta and param.is_meta)):

@@ -170,9 +170,9 @@ def check_gradient(what: str, one: Held, grad: torch.Tensor) -> None:
         if given != allowed and not (attribute == "dtype" and _may_have(param, grad)):
             kind = ValueError if attribute == "shape" else TypeError
             raise kind(
-                f"{what}: the gradient of {name!r} has {attribute} {given}, allowed is its parameter's, {allowed}. "
-                f"It was made before the parameter was changed: call zero_grad()."
-                + (" For gradients of another type set grad_dtype of the parameter." if attribute == "dtype" else "")
+                f"{what}: the gradient of {name!r} must have its parameter's {attribute}, {allowed}, got {given}. "
+                f"It was computed before the parameter was changed: call zero_grad()."
+                + (" For gradients of another type, set the parameter's grad_dtype." if attribute == "dtype" else "")
             )
     check_placements(what, name, param, grad)
 

@@ -159,8 +159,8 @@ def recipes_of(
     strange = [number for number, group in enumerate(groups) if id(group) not in known]
     if strange and len(groups) != len(recipes):
         raise ValueError(
-            f"{what}: param_groups[{strange[0]}] must be added by add_param_group, got a group that was put in by hand. "
-            f"Take it out and call add_param_group."
+            f"{what}: param_groups[{strange[0]}] must be added by add_param_group, got a group that was inserted by hand. "
+            f"Remove it and call add_param_group."
         )
     return list(recipes) if strange else [known[id(group)] for group in groups]
 
@@ -172,10 +172,12 @@ def recipe_of_chain(what: str, given: object) -> Recipe:
     """
     if not isinstance(given, Chain):
         name = getattr(given, "__name__", "")
-        hint = f" Call it: {name}(…)." if callable(given) and name else ""
-        raise TypeError(
-            f"{what}: chain is {name or repr(given)}, allowed is what a rule or recipe returns, or steepest.chain(…).{hint}"
+        fix = (
+            f"Call it: {name}(…)."
+            if callable(given) and name
+            else "Pass the result of a rule, a recipe or steepest.chain."
         )
+        raise TypeError(f"{what}: chain must be a chain, got {name or repr(given)}. {fix}")
     inputs = trace(given).inputs
     joined: dict[str, tuple[str, ...]] = {}
     for position in dict.fromkeys(place for place, _ in inputs.values()):
@@ -234,25 +236,25 @@ def check_values(what: str, group: Mapping[str, Any], foreach_takes_tensors: boo
         for v in several:
             if isinstance(v, torch.Tensor) and v.numel() != 1:
                 raise ValueError(
-                    f"{what}: {name} is a tensor of {v.numel()} elements, allowed is a number or a tensor of 1 element."
+                    f"{what}: {name} must be a number or a tensor of 1 element, got a tensor of {v.numel()} elements."
                 )
         kinds = {isinstance(v, torch.Tensor) for v in several}
         if name == "betas" and len(kinds) > 1:
-            raise ValueError(f"{what}: betas is {value!r}, allowed are two floats or two tensors, not one of each.")
+            raise ValueError(f"{what}: betas must be two floats or two tensors, got one of each: {value!r}.")
         if True in kinds and group.get("foreach") and not foreach_takes_tensors:
             raise ValueError(
-                f"{what}: {name} must be a number if foreach is True, as in torch's {what}, got a tensor. Leave foreach out: it "
-                f"changes nothing."
+                f"{what}: {name} must be a number if foreach is True, as in torch's {what}, got a tensor. Leave out foreach, which "
+                f"changes nothing here."
             )
     if group.get("differentiable"):
         raise ValueError(
-            f"{what}: differentiable is True, allowed is False: the step changes memory in place, outside of autograd. "
-            f"Differentiate through torch.optim's."
+            f"{what}: differentiable must be False, got True. The step changes memory in place, outside of autograd. To "
+            f"differentiate through a step, use torch.optim."
         )
     if group.get("capturable"):
         raise ValueError(
-            f"{what}: capturable is True, allowed is False: learning rate and step count are numbers on the host, which a "
-            f"captured graph would freeze. Leave the step outside of the graph."
+            f"{what}: capturable must be False, got True. A captured graph would freeze the learning rate and the step count, "
+            f"which are numbers on the host. Step outside of the graph."
         )
     if group.get("fused") and group.get("foreach"):
-        raise RuntimeError(f"{what}: fused and foreach are both True, allowed is one of them.")
+        raise RuntimeError(f"{what}: fused and foreach must not both be True.")

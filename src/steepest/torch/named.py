@@ -91,15 +91,15 @@ class Lookahead(Optimizer):
     def __init__(self, optimizer: Optimizer, k: Any = 5, alpha: Any = 0.5) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
-                f"Lookahead: optimizer is {type(optimizer).__name__}, allowed is an optimizer of steepest.torch; "
+                f"Lookahead: optimizer must be an optimizer of steepest.torch, got {type(optimizer).__name__}. "
                 f"steepest.torch.{type(optimizer).__name__} may be the same rule."
             )
         if isinstance(optimizer, Lookahead):
             raise TypeError(
-                "Lookahead: optimizer is a Lookahead, allowed is one that is not wrapped. Use chain for two."
+                "Lookahead: optimizer must not be a Lookahead. To use two, write a chain with two lookahead(…)."
             )
         if optimizer.steps:
-            raise ValueError("Lookahead: the inner optimizer has taken steps already. Wrap it before the first one.")
+            raise ValueError("Lookahead: the inner optimizer has already taken steps. Wrap it before its first step.")
         rules.lookahead(k, alpha)
         inner = optimizer._core
         self._begin(inner.engine)

@@ -40,7 +40,7 @@ class Optimizer(torch.optim.Optimizer):
 
     Raises
     ------
-    TypeError, ValueError : before anything is changed; the message names the argument, its value and what is allowed.
+    TypeError, ValueError : for a wrong argument, before anything is changed.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class Optimizer(torch.optim.Optimizer):
             param_group = {**recipe.defaults, **{k: v for k, v in param_group.items() if k != "chain"}}
         if recipe is None:
             raise TypeError(
-                f"{what} has no chain, and there is none for all groups. Give chain=…, or one to each group."
+                f"{what} has no chain, and no chain is given for all groups. Pass chain=…, or give each group a chain."
             )
         for name, value in recipe.defaults.items():
             if any(map(callable, value if isinstance(value, tuple) else (value,))):  # a number stands in the defaults

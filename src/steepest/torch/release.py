@@ -75,16 +75,16 @@ def release_gradients(optimizer: Optimizer, model: torch.nn.Module | None = None
     Source: Lv et al. (2023), "Full Parameter Fine-tuning for Large Language Models with Limited Resources", Section 3.
     """
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{_WHAT}: optimizer is {type(optimizer).__name__}, allowed is one of steepest.torch.")
+        raise TypeError(f"{_WHAT}: optimizer must be an optimizer of steepest.torch, got {type(optimizer).__name__}.")
     check_number(_WHAT, "accumulate", accumulate, Range(1, whole=True, structure=True))
     if optimizer._core.released is not None:
-        raise RuntimeError(f"{_WHAT}: the gradients of this optimizer are released already. Call remove() first.")
+        raise RuntimeError(f"{_WHAT}: the gradients of this optimizer are already released. Call remove() first.")
     if model is not None:
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         others = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in own]
         if others:
             raise ValueError(
-                f"{_WHAT}: parameter {others[0]!r} of the model is not the optimizer's, so its gradient would stay. Give it to "
+                f"{_WHAT}: parameter {others[0]!r} of the model isn't the optimizer's, so its gradient would stay. Pass it to "
                 f"the optimizer, freeze it, or leave out model."
             )
     return Released(optimizer, int(accumulate))
@@ -132,11 +132,11 @@ class Released:
             traced = trace(Chain(chain.links[:number]))
             guarded = any(g for g in traced.guards)
             if guarded or any(node.rate == Rate.MODEL for node in traced.graph.nodes):
-                waits = "a guard over" if guarded else "a sum over"
+                waits = "guard" if guarded else "sum"
                 raise ValueError(
-                    f"{_WHAT}: {chain.links[number - 1]} (link {number} of {chain.brief}) has {waits} the whole model, which is "
-                    f"known only after the backward pass, when the gradients would be gone. Leave it out; clip_by_norm, "
-                    f"clip_by_value and adaptive_grad_clip wait for their own tensor alone."
+                    f"{_WHAT}: {chain.links[number - 1].written} needs a {waits} over the whole model, which is known only after "
+                    f"the backward pass, when the gradients are gone. Remove it. clip_by_norm, clip_by_value and "
+                    f"adaptive_grad_clip need only their own tensor."
                 )
 
     def attach(self, stepper: Stepper, held: Sequence[Held]) -> None:
@@ -189,8 +189,8 @@ class Released:
         with core.turn.wait():  # a backward pass has a thread for each device
             if one.stepped:
                 raise RuntimeError(
-                    f"{_WHAT}: parameter {one.held.tensor.name!r} got a gradient after it was stepped, and optimizer.step() was "
-                    f"not called in between. Call it after every {self.accumulate} backward passes, or give accumulate."
+                    f"{_WHAT}: parameter {one.held.tensor.name!r} got another gradient before optimizer.step() was called. Call "
+                    f"optimizer.step() after every {self.accumulate} backward passes, or pass accumulate=…."
                 )
             one.arrived += 1
             if one.arrived == self.accumulate:

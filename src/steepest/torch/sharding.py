@@ -55,8 +55,8 @@ def cuts_of(what: str, name: str, param: torch.Tensor) -> tuple[tuple[Hashable, 
     partial = [p for p in placements if p.is_partial()]
     if partial:
         raise TypeError(
-            f"{what}: parameter {name!r} has the placement {partial[0]}, allowed are Shard and Replicate: a partial sum is no "
-            f"weight yet. Redistribute it."
+            f"{what}: parameter {name!r} must have the placements Shard or Replicate, got {partial[0]}. Redistribute it: a "
+            f"partial sum isn't a weight."
         )
     return tuple(
         (_Holders(mesh.get_group(n), mesh.device_type), p.dim) for n, p in enumerate(placements) if p.is_shard()
@@ -67,13 +67,13 @@ def check_placements(what: str, name: str, param: torch.Tensor, grad: torch.Tens
     """Raise unless a gradient is cut as its parameter is."""
     if is_sharded(param) != is_sharded(grad):
         raise TypeError(
-            f"{what}: parameter {name!r} is a {type(param).__name__}, its gradient a {type(grad).__name__}. Both or none must be "
-            f"sharded."
+            f"{what}: parameter {name!r} is a {type(param).__name__} and its gradient a {type(grad).__name__}. Shard both or "
+            f"neither."
         )
     given, allowed = layout_of(grad), layout_of(param)
     if given is not None and allowed is not None and given != allowed:
         raise TypeError(
-            f"{what}: the gradient of {name!r} has the placements {given[1]}, allowed are its parameter's, {allowed[1]}. "
+            f"{what}: the gradient of {name!r} must have its parameter's placements, {allowed[1]}, got {given[1]}. "
             f"Redistribute it: grad.redistribute(placements=param.placements)."
         )
 

@@ -116,49 +116,49 @@ def load(
     if strict and (missing or unexpected):
         said = [f"{kind}: {', '.join(ns)}" for kind, ns in (("missing", missing), ("unexpected", unexpected)) if ns]
         raise ValueError(
-            f"{what}: the state dict does not fit. {'; '.join(said).capitalize()}. Load it into an optimizer of the same rule and "
-            f"parameters, or with strict=False, which starts anew what is missing and drops what is unexpected."
+            f"{what}: the state dict doesn't fit. {'; '.join(said).capitalize()}. Load it into an optimizer of the same rule and "
+            f"parameters, or pass strict=False, which resets missing states and drops unexpected ones."
         )
     return Loaded(adopted, values, loading, numbers, found, steps, Incompatible(missing, unexpected))
 
 
-_ALLOWED = "allowed is what state_dict() returns."
+_FIX = "Pass the result of state_dict()."
 _DECOUPLED = "decoupled_weight_decay"
 _FLAGS = (*SWITCHES, _DECOUPLED)
 """What a group of torch holds in addition to a recipe's values, each a truth value or None."""
 
 
 def check_mapping(what: str, given: object) -> None:
-    """Raise for what is no state dict at all."""
+    """Raise for an argument that isn't a state dict."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"{what}: the state dict is {type(given).__name__}, {_ALLOWED}")
+        raise TypeError(f"{what}: the state dict must be a mapping, got {type(given).__name__}. {_FIX}")
 
 
 def _checked_groups(what: str, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The saved groups, after everything that holds something else is of the right kind."""
     if not {"state", "param_groups"} <= set(given):
-        raise ValueError(f"{what}: the state dict has no 'state' and 'param_groups'; {_ALLOWED}")
+        raise ValueError(f"{what}: the state dict must have 'state' and 'param_groups'. {_FIX}")
     state, groups = given["state"], given["param_groups"]
     if not isinstance(state, Mapping):
-        raise TypeError(f"{what}: 'state' must be a mapping of mappings, got {type(state).__name__}; {_ALLOWED}")
+        raise TypeError(f"{what}: 'state' must be a mapping of mappings, got {type(state).__name__}. {_FIX}")
     if not isinstance(groups, Sequence) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
-        raise TypeError(f"{what}: 'param_groups' is no list of groups with 'params', {_ALLOWED}")
+        raise TypeError(f"{what}: 'param_groups' must be a list of groups with 'params'. {_FIX}")
     for number, group in enumerate(groups):
         params = group["params"]
         if not isinstance(params, (list, tuple)) or not all(isinstance(i, (int, str)) for i in params):
             raise TypeError(
-                f"{what}: param_groups[{number}]['params'] must be a list of numbers or names, got {type(params).__name__}; "
-                f"{_ALLOWED}"
+                f"{what}: param_groups[{number}]['params'] must be a list of numbers or names, got {type(params).__name__}. "
+                f"{_FIX}"
             )
         names = group.get("param_names")
         if names and (not isinstance(names, (list, tuple)) or len({*map(str, names)}) != len(params)):
             raise ValueError(
-                f"{what}: param_groups[{number}]['param_names'] must be {len(params)} different names, got {names!r}; {_ALLOWED}"
+                f"{what}: param_groups[{number}]['param_names'] must be {len(params)} different names, got {names!r}. {_FIX}"
             )
         for name in _FLAGS:
             if not isinstance(group.get(name), (bool, NoneType)):
                 raise TypeError(
-                    f"{what}: param_groups[{number}][{name!r}] must be True, False or None, got {group[name]!r}; {_ALLOWED}"
+                    f"{what}: param_groups[{number}][{name!r}] must be True, False or None, got {group[name]!r}. {_FIX}"
                 )
     return groups
 
@@ -222,7 +222,7 @@ def _entries(what: str, state: Mapping[Any, Any], listed: Collection[Any]) -> tu
         elif isinstance(entry, Mapping):
             entries[found] = entry
         else:
-            raise TypeError(f"{what}: state[{key!r}] must be a mapping, got {type(entry).__name__}; {_ALLOWED}")
+            raise TypeError(f"{what}: state[{key!r}] must be a mapping, got {type(entry).__name__}. {_FIX}")
     return entries, unexpected
 
 
@@ -243,8 +243,8 @@ def _check_sizes(what: str, old: Sequence[Mapping[str, Any]], groups: Sequence[M
     sizes, ours = [len(g["params"]) for g in old], [len(g["params"]) for g in groups]
     if sizes != ours:
         raise ValueError(
-            f"{what}: the saved groups have {sizes} parameters, allowed is {ours}. Use named parameters, so that states are "
-            f"found by name, or build the same groups."
+            f"{what}: the numbers of parameters of the saved groups must be {ours}, got {sizes}. Build the same groups, or pass "
+            f"named parameters, so that states are found by name."
         )
 
 

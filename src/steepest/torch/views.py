@@ -89,8 +89,8 @@ class Held:
         """Make a tensor a state of this parameter: the tensor itself where its layout suits, else a copy."""
         if value.shape != self.param.shape:
             raise ValueError(
-                f"the state {name} of parameter {self.tensor.name!r} has shape {list(value.shape)}, allowed is its "
-                f"parameter's, {list(self.param.shape)}."
+                f"the state {name} of parameter {self.tensor.name!r} must have its parameter's shape, {list(self.param.shape)}, "
+                f"got {list(value.shape)}."
             )
         self.states[name] = value if self._fits(value) else self.laid_out(value)
         self.tensor.buffers[name] = buffer_of(self.states[name])
@@ -101,7 +101,7 @@ class Held:
             del self.states[name]
 
     def forget(self) -> None:
-        """Drop all states: the next step starts them anew."""
+        """Drop all states: the next step starts new ones."""
         self.states.clear()
         self.numbers = {}
         self.tensor.host, self.tensor.buffers = {}, {"param": self.tensor.param}
@@ -205,11 +205,11 @@ def check_parameter(what: str, name: str, param: torch.Tensor) -> None:
     """Raise for a parameter that can't be stepped in place."""
     if not (param.is_floating_point() or param.is_complex()):
         raise TypeError(
-            f"{what}: parameter {name!r} has dtype {param.dtype}, allowed is a floating-point or complex type. "
+            f"{what}: parameter {name!r} must have a floating-point or complex dtype, got {param.dtype}. "
             f"Leave it out: [p for p in model.parameters() if p.is_floating_point()]."
         )
     if param.layout != torch.strided:
-        raise TypeError(f"{what}: parameter {name!r} has layout {param.layout}, allowed is torch.strided.")
+        raise TypeError(f"{what}: parameter {name!r} must have the layout torch.strided, got {param.layout}.")
     local = local_part(param)
     if local.numel() > 1 and any(s == 0 for s in effective_strides(local.shape, local.stride())):
         raise ValueError(f"{what}: parameter {name!r} repeats elements (stride 0). Copy it: param.clone().")
@@ -238,18 +238,16 @@ def check_complex(what: str, held: Held, own: Plan) -> None:
     and norms other than the Euclidean."""
     if not held.param.is_complex():
         return
-    said = f"{what}: parameter {held.tensor.name!r} is complex"
+    complex_one = f"the complex parameter {held.tensor.name!r}"
     axes = [axis for axis in own.program(own.usual).axes if axis != 0]
     if axes and held.param.ndim > 1:
         raise ValueError(
-            f"{said} and its chain has units along dimension {axes[0]}, allowed is 0: {own.trace.chain.brief}."
+            f"{what}: units of {complex_one} must lie along dimension 0, got {axes[0]} in {own.trace.chain.brief}."
         )
     for link in own.trace.chain:
         order = dict(link.structure).get("norm_type", 2.0)
         if order != 2.0:
-            raise ValueError(
-                f"{said} and {link.name} has norm_type {order!r}, allowed is 2: of its moduli no other is taken."
-            )
+            raise ValueError(f"{what}: norm_type of {link.written} must be 2 for {complex_one}, got {order!r}.")
 
 
 def check_apart(what: str, held: Sequence[Held]) -> None:
