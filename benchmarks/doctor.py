@@ -257,7 +257,7 @@ def main() -> None:
         given.error("--write with --only: a page is of all trainings. Leave --only out.")
     if arguments.write and USED.intersection(seeds):
         given.error(
-            f"--write: --seeds are {arguments.seeds}, allowed are none of {_ranges(sorted(USED))}: rules know them."
+            f"--write: --seeds must be none of {_ranges(sorted(USED))}, got {arguments.seeds}. They made the rules."
         )
     results: dict[str, list[Judged]] = {}
     total = 0.0

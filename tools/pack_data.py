@@ -99,9 +99,7 @@ def main() -> None:
         found = hashlib.sha256(content).hexdigest()
         print(f"{name}: {len(content):,} bytes, packed {len(packed):,}, SHA-256 {found}")
         if found != FILES[name].sha256:
-            raise SystemExit(
-                f"{name}: its SHA-256 is {found}, allowed is {FILES[name].sha256}. The source has changed."
-            )
+            raise SystemExit(f"{name}: SHA-256 must be {FILES[name].sha256}, got {found}. The source has changed.")
 
 
 if __name__ == "__main__":

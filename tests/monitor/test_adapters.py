@@ -229,17 +229,17 @@ def test_only_the_first_process_sends(make) -> None:  # type: ignore[no-untyped-
 def test_what_can_not_be_sent_to_is_said_in_one_line() -> None:
     with pytest.raises(
         TypeError,
-        match=r"^WeightsAndBiases: run is None, allowed is what wandb\.init\(\) returned\. It has no method log\.$",
+        match=r"^WeightsAndBiases: run must be the run that wandb\.init\(\) returned, got None, which has no method log\.$",
     ):
         WeightsAndBiases(None)
     with pytest.raises(
         TypeError,
-        match=r"^MLflow: client_or_module is 'mlflow', allowed is the module mlflow or an MlflowClient\. "
-        r"It has no method log_batch\.$",
+        match=r"^MLflow: client_or_module must be the module mlflow or an MlflowClient, got 'mlflow', "
+        r"which has no method log_batch\.$",
     ):
         MLflow("mlflow")
     with pytest.raises(
-        TypeError, match=r"^MLflow: run_id is None, allowed with a client is the id of a run: client\.create_run\("
+        TypeError, match=r"^MLflow: run_id must be the id of a run if a client is given, got None\. Pass client\.create_run\("
     ):
         MLflow(FakeClient())
 

@@ -446,7 +446,7 @@ def test_another_optimizer_is_one_warning_and_training_goes_on(trainer: str, tra
     ours = [str(one.message) for one in said if f"{trainer}Callback" in str(one.message)]
     assert len(ours) == 1
     assert ours[0].startswith(
-        f"{trainer}Callback: TypeError: Monitor: optimizer is a torch.optim.adamw.AdamW, allowed are"
+        f"{trainer}Callback: TypeError: Monitor: optimizer must be one of steepest.torch or steepest.numpy"
     )
     assert ours[0].endswith("This training is not recorded; it goes on.")
 

@@ -72,7 +72,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
         (["--only", "decay"], "--write with --only: a page is of all trainings. Leave --only out."),
         (
             ["--seeds", "20,31"],
-            "--write: --seeds are 20,31, allowed are none of 0 to 2, 10 to 12, 20 to 22: rules know them.",
+            "--write: --seeds must be none of 0 to 2, 10 to 12, 20 to 22, got 20,31. They made the rules.",
         ),
     ],
 )

@@ -387,16 +387,16 @@ MISTAKES = [
     ({"most_rewinds": True}, TypeError, "Guard: most_rewinds must be a whole number >= 0, got True."),
     (
         {"folder": "x"}, ValueError,
-        "Guard: folder is given, but rewind is None, so there are no snapshots. Give rewind=100.",
+        "Guard: rewind must be given with folder, got None. Without it there are no snapshots. Pass rewind=100.",
     ),
     (
         {"data": [1, 2]}, TypeError,
-        "Guard: data[0] is a int, allowed is what has state_dict() and load_state_dict(), or a generator of NumPy or torch. "
-        "A loader without them is continued by skipping guard.calls batches.",
+        "Guard: data[0] must have state_dict() and load_state_dict(), or be a generator of NumPy or torch, got int. "
+        "To resume a loader without them, skip guard.calls batches.",
     ),
     (
         {"optimizer": torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])}, TypeError,
-        "Guard: optimizer is a torch.optim.sgd.SGD, allowed are steepest.torch's and steepest.numpy's.",
+        "Guard: optimizer must be one of steepest.torch or steepest.numpy, got torch.optim.sgd.SGD.",
     ),
 ]  # fmt: skip
 
@@ -421,8 +421,8 @@ def test_a_state_that_could_not_be_read_again_is_refused_by_its_place_when_the_g
     optimizer = torch_opt.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     scheduler = WithFunction(optimizer, swa_lr=0.05)
     message = (
-        f"Guard: {argument}[1].anneal_func is a builtins.function, allowed are numbers, texts, arrays, tensors and lists, tuples, "
-        "sets and dicts of them. Leave it out, in a subclass: its state_dict() returns the other entries."
+        f"Guard: {argument}[1].anneal_func must be a number, string, array or tensor, or a list, tuple, set or dict of them, got "
+        "builtins.function. To leave it out, override state_dict() in a subclass."
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         s.Guard(optimizer, rewind=1, **{argument: (np.random.default_rng(0), scheduler)})
@@ -460,7 +460,5 @@ def test_a_state_that_changes_its_kind_is_refused_at_the_snapshot() -> None:
     odd = Odd()
     guard = s.Guard(SGD, rewind=1, also=odd)
     odd.held = object()
-    with pytest.raises(
-        TypeError, match=r"^Guard: also\.0\.deep\.0 is a builtins\.object, allowed are numbers, texts, arrays"
-    ):
+    with pytest.raises(TypeError, match=r"^Guard: also\.0\.deep\.0 must be .* of them, got builtins\.object\."):
         guard(1.0)

@@ -317,8 +317,8 @@ def test_where_no_snapshot_is_whole_nothing_starts_anew(tmp_path: Path) -> None:
     one = OnArrays()
     guard = s.Guard(one.optimizer, rewind=5, folder=tmp_path, also=one.also)
     message = (
-        f"Guard.resume: none of the snapshots in {tmp_path} can be used here. Bring back what is missing (each of several "
-        "processes has its own), or give another folder to start anew.\n  snapshot-000000020.npz: its file is broken\n"
+        f"Guard.resume: none of the snapshots in {tmp_path} can be used here. Restore the missing snapshots (each process "
+        "has its own), or pass another folder to start a new run.\n  snapshot-000000020.npz: its file is broken\n"
         "  snapshot-000000015.npz: its file is broken"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -358,8 +358,8 @@ def test_a_folder_with_another_runs_snapshots_is_not_written_to(tmp_path: Path) 
     started("numpy", tmp_path, 12)
     guard = s.Guard(OnArrays().optimizer, rewind=5, folder=tmp_path)
     message = (
-        f"Guard: {tmp_path} holds snapshots of an earlier run. Call resume() before the first batch to go on with it, or give "
-        f"another folder."
+        f"Guard: {tmp_path} holds snapshots of an earlier run. Call resume() before the first batch to continue that run, or "
+        f"pass another folder."
     )
     with pytest.raises(FileExistsError, match=f"^{re.escape(message)}$"):
         guard(1.0)
@@ -369,15 +369,13 @@ def test_what_does_not_fit_is_refused_with_nothing_changed(tmp_path: Path) -> No
     started("numpy", tmp_path, 12)
     w = {"w": np.ones(7), "b": np.zeros(1)}
     guard = s.Guard(opt.SGD(w, lr=0.1), rewind=5, folder=tmp_path)
-    message = (
-        "Guard: 'w' is of shape [6] in the snapshot, of shape [7] here. Build the same model, or give another folder."
-    )
+    message = "Guard: 'w' is of shape [6] in the snapshot, but of shape [7] here. Build the same model, or pass another folder."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         guard.resume()
     one = OnArrays()
     guard = s.Guard(one.optimizer, rewind=5, folder=tmp_path)
     before = one.everything()
-    with pytest.raises(ValueError, match=r"^Guard: the snapshot was taken with 1 objects in also, here are 0"):
+    with pytest.raises(ValueError, match=r"^Guard: also must have 1 objects as in the snapshot, got 0\."):
         guard.resume()
     assert_same(one.everything(), before)
     guard = s.Guard(opt.SGD({"w": np.ones(6), "b": np.zeros(1)}, lr=0.1), rewind=5, folder=tmp_path, also=one.also)
@@ -391,10 +389,10 @@ def test_resume_without_snapshots_starts_anew_and_comes_first(tmp_path: Path) ->
     assert guard.resume() == 0 and not guard.events
     guarded(one, guard, {}, 3)
     with pytest.raises(
-        RuntimeError, match=r"^Guard.resume: 3 batches have been seen already. Resume before the first one\.$"
+        RuntimeError, match=r"^Guard.resume: 3 batches have already been seen\. Call resume before the first batch\.$"
     ):
         guard.resume()
-    with pytest.raises(ValueError, match=r"^Guard\.resume: folder is None"):
+    with pytest.raises(ValueError, match=r"^Guard\.resume: folder must be given, got None\."):
         s.Guard(OnArrays().optimizer, rewind=5).resume()
 
 

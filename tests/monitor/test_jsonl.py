@@ -132,7 +132,7 @@ def test_notes_whose_keys_are_no_texts_are_kept_as_texts(tmp_path: Path) -> None
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.md"
     path.write_text(text)
-    message = rf"^JsonLines: path is '{re.escape(str(path))}', which is no file of JsonLines\. Name a new one, or move it away\.$"
+    message = rf"^JsonLines: path must be new or a file of JsonLines, got '{re.escape(str(path))}'\. Pass another path, or move"
     with pytest.raises(ValueError, match=message):
         JsonLines(path).start(facts())
     assert path.read_text() == text

@@ -135,7 +135,7 @@ def test_after_close_the_optimizer_is_as_it_was() -> None:
 def test_two_monitors_of_one_optimizer_are_refused() -> None:
     optimizer = steepest.torch.AdamW(network().parameters())
     monitor = s.Monitor(optimizer, folder=None)
-    with pytest.raises(ValueError, match=r"has a monitor already. Close that one first: monitor.close\(\)"):
+    with pytest.raises(ValueError, match=r"already has a monitor\. Close it first: monitor\.close\(\)"):
         s.Monitor(optimizer, folder=None)
     monitor.close()
 
@@ -288,7 +288,7 @@ def test_the_folder_is_the_first_outputs() -> None:
     ("given", "kind", "message"),
     [
         ({"every": 0}, ValueError, "Monitor: every must be a whole number >= 1, got 0."),
-        ({"to": [3]}, TypeError, "Monitor: to[0] is 3, allowed is an output: Terminal(), TensorBoard(folder), Report(path) …."),
+        ({"to": [3]}, TypeError, "Monitor: to[0] must be an output, got 3. Pass Terminal(), TensorBoard(folder), Report(path) …."),
         ({"measurements": ["grad_nrom"]}, ValueError, "Monitor: unknown measurement 'grad_nrom'. Did you mean 'grad_norm'?"),
         ({"measurements": "clipped"}, ValueError, "Monitor: measurements has 'clipped', but no chain has a clip. Leave it out."),
     ],
@@ -306,7 +306,7 @@ def test_mistakes_are_said_at_once_and_change_nothing(
 
 def test_torchs_own_optimizer_is_refused_with_the_cure() -> None:
     with pytest.raises(
-        TypeError, match=r"optimizer is a torch.optim.adamw.AdamW, allowed are .* steepest.torch.AdamW for"
+        TypeError, match=r"optimizer must be one of .*, got torch\.optim\.adamw\.AdamW\. .* steepest\.torch\.AdamW for"
     ):
         s.Monitor(torch.optim.AdamW(network().parameters()), folder=None)
 
@@ -450,7 +450,7 @@ def test_a_metric_that_is_no_number_is_left_out_with_a_warning() -> None:
     with s.Monitor(optimizer, every=1, to=kept, folder=None) as monitor:
         optimizer.step([np.ones(2)])
         with pytest.warns(
-            RuntimeWarning, match=r"^Monitor: metric 'phase' is 'warmup', allowed is a number\. It is left out"
+            RuntimeWarning, match=r"^Monitor: metric 'phase' must be a number, got 'warmup'\. It is left out"
         ):
             monitor(1.0, phase="warmup", accuracy=0.5)
     assert kept.records[0].scalars["accuracy"] == 0.5 and "phase" not in kept.records[0].scalars

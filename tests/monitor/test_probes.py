@@ -116,10 +116,12 @@ def test_a_probe_that_fails_is_closed_with_one_warning_and_the_others_go_on(fail
 
 def test_what_is_no_probe_is_refused() -> None:
     with pytest.raises(
-        TypeError, match=r"^probes\[0\] is 3, allowed is a probe: Sharpness\(…\), Activations\(…\) …\.$"
+        TypeError, match=r"^probes\[0\] must be a probe, got 3\. Pass Sharpness\(…\), Activations\(…\) …\.$"
     ):
         Probes([3])  # type: ignore[list-item]  # on purpose
-    with pytest.raises(ValueError, match=r"^probes has two of the name 'one'"):
+    with pytest.raises(
+        ValueError, match=r"^probes must have different names, got 'one' twice\. Pass name=… to one of them\.$"
+    ):
         Probes([Recording(), Recording()])
 
 
@@ -418,8 +420,8 @@ def test_a_scaler_that_is_not_given_is_noticed_where_two_kinds_of_gradients_are_
     scaler.step(optimizer)
     with pytest.raises(
         ValueError,
-        match=r"^noise_scale: the step's gradients have length [\d.]+, those of the backward passes [\de+.]+: a gradient scaler "
-        r"or a clip has shortened them in between\. Give scaler=…, and clip in the optimizer's chain\.$",
+        match=r"^noise_scale: the step's gradients have length [\d.]+, those of the backward passes [\de+.]+\. A gradient "
+        r"scaler or a clip has shortened them in between\. Pass scaler=…, and clip in the optimizer's chain\.$",
     ):
         probe.measure(1)
 
@@ -434,8 +436,8 @@ def test_a_single_gradient_per_step_is_said_to_show_no_noise() -> None:
     nn.functional.mse_loss(model(x), y).backward()
     optimizer.step()
     message = (
-        "noise_scale: 1 gradient was seen at this step, allowed are two or more. Accumulate gradients, or give loss_fn=…, which "
-        "returns the loss of a further batch."
+        "noise_scale: two or more gradients must be seen at a step, got 1. Accumulate gradients, or pass loss_fn=…, which returns "
+        "the loss of another batch."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         probe.measure(1)
@@ -698,7 +700,8 @@ def test_a_module_that_serves_layers_of_different_width_is_seen_in_each() -> Non
 def test_a_model_without_such_modules_is_refused_when_it_starts() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.GELU())
     with pytest.raises(
-        ValueError, match=r"^Activations: the model has no module of the types ReLU, .* Functions are not seen"
+        ValueError,
+        match=r"^Activations: the model must have modules of the types ReLU, .*, got none\. Functions aren't seen",
     ):
         Activations(model).start(subject(torch_opt.SGD(model.parameters(), lr=0.1)))
 
@@ -777,19 +780,19 @@ MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: NoiseScale(8, loss_fn=float, batches=1), ValueError,
         "NoiseScale: batches must be a whole number >= 2, got 1. One gradient shows no noise.",
     ),
-    (lambda: NoiseScale(8, scaler=1024.0), TypeError, "NoiseScale: scaler is a float, allowed is a GradScaler, or None."),
+    (lambda: NoiseScale(8, scaler=1024.0), TypeError, "NoiseScale: scaler must be a GradScaler or None, got float."),
     (lambda: NoiseScale(8, replicas=1), TypeError, "NoiseScale: replicas must be True or False, got 1."),
-    (lambda: Sharpness(3), TypeError, "Sharpness: loss_fn is 3, allowed is a function that returns the loss."),
+    (lambda: Sharpness(3), TypeError, "Sharpness: loss_fn must be a function that returns the loss, got 3."),
     (lambda: Sharpness(float, tolerance=1.0), ValueError, "Sharpness: tolerance must be in (0, 1), got 1.0."),
     (
         lambda: Sharpness(float).start(ON_ARRAYS), TypeError,
-        "Sharpness: the parameters are NumPy arrays, allowed are torch's: the loss is differentiated twice.",
+        "Sharpness: the parameters must be torch's, got NumPy arrays. The loss is differentiated twice.",
     ),
     (
         lambda: NoiseScale(8, loss_fn=float).start(ON_ARRAYS), TypeError,
-        "NoiseScale: the parameters are NumPy arrays, so there is no backward pass to see. Use add(…).",
+        "NoiseScale: the parameters must be torch's, got NumPy arrays, which have no backward pass. Use add(…).",
     ),
-    (lambda: Activations(3), TypeError, "Activations: model is a int, allowed is a torch module."),
+    (lambda: Activations(3), TypeError, "Activations: model must be a torch module, got int."),
     (
         lambda: Histograms(of=["weight"]), ValueError,
         "Histograms: unknown kind 'weight'. Did you mean 'weights'? Known: gradients, updates, weights.",

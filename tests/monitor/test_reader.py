@@ -241,12 +241,11 @@ def test_follow_sees_that_records_were_thinned_and_that_the_file_is_another(tmp_
 def test_a_folder_without_a_run_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"^read: folder is '.*', in which no run was recorded: it has no file steepest-\*\.sqlite\. "
-        r"Name the folder of a run\.$",
+        match=r"^read: folder must be the folder of a run, got '.*'\. It has no file steepest-\*\.sqlite\.$",
     ):
         read(tmp_path)
     with pytest.raises(
-        ValueError, match=r"^read: folder is '.*/no', allowed is the folder of a run\. There is no such folder\.$"
+        ValueError, match=r"^read: folder must be the folder of a run, got '.*/no', which doesn't exist\.$"
     ):
         read(tmp_path / "no")
 
@@ -267,7 +266,7 @@ def test_a_file_that_was_cut_off_is_said_to_be_damaged(tmp_path: Path, left: int
         ValueError,
         match=r"^read: '.*/steepest-0\.sqlite'(: it is damaged\. Restore it from a copy, or move it away \(.*\)\.|"
         r": it is another kind of file, or damaged\. Move it away \(.*\)\.|"
-        r" is empty: its writer is just starting, or was stopped before it began\.)$",
+        r" is empty\. Its writer is just starting, or was stopped before it began\.)$",
     ):
         read(tmp_path)
 
@@ -285,12 +284,15 @@ def test_a_file_with_a_damaged_page_is_said_to_be_damaged(tmp_path: Path) -> Non
 
 def test_a_file_whose_writer_is_just_starting_is_said_so(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "steepest-0.sqlite")
-    with pytest.raises(ValueError, match=r"' is empty: its writer is just starting, or was stopped before it began\.$"):
+    with pytest.raises(
+        ValueError, match=r"' is empty\. Its writer is just starting, or was stopped before it began\.$"
+    ):
         read(tmp_path)
     connection.executescript(SCHEMA)
     connection.close()
     with pytest.raises(
-        ValueError, match=r"^read: folder is '.*', in which a run is just starting\. Look again in a moment\.$"
+        ValueError,
+        match=r"^read: folder must have a run that has started, got '.*', where a run is just starting\. Try again\.$",
     ):
         read(tmp_path)
 

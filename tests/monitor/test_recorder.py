@@ -116,7 +116,7 @@ def test_names_may_come_later_and_be_missing(tmp_path: Path) -> None:
 
 def test_a_value_too_many_is_refused_and_nothing_of_it_written(tmp_path: Path) -> None:
     recorder = recorded(tmp_path, range(10, 21, 10), close=False)
-    with pytest.raises(ValueError, match=r"^Recorder: 'grad_norm' has 4 values, allowed are 3\.$"):
+    with pytest.raises(ValueError, match=r"^Recorder: 'grad_norm' must have 3 values, got 4\.$"):
         recorder.record(record(30, tensors=4))
     recorder.record(record(40))
     recorder.close()
@@ -152,7 +152,7 @@ def test_close_without_start_does_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [0, 999_999, 1.5, "32 MB"])
 def test_max_bytes_has_a_range(tmp_path: Path, given: object) -> None:
     with pytest.raises(
-        (ValueError, TypeError), match=r"^Recorder: max_bytes must be a whole number >= 1000000, got .*"
+        (ValueError, TypeError), match=r"^Recorder: max_bytes must be a whole number >= 1000000, got .*\.$"
     ):
         Recorder(tmp_path, max_bytes=given)  # type: ignore[arg-type]
 
@@ -309,8 +309,8 @@ sys.stdin.read()
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stdout.readline() == "started\n"
         wanted = (
-            rf"^Recorder: folder is '{re.escape(str(tmp_path))}', into which process {process.pid} on \S+ is recording\. "
-            r"Name another folder, or end that process\.$"
+            rf"^Recorder: folder must not be in use, got '{re.escape(str(tmp_path))}', into which process {process.pid} on \S+ is "
+            r"recording\. Pass another folder, or end that process\.$"
         )
         with pytest.raises(ValueError, match=wanted):
             recorded(tmp_path, range(10, 21, 10))
@@ -417,7 +417,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(closed: Path) -> No
         Recorder(closed).start(facts())
     with pytest.raises(
         PermissionError,
-        match=rf"^Recorder: folder is '{closed}/a', allowed is one that can be written: Permission denied\.$",
+        match=rf"^Recorder: folder must be writable, got '{closed}/a': Permission denied\.$",
     ):
         Recorder(closed / "a").start(facts())
 
@@ -446,9 +446,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_file_in_place_of_the_folder_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(
-        FileExistsError, match=r"^Recorder: folder is '.*/run', allowed is one that can be written: File exists\.$"
-    ):
+    with pytest.raises(FileExistsError, match=r"^Recorder: folder must be writable, got '.*/run': File exists\.$"):
         Recorder(tmp_path / "run").start(facts())
 
 
@@ -622,7 +620,7 @@ def test_a_newer_format_is_refused_with_the_version_that_wrote_it(tmp_path: Path
     connection.execute("UPDATE about SET value = 'steepest 7.0.0' WHERE name = 'writer'")
     connection.commit(), connection.close()
     wanted = (
-        rf"'{re.escape(str(path))}' has format 9, this version knows up to 1\. steepest 7\.0\.0 wrote it: "
+        rf"'{re.escape(str(path))}' has format 9, but this version reads formats up to 1\. steepest 7\.0\.0 wrote it: "
         r"install that version or a newer one\.$"
     )
     with pytest.raises(ValueError, match="^read: " + wanted):

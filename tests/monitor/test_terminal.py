@@ -418,11 +418,11 @@ def test_close_may_come_alone_and_twice_and_a_terminal_serves_a_second_run() -> 
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(TypeError, match=r"^Terminal: live is 'yes', allowed is True, False or None\.$"):
+    with pytest.raises(TypeError, match=r"^Terminal: live must be True, False or None, got 'yes'\.$"):
         Terminal(live="yes")  # type: ignore[arg-type]  # the mistake
-    with pytest.raises(TypeError, match=r"^Terminal: live is 0, allowed is True, False or None\.$"):
+    with pytest.raises(TypeError, match=r"^Terminal: live must be True, False or None, got 0\.$"):
         Terminal(live=0)  # type: ignore[arg-type]  # equal to False, and not False
-    with pytest.raises(ValueError, match=r"^Terminal: refresh is 0, allowed is \(0, inf\]\.$"):
+    with pytest.raises(ValueError, match=r"^Terminal: refresh must be > 0, got 0\.$"):
         Terminal(refresh=0)
 
 

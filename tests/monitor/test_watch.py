@@ -106,10 +106,10 @@ def test_without_a_folder_the_run_that_was_written_last_is_watched(
     [
         (
             [],
-            "there is no run under 'runs': no file steepest-*.sqlite of a Monitor. Name its folder: steepest watch FOLDER.\n",
+            "there is no run under 'runs': no file steepest-*.sqlite of a Monitor. Pass its folder: steepest watch FOLDER.\n",
         ),
-        (["nowhere"], "read: folder is 'nowhere', allowed is the folder of a run. There is no such folder."),
-        (["empty"], "read: folder is 'empty', in which no run was recorded"),
+        (["nowhere"], "read: folder must be the folder of a run, got 'nowhere', which doesn't exist."),
+        (["empty"], "read: folder must be the folder of a run, got 'empty'. It has no file steepest-*.sqlite."),
         (["broken"], "read: 'broken/steepest-0.sqlite': it is another kind of file, or damaged."),
     ],
 )

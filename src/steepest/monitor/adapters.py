@@ -34,7 +34,7 @@ class WeightsAndBiases:
     """
 
     def __init__(self, run: Any) -> None:
-        _check("WeightsAndBiases", "run", run, ("log", "define_metric"), "what wandb.init() returned")
+        _check("WeightsAndBiases", "run", run, ("log", "define_metric"), "the run that wandb.init() returned")
         self._run = run
         self._sends = _Sends()
         self._waiting: dict[str, float] = {}
@@ -91,7 +91,7 @@ class MLflow:
         _check("MLflow", "client_or_module", client_or_module, wanted, "the module mlflow or an MlflowClient")
         if run_id is None and not self._module:
             raise TypeError(
-                "MLflow: run_id is None, allowed with a client is the id of a run: client.create_run(…).info.run_id."
+                "MLflow: run_id must be the id of a run if a client is given, got None. Pass client.create_run(…).info.run_id."
             )
         self._to, self._run_id = client_or_module, run_id
         # Its file store makes a file of each name, and a folder of what is before a slash: grad_norm can't be both.
@@ -184,7 +184,7 @@ def _sentence(event: Event) -> str:
     return f"{event.kind} at step {event.step}: {event.message}{of}"
 
 
-def _check(what: str, argument: str, given: Any, methods: tuple[str, ...], allowed: str) -> None:
+def _check(what: str, argument: str, given: Any, methods: tuple[str, ...], rule: str) -> None:
     missing = [name for name in methods if not callable(getattr(given, name, None))]
     if missing:
-        raise TypeError(f"{what}: {argument} is {given!r}, allowed is {allowed}. It has no method {missing[0]}.")
+        raise TypeError(f"{what}: {argument} must be {rule}, got {given!r}, which has no method {missing[0]}.")

@@ -25,8 +25,9 @@ def unwrapped(optimizer: Any) -> Any:
         return inner
     kind = type(inner)
     raise TypeError(
-        f"Monitor: optimizer is a {kind.__module__}.{kind.__qualname__}, allowed are steepest.torch's and steepest.numpy's: they "
-        f"measure inside the step. Most have torch's name, arguments and checkpoints: steepest.torch.AdamW for torch.optim.AdamW."
+        f"Monitor: optimizer must be one of steepest.torch or steepest.numpy, which measure inside the step, got "
+        f"{kind.__module__}.{kind.__qualname__}. Most have torch's name, arguments and checkpoints: use steepest.torch.AdamW for "
+        f"torch.optim.AdamW."
     )
 
 
@@ -43,8 +44,8 @@ def names_of(optimizer: Any, model: Any = None) -> tuple[str, ...]:
     own, params = [t.name for t in optimizer.stepper.tensors], params_of(optimizer)
     if len(own) < len(params):
         raise ValueError(
-            f"Monitor: every parameter must be initialized, got {len(params) - len(own)} of lazy modules that aren't yet. Run the "
-            f"model once before you make the Monitor."
+            f"Monitor: every parameter must be initialized, got {len(params) - len(own)} uninitialized ones of lazy modules. Run "
+            f"the model once before you make the Monitor."
         )
     named = {id(p): name for name, p in model.named_parameters()} if hasattr(model, "named_parameters") else {}
     wanted = [named.get(id(p), name) for p, name in zip(params, own, strict=True)]

@@ -40,5 +40,5 @@ def check_path(what: str, path: Path, known: Identity | None) -> None:
 def _gone(what: str, path: Path) -> FileNotFoundError:
     return FileNotFoundError(
         f"{what}: the file {str(path)!r} must stay while it is written, but somebody has deleted, moved or replaced it. "
-        f"Start the training anew, or make another monitor, to record again."
+        f"To record again, restart the training or make another monitor."
     )

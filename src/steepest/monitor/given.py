@@ -17,7 +17,9 @@ __all__ = ["is_number", "losses_of", "number_of", "without_graph"]
 def is_number(name: str, value: Any) -> bool:
     if hasattr(value, "__float__") or hasattr(value, "detach"):
         return True
-    said = f"Monitor: metric {name!r} is {value!r}, allowed is a number. It is left out; keep texts in notes or as an event."
+    said = (
+        f"Monitor: metric {name!r} must be a number, got {value!r}. It is left out. Keep texts in notes or in an event."
+    )
     warnings.warn(printable(said), RuntimeWarning, stacklevel=4)
     return False
 

@@ -114,7 +114,7 @@ class JsonLines:
             known = False
         if not known:
             raise ValueError(
-                f"JsonLines: path is {str(self.path)!r}, which is no file of JsonLines. Name a new one, or move it away."
+                f"JsonLines: path must be new or a file of JsonLines, got {str(self.path)!r}. Pass another path, or move the file."
             )
         file.truncate(end)
 

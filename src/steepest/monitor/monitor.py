@@ -92,7 +92,7 @@ class Monitor:
         optimizer = unwrapped(optimizer)
         check_value("Monitor", "every", every, Count)
         if optimizer.stepper.watch is not None:
-            raise ValueError("Monitor: this optimizer has a monitor already. Close that one first: monitor.close().")
+            raise ValueError("Monitor: this optimizer already has a monitor. Close it first: monitor.close().")
         chains = optimizer.stepper.chains
         if measurements is not None:
             measurements = (measurements,) if isinstance(measurements, str) else tuple(measurements)

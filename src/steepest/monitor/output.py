@@ -108,14 +108,16 @@ class Outputs:
 
 
 def checked(to: Sequence[Output] | Output) -> list[Output]:
-    """What a monitor was given, as a list; TypeError for what is no output."""
+    """What a monitor was given, as a list; raise TypeError for anything that isn't an output."""
     listed = list(to) if isinstance(to, Sequence) and not isinstance(to, str) else [to]
     for position, one in enumerate(listed):
         if not all(callable(getattr(one, name, None)) for name in ("start", "record", "event", "close")):
-            hint = f" Call it: {one.__name__}(…)." if isinstance(one, type) else ""
-            raise TypeError(
-                f"Monitor: to[{position}] is {one!r}, allowed is an output: Terminal(), TensorBoard(folder), Report(path) ….{hint}"
+            fix = (
+                f"Call it: {one.__name__}(…)."
+                if isinstance(one, type)
+                else "Pass Terminal(), TensorBoard(folder), Report(path) …."
             )
+            raise TypeError(f"Monitor: to[{position}] must be an output, got {one!r}. {fix}")
     return listed
 
 
@@ -154,8 +156,8 @@ def _named_alike(name: str) -> str:
     job = os.environ.get("SLURM_JOB_ID")  # also where a batch script starts one process of its own
     if not job:
         raise ValueError(
-            "Monitor: folder is 'auto' in one of several processes, which would each choose another by its clock. Name one for "
-            "all, folder='runs/…', or make the monitor after torch.distributed.init_process_group."
+            "Monitor: folder must be given if there are several processes, got 'auto'. Each process would choose its own folder. "
+            "Pass folder='runs/…', or make the monitor after torch.distributed.init_process_group."
         )
     return f"slurm-{job}"
 

@@ -125,7 +125,9 @@ class Guard:
         for name, most in (("skip", skip), ("most_skipped", most_skipped), ("most_rewinds", most_rewinds)):
             check_value("Guard", name, most, _Most)
         if folder is not None and rewind is None:
-            raise ValueError("Guard: folder is given, but rewind is None, so there are no snapshots. Give rewind=100.")
+            raise ValueError(
+                "Guard: rewind must be given with folder, got None. Without it there are no snapshots. Pass rewind=100."
+            )
         self.optimizer = _checked(optimizer)
         self.skip, self.rewind, self.most_skipped, self.most_rewinds = skip, rewind, most_skipped, most_rewinds
         self.calls = self.rewinds = 0
@@ -201,10 +203,12 @@ class Guard:
         """
         store = self._snapshots
         if store.folder is None:
-            raise ValueError("Guard.resume: folder is None: snapshots in memory end with their process. Give folder=….")
+            raise ValueError(
+                "Guard.resume: folder must be given, got None. Snapshots in memory end with their process. Pass folder=…."
+            )
         if self.calls:
             raise RuntimeError(
-                f"Guard.resume: {self.calls} batches have been seen already. Resume before the first one."
+                f"Guard.resume: {self.calls} batches have already been seen. Call resume before the first batch."
             )
         store.tidy()
         passed: dict[int, str] = {}
@@ -213,8 +217,8 @@ class Guard:
             if worst(any_in(self._folder)):
                 said = "".join(f"\n  {store.path(number).name}: {why}" for number, why in passed.items())
                 raise ValueError(
-                    f"Guard.resume: none of the snapshots in {self._folder} can be used here. Bring back what is missing (each of "
-                    f"several processes has its own), or give another folder to start anew.{said}"
+                    f"Guard.resume: none of the snapshots in {self._folder} can be used here. Restore the missing snapshots (each "
+                    f"process has its own), or pass another folder to start a new run.{said}"
                 )
             self._begun = True
             return int(self.optimizer.steps)
@@ -247,8 +251,8 @@ class Guard:
     def _begin(self) -> None:
         if not self._begun and any_in(self._folder):
             raise FileExistsError(
-                f"Guard: {self._folder} holds snapshots of an earlier run. Call resume() before the first batch to go on with it, "
-                f"or give another folder."
+                f"Guard: {self._folder} holds snapshots of an earlier run. Call resume() before the first batch to continue "
+                f"that run, or pass another folder."
             )
         self._begun = True
 
@@ -391,7 +395,7 @@ def _checked(optimizer: Any) -> Any:
     except TypeError:
         kind = type(optimizer)
         raise TypeError(
-            f"Guard: optimizer is a {kind.__module__}.{kind.__qualname__}, allowed are steepest.torch's and steepest.numpy's."
+            f"Guard: optimizer must be one of steepest.torch or steepest.numpy, got {kind.__module__}.{kind.__qualname__}."
         ) from None
 
 

@@ -32,7 +32,7 @@ def newest_usable(
     except OSError as error:
         unlisted = error
     if strict and worst(unlisted is not None):
-        raise unlisted or RuntimeError("Guard: another process can't list its snapshots, and says why.")
+        raise unlisted or RuntimeError("Guard: another process can't list its snapshots. Its error gives the reason.")
     while (number := newest_of_all(left, 2 * KEPT)) is not None:
         tree, failed = None, None
         try:
@@ -44,7 +44,9 @@ def newest_usable(
             failed = error
         state = worst(_UNREADABLE if failed is not None else _BROKEN if tree is None else _WHOLE)
         if state == _UNREADABLE and strict:
-            raise failed or RuntimeError(f"Guard: another process can't use its snapshot {number}, and says why.")
+            raise failed or RuntimeError(
+                f"Guard: another process can't use its snapshot {number}. Its error gives the reason."
+            )
         passed |= {newer: "not all processes have it" for newer in left if newer > number and newer not in passed}
         if state == _WHOLE:
             return number, tree

@@ -67,8 +67,8 @@ def _packed(what: str, value: Any, place: tuple[str, ...], arrays: dict[str, Any
     if _is_tensor(value):
         return ["tensor", _kept(value.detach(), place, arrays)]
     raise TypeError(
-        f"{what}: {'.'.join(place)} is a {kind.__module__}.{kind.__qualname__}, allowed are numbers, texts, arrays, tensors and "
-        f"lists, tuples, sets and dicts of them. Leave it out, in a subclass: its state_dict() returns the other entries."
+        f"{what}: {'.'.join(place)} must be a number, string, array or tensor, or a list, tuple, set or dict of them, got "
+        f"{kind.__module__}.{kind.__qualname__}. To leave it out, override state_dict() in a subclass."
     )
 
 

@@ -76,29 +76,29 @@ class Training:
     def check(self, tree: Mapping[str, Any]) -> None:
         """Raise ValueError, with nothing changed, for a snapshot of another training."""
         if tree.get("format") != FORMAT:
-            raise ValueError(f"Guard: the snapshot has format {tree.get('format')!r}, allowed is {FORMAT}.")
+            raise ValueError(f"Guard: the format of the snapshot must be {FORMAT}, got {tree.get('format')!r}.")
         for kind, here in (("params", self.weights()), ("buffers", self.buffers())):
             shapes, own = ({name: tuple(a.shape) for name, a in arrays.items()} for arrays in (tree[kind], here))
             for name in [*shapes, *own]:
                 if shapes.get(name) != own.get(name):
                     raise ValueError(
-                        f"Guard: {name!r} is {_said(shapes.get(name))} in the snapshot, {_said(own.get(name))} here. Build the "
-                        f"same model, or give another folder."
+                        f"Guard: {name!r} is {_said(shapes.get(name))} in the snapshot, but {_said(own.get(name))} here. Build "
+                        f"the same model, or pass another folder."
                     )
         saved = tree["optimizer"]["param_groups"]
         then, now = [len(group["params"]) for group in saved], self.groups()
         by_name = all("param_names" in group for group in saved)  # then they may stand in other groups
         if then != now and not (by_name and sum(then) == sum(now)):
             raise ValueError(
-                f"Guard: the optimizer had groups of {then} parameters at the snapshot, {now} here. Add the groups that are "
-                f"missing (add_param_group), or give another folder."
+                f"Guard: the optimizer must have groups of {then} parameters as in the snapshot, got {now}. Add the missing groups "
+                f"with add_param_group, or pass another folder."
             )
         counts = (("also", tree["also"], self.also), ("data", tree["position"]["data"], self.data))
         for name, states, objects in counts:
             if len(states) != len(objects):
                 raise ValueError(
-                    f"Guard: the snapshot was taken with {len(states)} objects in {name}, here are {len(objects)}. Give the "
-                    f"same ones, in the same order."
+                    f"Guard: {name} must have {len(states)} objects as in the snapshot, got {len(objects)}. Pass the same objects "
+                    f"in the same order."
                 )
 
     def put_back(self, tree: Mapping[str, Any]) -> None:
@@ -143,8 +143,8 @@ def _check_state(what: str, name: str, one: Any) -> None:
     stateful = callable(getattr(one, "state_dict", None)) and callable(getattr(one, "load_state_dict", None))
     if not stateful and not isinstance(one, np.random.Generator) and not _is_generator(one):
         raise TypeError(
-            f"{what}: {name} is a {type(one).__name__}, allowed is what has state_dict() and load_state_dict(), or a generator "
-            f"of NumPy or torch. A loader without them is continued by skipping guard.calls batches."
+            f"{what}: {name} must have state_dict() and load_state_dict(), or be a generator of NumPy or torch, got "
+            f"{type(one).__name__}. To resume a loader without them, skip guard.calls batches."
         )
 
 

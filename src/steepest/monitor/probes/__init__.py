@@ -97,12 +97,14 @@ class Probes:
     def __init__(self, probes: Sequence[Probe] = ()) -> None:
         for position, one in enumerate(probes):
             if not isinstance(one, Probe):
-                raise TypeError(f"probes[{position}] is {one!r}, allowed is a probe: Sharpness(…), Activations(…) ….")
+                raise TypeError(
+                    f"probes[{position}] must be a probe, got {one!r}. Pass Sharpness(…), Activations(…) …."
+                )
             check_value(f"probes[{position}]", "every", one.every, Count)
         names = [one.name for one in probes]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"probes has two of the name {name!r}. Give one of them another: name=….")
+                raise ValueError(f"probes must have different names, got {name!r} twice. Pass name=… to one of them.")
         self._probes = list(probes)
         self._armed: dict[str, int] = {}
         self._scalars: dict[str, float] = {}

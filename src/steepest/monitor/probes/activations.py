@@ -77,7 +77,7 @@ class Activations:
         self, model: nn.Module, *, every: int = 100, axis: int | None = None, name: str = "activations"
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"Activations: model is a {type(model).__name__}, allowed is a torch module.")
+            raise TypeError(f"Activations: model must be a torch module, got {type(model).__name__}.")
         check_value("Activations", "every", every, Count)
         check_value("Activations", "axis", axis, Axis | None)
         self._model, self.every, self.axis, self.name = weakly(model), every, axis, name
@@ -104,7 +104,7 @@ class Activations:
         if not any(type(module) in _KINDS for _, module in self._modules()):
             known = ", ".join(kind.__name__ for kind in _KINDS)
             raise ValueError(
-                f"Activations: the model has no module of the types {known}. Functions are not seen: use modules."
+                f"Activations: the model must have modules of the types {known}, got none. Functions aren't seen: use modules."
             )
 
     def before(self, step: int) -> None:

@@ -92,10 +92,10 @@ class NoiseScale:
         check_value("NoiseScale", "batches", batches, Count)
         if loss_fn is not None and batches < 2:
             raise ValueError(
-                f"NoiseScale: batches is {batches}, allowed is a whole number >= 2. One gradient shows no noise."
+                f"NoiseScale: batches must be a whole number >= 2, got {batches}. One gradient shows no noise."
             )
         if scaler is not None and not callable(getattr(scaler, "get_scale", None)):
-            raise TypeError(f"NoiseScale: scaler is a {type(scaler).__name__}, allowed is a GradScaler, or None.")
+            raise TypeError(f"NoiseScale: scaler must be a GradScaler or None, got {type(scaler).__name__}.")
         self.batch_size, self.every, self.decay, self.name = batch_size, every, decay, name
         self.replicas, self.loss_fn, self.batches, self.scaler = replicas, loss_fn, batches, scaler
         self.signal = self.noise = 0.0
@@ -110,7 +110,7 @@ class NoiseScale:
         on_torch = all(hasattr(p, "register_hook") for p in subject.params)
         if not on_torch and (self.loss_fn is not None or self.replicas):
             raise TypeError(
-                "NoiseScale: the parameters are NumPy arrays, so there is no backward pass to see. Use add(…)."
+                "NoiseScale: the parameters must be torch's, got NumPy arrays, which have no backward pass. Use add(…)."
             )
         self._hooked = on_torch and self.loss_fn is None
 
@@ -148,8 +148,8 @@ class NoiseScale:
         """Take into account the squared lengths of the gradients of small batches, and that of their mean."""
         if len(small) < 2:
             raise ValueError(
-                f"{self.name}: {len(small)} gradient was seen at this step, allowed are two or more. Accumulate gradients, or give "
-                f"loss_fn=…, which returns the loss of a further batch."
+                f"{self.name}: two or more gradients must be seen at a step, got {len(small)}. Accumulate gradients, or pass "
+                f"loss_fn=…, which returns the loss of another batch."
             )
         mean = float(np.mean(np.asarray(small, dtype=np.float64)))
         self._add(mean, large, len(small))
@@ -193,7 +193,7 @@ class NoiseScale:
         if self.replicas and count >= 2 and large * count < _FAR_SHORTER * small:
             raise ValueError(
                 f"{self.name}: the step's gradients have length {math.sqrt(large):.3g}, those of the backward passes "
-                f"{math.sqrt(small):.3g}: a gradient scaler or a clip has shortened them in between. Give scaler=…, and clip in "
+                f"{math.sqrt(small):.3g}. A gradient scaler or a clip has shortened them in between. Pass scaler=…, and clip in "
                 f"the optimizer's chain."
             )
         if count < 2:

@@ -63,7 +63,7 @@ class Sharpness:
         name: str = "sharpness",
     ) -> None:
         if not callable(loss_fn):
-            raise TypeError(f"Sharpness: loss_fn is {loss_fn!r}, allowed is a function that returns the loss.")
+            raise TypeError(f"Sharpness: loss_fn must be a function that returns the loss, got {loss_fn!r}.")
         check_value("Sharpness", "every", every, Count)
         check_value("Sharpness", "tolerance", tolerance, _Tolerance)
         check_value("Sharpness", "most", most, Count)
@@ -75,7 +75,7 @@ class Sharpness:
     def start(self, subject: Subject) -> None:
         if not all(isinstance(p, torch.Tensor) for p in subject.params):
             raise TypeError(
-                "Sharpness: the parameters are NumPy arrays, allowed are torch's: the loss is differentiated twice."
+                "Sharpness: the parameters must be torch's, got NumPy arrays. The loss is differentiated twice."
             )
         self._subject = subject
 

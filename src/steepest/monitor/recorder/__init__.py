@@ -75,7 +75,7 @@ class Recorder:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, max_bytes: int = 32_000_000) -> None:
-        check_number("Recorder", "max_bytes", max_bytes, Range(_LEAST_BYTES, whole=True))
+        check_number("Recorder", "max_bytes", max_bytes, Range(_LEAST_BYTES, whole=True, structure=True))
         self.folder = Path(folder)
         self.path = file_of(self.folder, 0)
         self.max_bytes = int(max_bytes)
@@ -90,7 +90,7 @@ class Recorder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise type(error)(
-                f"Recorder: folder is {str(self.folder)!r}, allowed is one that can be written: {error.strerror}."
+                f"Recorder: folder must be writable, got {str(self.folder)!r}: {error.strerror}."
             ) from None
         try:
             with plainly("Recorder", self.path):
@@ -164,7 +164,7 @@ class Recorder:
         blob = b"".join([np.asarray(values.get(name, missing), dtype=kind).tobytes() for name in names])
         if len(blob) != len(names) * width * int(kind[-1]):
             wrong = next(name for name, value in values.items() if np.size(value) != width)
-            raise ValueError(f"Recorder: {wrong!r} has {np.size(values[wrong])} values, allowed are {width}.")
+            raise ValueError(f"Recorder: {wrong!r} must have {width} values, got {np.size(values[wrong])}.")
         return blob
 
     def _write(self, *, at_once: bool = False) -> None:
@@ -247,8 +247,8 @@ class Recorder:
             if code_of(error) != sqlite3.SQLITE_BUSY:
                 raise
             raise ValueError(
-                f"Recorder: folder is {str(self.folder)!r}, into which {_writer(self.path)} is recording. "
-                "Name another folder, or end that process."
+                f"Recorder: folder must not be in use, got {str(self.folder)!r}, into which {_writer(self.path)} is recording. "
+                "Pass another folder, or end that process."
             ) from None
         return lock
 

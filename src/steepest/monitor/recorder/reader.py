@@ -62,11 +62,10 @@ class Follow:
         if not paths:
             if not self.folder.is_dir():
                 raise ValueError(
-                    f"read: folder is {str(self.folder)!r}, allowed is the folder of a run. There is no such folder."
+                    f"read: folder must be the folder of a run, got {str(self.folder)!r}, which doesn't exist."
                 )
             raise ValueError(
-                f"read: folder is {str(self.folder)!r}, in which no run was recorded: it has no file steepest-*.sqlite. "
-                "Name the folder of a run."
+                f"read: folder must be the folder of a run, got {str(self.folder)!r}. It has no file steepest-*.sqlite."
             )
         new = [paths.keys() != self._files.keys()]
         self._files = {process: self._files.get(process) or _File(path) for process, path in paths.items()}
@@ -175,7 +174,9 @@ def _run_of(files: list[_File], session: int | None, folder: Path) -> Run:
     """The first process's sessions, what the others saw of each, and all of them one behind the other."""
     begun = [one for one in files if one.sessions]
     if not begun:
-        raise ValueError(f"read: folder is {str(folder)!r}, in which a run is just starting. Look again in a moment.")
+        raise ValueError(
+            f"read: folder must have a run that has started, got {str(folder)!r}, where a run is just starting. Try again."
+        )
     base, *others = begun
     check_value("read", "session", session, Annotated[int, Range(1, len(base.sessions), whole=True)] | None)
     sessions = base.sessions[:session]

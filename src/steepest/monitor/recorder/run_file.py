@@ -139,7 +139,7 @@ def check_format(what: str, path: Path, connection: sqlite3.Connection) -> None:
     ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
     if not tables:
         raise ValueError(
-            f"{what}: {str(path)!r} is empty: its writer is just starting, or was stopped before it began."
+            f"{what}: {str(path)!r} is empty. Its writer is just starting, or was stopped before it began."
         )
     ((application,),) = connection.execute("PRAGMA application_id")
     if application != APPLICATION:
@@ -150,7 +150,7 @@ def check_format(what: str, path: Path, connection: sqlite3.Connection) -> None:
             "a newer version",
         )
         raise ValueError(
-            f"{what}: {str(path)!r} has format {version}, this version knows up to {FORMAT}. {writer} wrote it: "
+            f"{what}: {str(path)!r} has format {version}, but this version reads formats up to {FORMAT}. {writer} wrote it: "
             "install that version or a newer one."
         )
 

@@ -60,7 +60,7 @@ class Report:
                 )
         self.path = Path(path)
         if self.path.suffix != ".html":
-            raise ValueError(f"Report: path is {str(path)!r}, allowed is the name of an HTML file: runs/a.html.")
+            raise ValueError(f"Report: path must end in .html, got {str(path)!r}.")
         check_number("Report", "seconds", seconds, Range(0, low_included=False, structure=True))
         self.seconds = float(seconds)
         self._memory: Memory | None = None

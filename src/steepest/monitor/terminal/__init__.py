@@ -74,7 +74,7 @@ class Terminal:
 
     def __init__(self, *, live: bool | None = None, refresh: float | None = None, file: TextIO | None = None) -> None:
         if not (live is None or isinstance(live, bool)):
-            raise TypeError(f"Terminal: live is {live!r}, allowed is True, False or None.")
+            raise TypeError(f"Terminal: live must be True, False or None, got {live!r}.")
         if refresh is not None:
             check_number("Terminal", "refresh", refresh, Range(0, low_included=False, structure=True))
         self._live, self._refresh, self._file = live, refresh, file
