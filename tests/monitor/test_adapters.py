@@ -239,7 +239,8 @@ def test_what_can_not_be_sent_to_is_said_in_one_line() -> None:
     ):
         MLflow("mlflow")
     with pytest.raises(
-        TypeError, match=r"^MLflow: run_id must be the id of a run if a client is given, got None\. Pass client\.create_run\("
+        TypeError,
+        match=r"^MLflow: run_id must be the id of a run if a client is given, got None\. Pass client\.create_run\(",
     ):
         MLflow(FakeClient())
 

@@ -209,11 +209,11 @@ def test_the_same_command_tries_again_what_failed_with_an_error(theirs: Theirs, 
         ("float(x @ x)", "[float(v) for v in 'ab']", "their_work.py:13: ValueError: could not convert string to float: 'a'"),
         ("float(x @ x)", "__import__('json').loads('{')", "their_work.py:13: JSONDecodeError: Expecting property name"),
         ('{"gap": float((x - CENTRE) @ (x - CENTRE))}', "0.5",
-         "evaluate returned 0.5 (float) for 'validation', allowed is a dict of measures, {'gap': …}."),
-        ('    return ArrayTask({"x": x}', '    ArrayTask({"x": x}', "bowl (their_work.py:6) returned None, allowed is a TorchTask "
-         "or an ArrayTask. End it with return TorchTask(model, loss, evaluate)."),
-        ('float(x @ x), {"x"', '{"x"', "ArrayTask: slope (their_work.py:12) returned {'x': array([-0."),
-        ('{"gap"', '{"gab"', "evaluate returned gab, but its metric is 'gap'."),
+         "evaluate must return a dict of measures, {'gap': …}, got 0.5 (float) for 'validation'."),
+        ('    return ArrayTask({"x": x}', '    ArrayTask({"x": x}', "bowl (their_work.py:6) must return a TorchTask "
+         "or an ArrayTask, got None. End it with return TorchTask(model, loss, evaluate)."),
+        ('float(x @ x), {"x"', '{"x"', "ArrayTask: slope (their_work.py:12) must return the loss and a dict of gradients"),
+        ('{"gap"', '{"gab"', "evaluate must return the metric, 'gap', got gab."),
     ],
 )  # fmt: skip
 def test_what_a_users_workload_does_wrong_is_one_line(theirs: Theirs, old: str, new: str, said: str) -> None:
@@ -262,7 +262,8 @@ def test_a_users_recipe_takes_part_by_its_own_default(tmp_path: Path) -> None:
     assert all(math.isfinite(trial.cost) for trial in tuned.trials if trial.values["lr"] <= 1.0)
 
 
-CHAINS = "allowed is a list of chains. `steepest list` shows what they are made of."
+CHAINS = "compare: optimizers must be a list of chains"
+FIX = "Run `steepest list` to see all recipes and rules."
 TUNED = {"tracks": ["tuned"], "optimizers": ["sgd"]}
 
 
@@ -270,19 +271,21 @@ TUNED = {"tracks": ["tuned"], "optimizers": ["sgd"]}
     ("arguments", "message"),
     [
         ({"jobs": 0}, "compare: jobs must be a whole number >= 1, got 0."),
-        ({"optimizers": []}, f"compare: optimizers is [], {CHAINS}"),
-        ({"optimizers": "adam"}, f"compare: optimizers is 'adam', {CHAINS}"),
+        ({"optimizers": []}, f"{CHAINS}, got []. {FIX}"),
+        ({"optimizers": "adam"}, f"{CHAINS}, got 'adam'. {FIX}"),
         ({"optimizers": ["adamm"]}, "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'? Run "
          "'steepest list' to see all "),
-        ({"workload": []}, "compare: workload is empty, allowed are names of workloads. `steepest list --workloads` shows them."),
+        ({"workload": []}, "compare: workload must be at least one name, got none. Run `steepest list --workloads` to see "
+         "all names."),
         ({"workload": "quadratic"}, "workload: unknown name 'quadratic'. Did you mean 'quadratics'? Known"),
         ({"tracks": []}, "compare: unknown track ''. Known: default, rate, tuned."),
         ({"tracks": ["tunes"]}, "compare: unknown track 'tunes'. Did you mean 'tuned'? Known: default, rate, tuned."),
-        ({"space": "lr=1:2"}, "space: it narrows the tuned track, and the tracks are default, rate. Add --track tuned."),
+        ({"space": "lr=1:2"}, "space: tracks must include tuned if a space is given, got default, rate. Add --track tuned."),
         ({"space": "lrr=1:2", **TUNED},
          "space: unknown hyperparameter 'lrr'. Did you mean 'lr'? Known: lr, schedule, sgd.weight_decay, warmup."),
         ({"space": "sgd.weight_decay=-1", **TUNED}, "sgd: weight_decay must be >= 0, got -1.0."),
-        ({"storage": "nowhere"}, "storage: url is 'nowhere', allowed is journal:PATH, sqlite:///PATH or postgresql://USER@HOST/NAME."),
+        ({"storage": "nowhere"}, "storage: url must be journal:PATH, sqlite:///PATH or postgresql://USER@HOST/NAME, got "
+         "'nowhere'."),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused_before_any_training(arguments: dict[str, Any], message: str) -> None:

@@ -267,8 +267,8 @@ def test_results_survive_json(both: Found) -> None:
     assert RangeTest.from_json(both.range.to_json()) == both.range
     assert GridTest.from_json(both.grid.to_json()) == both.grid
     for text, said in (
-        ("{", "these are no results"),
-        ('{"format": 2}', "these results have the format 2, allowed is 1."),
+        ("{", "these aren't results"),
+        ('{"format": 2}', "the format of the results must be 1, got 2."),
     ):
         with pytest.raises(ValueError, match=re.escape(said)):
             Found.from_json(text)
@@ -583,8 +583,8 @@ def raises(error: type[Exception], message: str) -> Any:
         ({"steps": 9}, "steps must be a whole number >= 10, got 9."),
         ({"start": 0.0}, "start must be > 0, got 0.0."),
         ({"end": math.inf}, "end must be a finite number > 0, got inf."),
-        ({"start": 1.0, "end": 1.0}, "start is 1, allowed is less than end, 1."),
-        ({"start": 2.0, "end": 1.0}, "start is 2, allowed is less than end, 1."),
+        ({"start": 1.0, "end": 1.0}, "start must be < end, got start=1 and end=1."),
+        ({"start": 2.0, "end": 1.0}, "start must be < end, got start=2 and end=1."),
     ],
 )
 def test_a_value_out_of_range_is_named_before_anything_runs(given: dict[str, Any], message: str) -> None:
@@ -601,19 +601,20 @@ def test_an_unknown_name_a_chain_without_a_rate_and_one_with_its_own_are_refused
     with raises(ValueError, "character 1 of 'sgdd': unknown rule or recipe 'sgdd'. Did you mean 'sgd'?"):
         run("digits-mlp", "sgdd")
     (tmp_path / "file").write_text("")
-    with raises(ValueError, f"output is {str(tmp_path / 'file' / 'x')!r}, allowed is a folder: "):
+    with raises(ValueError, f"output must be a writable folder, got {str(tmp_path / 'file' / 'x')!r}: "):
         run("digits-mlp", "sgd", output=tmp_path / "file" / "x")
-    with raises(ValueError, "grid_test: jobs is 2, allowed is 1 for a chain or a workload"):
+    with raises(ValueError, "grid_test: jobs must be 1 for a chain or a workload"):
         grid_test(BOWL, "sgd", jobs=2)
     for test, name in ((range_test, "range_test"), (grid_test, "grid_test")):
         for text in ("adam(lr=0.01)", "sgd(0.1)"):
             with raises(
-                ValueError, f"{name}: {text} says its own learning rate. Leave it out, or write lr in its place."
+                ValueError,
+                f"{name}: the learning rate must be open, but {text} sets it. Remove it, or write lr instead of it.",
             ):
                 test(BOWL, text)
-        with raises(ValueError, f"{name}: <lambda> says its own learning rate."):
+        with raises(ValueError, f"{name}: the learning rate must be open, but <lambda> sets it."):
             test(BOWL, lambda lr: steepest.sgd(0.1))
-        with raises(ValueError, f"{name}: clip_by_norm(1) has no learning rate (lr), so there is none to find."):
+        with raises(ValueError, f"{name}: the chain must have a learning rate (lr), got clip_by_norm(1)."):
             test(BOWL, "clip_by_norm(1)")
     assert find("digits-mlp").name == "digits-mlp"
 
@@ -624,14 +625,14 @@ def losses(model: Net) -> Iterator[tuple[Any, type[Exception], str]]:
     yield (
         lambda _: model(x),
         ValueError,
-        f"{step} is a tensor of shape [4, 1] and torch.float32, allowed is one real number.",
+        f"{step} must be one real number, got a tensor of shape [4, 1] and torch.float32.",
     )
-    yield lambda _: 1.0, TypeError, f"{step} is float, allowed is a tensor that backward can be called on."
-    yield lambda _: model(x).mean().detach(), ValueError, f"{step} depends on no parameter."
+    yield lambda _: 1.0, TypeError, f"{step} must be a tensor that has backward(), got float."
+    yield lambda _: model(x).mean().detach(), ValueError, f"{step} must depend on a parameter."
     yield (
         lambda _: model(x).mean() * math.nan,
         ValueError,
-        "lr_find: the loss before any update is nan, allowed is a finite",
+        "lr_find: the loss before any update must be a finite number, got nan.",
     )
 
 
@@ -650,14 +651,14 @@ def test_what_is_no_model_or_optimizer_or_has_no_rate_is_refused() -> None:
     def loss(step: int) -> torch.Tensor:
         return model(torch.ones(2)).mean()
 
-    with raises(TypeError, "lr_find: optimizer is Chain, allowed is a torch.optim.Optimizer."):
+    with raises(TypeError, "lr_find: optimizer must be a torch.optim.Optimizer, got Chain."):
         lr_find(model, steepest.sgd(0.1), loss)  # type: ignore[arg-type]  # on purpose
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    with raises(TypeError, "lr_find: model is int, allowed is a torch.nn.Module."):
+    with raises(TypeError, "lr_find: model must be a torch.nn.Module, got int."):
         lr_find(1, sgd, loss)  # type: ignore[arg-type]  # on purpose
     sgd.param_groups[0]["lr"] = 0.0
-    with raises(ValueError, "lr_find: lr is 0 in every group, allowed is one that can be scaled."):
+    with raises(ValueError, "lr_find: lr must be > 0 in at least one group, got 0 in all."):
         lr_find(model, sgd, loss)
     without = torch.optim.Optimizer(model.parameters(), {"eta": 0.1})
-    with raises(ValueError, "lr_find: param_groups[0] of Optimizer has no lr, so there is none to find."):
+    with raises(ValueError, "lr_find: every group must have an lr, but param_groups[0] of Optimizer has none."):
         lr_find(model, without, loss)

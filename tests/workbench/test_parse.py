@@ -17,12 +17,12 @@ from steepest.workbench.parse import _EXAMPLES, _SCHEDULES, read, split_list
 from steepest.workbench.spaces import centre
 from steepest.workbench.users import module_of
 
-NO_RULE = " is no rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
-NOT_ALLOWED = " is not allowed here. Allowed are numbers, texts, tuples and schedules."
+NO_RULE = " isn't a rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
+NOT_ALLOWED = " can't be used here. Write a number, a string, a tuple or a schedule."
 ARGUMENTS = " is a schedule without its arguments. Write them, as in "
 RULE = " Write one there, or leave the | out"
 UNNAMED = " has no name, and stands after one that has. Name it, put it first, or write ( ) around values that belong together"
-SCHEDULE = "cosine is a schedule. Give it to a hyperparameter, as in 'adam(lr=cosine(…))'."
+SCHEDULE = "cosine is a schedule. Pass it to a hyperparameter, as in 'adam(lr=cosine(…))'."
 
 
 @pytest.mark.parametrize(
@@ -77,22 +77,22 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
     ("text", "message"),
     [
         ("", "the chain is empty. Write, for example, 'clip_by_global_norm(1.0) | adamw(lr=1e-3)'."),
-        ("  adam(  ", "'adam(' is no chain: the ( at character 5 is never closed."),
-        ("adam\0", "'adam\\x00' is no chain: it contains a null character."),
+        ("  adam(  ", "'adam(' isn't a chain: the ( at character 5 is never closed."),
+        ("adam\0", "'adam\\x00' isn't a chain: it contains a null character."),
         ("adam | 3", "'3' at character 8 of 'adam | 3'" + NO_RULE),
         ("adam, sgd", "'adam, sgd' at character 1 of 'adam, sgd'" + NO_RULE),
         ("steepest.adam()",
-         "'steepest.adam()' at character 1 of 'steepest.adam()' is no rule or recipe. Leave 'steepest.' out: adam()."),
-        ("adam | 'sgd'", "\"'sgd'\" at character 8 of \"adam | 'sgd'\" is no rule or recipe. Rules are written without quotes."),
-        ("adam(lr=1, lr=2)", "character 12 of 'adam(lr=1, lr=2)': lr is given twice. Leave one out."),
+         "'steepest.adam()' at character 1 of 'steepest.adam()' isn't a rule or recipe. Leave 'steepest.' out: adam()."),
+        ("adam | 'sgd'", "\"'sgd'\" at character 8 of \"adam | 'sgd'\" isn't a rule or recipe. Rules are written without quotes."),
+        ("adam(lr=1, lr=2)", "character 12 of 'adam(lr=1, lr=2)': lr is given twice. Remove one."),
         ("adam(lr==1)",
-         "'lr==1' at character 6 of 'adam(lr==1)' is a comparison. An argument is given by one =, as in adam(lr=1e-3)."),
+         "'lr==1' at character 6 of 'adam(lr==1)' is a comparison. Pass an argument with one =, as in adam(lr=1e-3)."),
         ("only('*.bias')", "only needs a rule first: only(add_decayed_weights(0.01), '*.bias')."),
         ("cosine(1, 5)", "'cosine(1, 5)' at character 1 of 'cosine(1, 5)': " + SCHEDULE),
-        ("adam(**{})", "'{}' at character 8 of 'adam(**{})': ** is not allowed here. Write the arguments out."),
+        ("adam(**{})", "'{}' at character 8 of 'adam(**{})': ** can't be used here. Write the arguments out."),
         ("adam(*(1, 2))", "'*(1, 2)' at character 6 of 'adam(*(1, 2))'" + NOT_ALLOWED),
         ("adam('a' * 10**9)", "'10**9' at character 12 of \"adam('a' * 10**9)\"" + NOT_ALLOWED),
-        ("adam('a' * 99)", "\"'a' * 99\" at character 6 of \"adam('a' * 99)\": only numbers can be computed with here."),
+        ("adam('a' * 99)", "\"'a' * 99\" at character 6 of \"adam('a' * 99)\": calculations can use only numbers."),
         ("adam(eps=1 / 0)", "'1 / 0' at character 10 of 'adam(eps=1 / 0)': division by zero."),
         ("adam(lr=-1)", "adam: lr must be >= 0, got -1."),
         ("adam(betas=(0.9, 1.0))", "adam: betas[1] must be in [0, 1), got 1.0. At 1.0 the average never forgets its "
@@ -146,9 +146,9 @@ def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
         ("adam{lr=1}", "the { at character 5 has no meaning in a chain. Arguments stand in ( )"),
         ("adam(lr: 1)",
          "the : at character 8 has no meaning in a chain. An argument is given by =, and a recipe in a file is my_rules.py:name"),
-        ("adam(lr=1e-3f)", "'1e-3f' at character 9 is no number"),
-        ("adam(lr=007)", "'007' at character 9 is no number"),
-        ("adam(if=1)", "'if' at character 6 is no rule, no value and no argument's name"),
+        ("adam(lr=1e-3f)", "'1e-3f' at character 9 isn't a number"),
+        ("adam(lr=007)", "'007' at character 9 isn't a number"),
+        ("adam(if=1)", "'if' at character 6 isn't a rule, a value or the name of an argument"),
         ("adam(1e\N{MINUS SIGN}3)", "the \N{MINUS SIGN} at character 8 (U+2212) only looks like -. Type -"),
         ("adam \uff5c sgd", "the \uff5c at character 6 (U+FF5C) only looks like |. Type |"),
         ("adam(\u201cskip\u201d)", 'the \u201c at character 6 (U+201C) only looks like ". Type "'),
@@ -157,9 +157,9 @@ def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_chain_is_pointed_at_by_its_first_character(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match="is no chain") as caught:
+    with pytest.raises(ValueError, match="isn't a chain") as caught:
         parse(text)
-    assert str(caught.value) == f"{text.strip().replace(chr(10), ' ')!r} is no chain: {said}."
+    assert str(caught.value) == f"{text.strip().replace(chr(10), ' ')!r} isn't a chain: {said}."
 
 
 def test_of_a_long_chain_a_message_shows_the_neighbourhood() -> None:
@@ -191,7 +191,7 @@ def test_a_letter_of_another_alphabet_is_named() -> None:
     with pytest.raises(ValueError, match="unknown rule") as caught:
         parse("sgd | \N{CYRILLIC SMALL LETTER A}dam")
     assert str(caught.value).endswith(
-        "Its letter 1 is CYRILLIC SMALL LETTER A (U+0430), which is no letter of the library's names."
+        "Its letter 1 is CYRILLIC SMALL LETTER A (U+0430), which isn't a letter of the library's names."
     )
 
 
@@ -289,7 +289,10 @@ def test_a_users_recipe_gets_the_rate_and_its_neighbours(tmp_path: Path) -> None
         ("def mine(lr=1):\n    return lr / 0\n", ":2: ZeroDivisionError: "),
         ("import steepest\ndef mine(lr=1):\n    return steepest.sgd(-1)\n", ":3: sgd: lr must be >= 0, got -1."),
         ("def other():\n    pass\n", ": unknown recipe 'mine'. Known: other."),
-        ("def mine():\n    return 3\n", ":mine: the recipe returned 3, allowed is what steepest.chain(…) returns."),
+        (
+            "def mine():\n    return 3\n",
+            ":mine: the recipe must return a chain, got 3. Return the result of steepest.chain(…).",
+        ),
     ],
 )
 def test_a_mistake_in_a_users_file_names_its_line(tmp_path: Path, source: str, message: str) -> None:

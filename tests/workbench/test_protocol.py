@@ -177,10 +177,10 @@ def test_a_rate_that_is_named_in_any_way_has_a_default(work: Workload) -> None:
     [
         ({"steps": 0}, "budget: steps must be a whole number >= 1, got 0."),
         ({"trials": 0}, "budget: trials must be a whole number >= 1, got 0."),
-        ({"seeds": ()}, "budget: seeds is (), allowed is at least one seed, and each once."),
-        ({"seeds": (1, 1)}, "budget: seeds is (1, 1), allowed is at least one seed, and each once."),
+        ({"seeds": ()}, "budget: seeds must be one or more different seeds, got ()."),
+        ({"seeds": (1, 1)}, "budget: seeds must be one or more different seeds, got (1, 1)."),
         ({"seeds": range(2000)},
-         "budget: seeds has 1000, allowed is what search_seeds has not. A run that has chosen is no judge."),
+         "budget: seed 1000 is in both seeds and search_seeds. Use different seeds for search and evaluation."),
     ],
 )  # fmt: skip
 def test_a_budget_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:

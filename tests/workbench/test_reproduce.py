@@ -204,7 +204,7 @@ def test_a_figure_that_is_not_a_number_decides_nothing() -> None:
 
 
 def test_a_text_is_no_figure_to_judge() -> None:
-    with pytest.raises(TypeError, match=r"^judge: steps is the text 'many', allowed is a number with its interval\.$"):
+    with pytest.raises(TypeError, match=r"^judge: steps must be a number with its interval, got the string 'many'\.$"):
         judge({"steps": "many"}, [Condition("steps", high=1.0)])
 
 
@@ -277,9 +277,9 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "these are no outcomes of claims"),
-        ("nonsense", "these are no outcomes of claims"),
-        ('{"format": 0}', "these outcomes have the format 0, allowed is 1. Run the claims anew with this version."),
+        ("[]", "these aren't outcomes of claims"),
+        ("nonsense", "these aren't outcomes of claims"),
+        ('{"format": 0}', "the format of the outcomes must be 1, got 0. Run the claims again with this version."),
     ],
 )
 def test_other_json_is_refused(text: str, message: str) -> None:

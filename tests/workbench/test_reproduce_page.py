@@ -54,8 +54,8 @@ def test_stored_figures_that_a_condition_misses_are_refused() -> None:
     claim = CLAIMS["sgdr-restarts"]
     with pytest.raises(
         ValueError,
-        match=r"^reproduce: the stored figures of sgdr-restarts are without 'restarts at other steps'\. "
-        r"Measure this claim anew, too\.$",
+        match=r"^reproduce: the stored figures of sgdr-restarts lack 'restarts at other steps'\. "
+        r"Measure the claim again\.$",
     ):
         updated([(claim, Outcome("reproduced", {}, ""))], [])
 

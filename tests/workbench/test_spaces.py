@@ -136,7 +136,7 @@ def test_flags_and_whole_numbers_of_a_users_recipe_stay_what_they_are(rules: str
     assert all(isinstance(value, int) for value in space[f"{key}.k"].values)  # type: ignore[union-attr]  # a Choice
 
 
-NUMBERS = "allowed is low:high with 0 < low < high, or values separated by commas."
+NUMBERS = "must be low:high with 0 < low < high, or values separated by commas"
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,14 @@ NUMBERS = "allowed is low:high with 0 < low < high, or values separated by comma
     [
         ("lrr=1", "space: unknown hyperparameter 'lrr'. Did you mean 'lr'? Known: adamw.beta1, adamw.beta2, adamw.eps, "
          "adamw.weight_decay, lr, schedule, warmup."),
-        ("lr", "space: 'lr' says nothing. Write, for example, 'lr=1e-4:1e-2; schedule=cosine'."),
-        ("lr=space", f"space: lr is 'space', {NUMBERS}"),
-        ("lr=1:0.1", f"space: lr is '1:0.1', {NUMBERS}"),
-        ("lr=0:1", f"space: lr is '0:1', {NUMBERS}"),
-        ("lr=1:inf", f"space: lr is '1:inf', {NUMBERS}"),
-        ("lr=nan", f"space: lr is 'nan', {NUMBERS}"),
-        ("lr=", f"space: lr is '', {NUMBERS}"),
-        ("lr=1:2:3", f"space: lr is '1:2:3', {NUMBERS}"),
+        ("lr", "space: 'lr' has no value. Write, for example, 'lr=1e-4:1e-2; schedule=cosine'."),
+        ("lr=space", f"space: lr {NUMBERS}, got 'space'."),
+        ("lr=1:0.1", f"space: lr {NUMBERS}, got '1:0.1'."),
+        ("lr=0:1", f"space: lr {NUMBERS}, got '0:1'."),
+        ("lr=1:inf", f"space: lr {NUMBERS}, got '1:inf'."),
+        ("lr=nan", f"space: lr {NUMBERS}, got 'nan'."),
+        ("lr=", f"space: lr {NUMBERS}, got ''."),
+        ("lr=1:2:3", f"space: lr {NUMBERS}, got '1:2:3'."),
         ("schedule=cosin", "space: unknown schedule 'cosin'. Did you mean 'cosine'? Known: constant, cosine, linear, wsd."),
         ("schedule=1:2", "space: unknown schedule '1:2'. Known: constant, cosine, linear, wsd."),
         ("adamw.eps=-1", "adamw: eps must be >= 0, got -1.0."),

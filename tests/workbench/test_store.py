@@ -246,10 +246,10 @@ def test_what_is_no_number_and_what_is_no_json(url: str, tmp_path: Path) -> None
     list(run(q, lambda params, report: (params["cost"], {"text": "é\n'", "empty": []}), jobs=1))
     assert [one.cost for one in q.finished()] == [math.inf, math.inf, -math.inf, 1e-300, 0.1]
     assert q.finished()[0].result == {"text": "é\n'", "empty": []}
-    with pytest.raises(TypeError, match=r"the job .* allowed is what JSON can hold\. Object of type set"):
+    with pytest.raises(TypeError, match=r"the job .* must be JSON data\. Object of type set"):
         q.put([{"set": {1}}])
     q.put([{"i": 1}])
-    with pytest.raises(TypeError, match=r"the result: allowed is what JSON can hold\. Object of type set"):
+    with pytest.raises(TypeError, match=r"the result must be JSON data\. Object of type set"):
         list(run(q, lambda params, report: (0.0, {1}), jobs=1))
 
 
@@ -356,7 +356,7 @@ def test_other_facts_are_refused_by_name(url: str, tmp_path: Path) -> None:
         Queue(opened, str(tmp_path), changed)
     assert str(raised.value) == (
         f'study {tmp_path}: code is "ab12", stored is absent; steps is 400, stored is 300; versions.numpy is "2.5", stored is '
-        '"2.4". Give the same command as before, or begin a new study.'
+        '"2.4". Run the same command as before, or start a new study.'
     )
 
 
@@ -365,12 +365,12 @@ def test_another_format_and_another_programs_study_are_refused(tmp_path: Path) -
     q.study.set_user_attr("steepest", {"format": 0})
     with pytest.raises(ValueError) as raised:
         queue(f"journal:{tmp_path}/study.log")
-    assert str(raised.value) == "study circles: its format is 0, allowed is 1. Begin a new study with this version."
+    assert str(raised.value) == "study circles: the format must be 1, got 0. Start a new study with this version."
     import optuna
 
     theirs = optuna.create_study(study_name="theirs", storage=q.storage.backend)
     theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    with pytest.raises(ValueError, match=r"^study theirs: another program made the study of that name\. Give another"):
+    with pytest.raises(ValueError, match=r"^study theirs: another program made the study of that name\. Use another"):
         queue(f"journal:{tmp_path}/study.log", name="theirs")
 
 
@@ -429,7 +429,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path, monkeypatch: 
     one_line(f"sqlite:///{tmp_path}/none/study.db", r"it can't be written\. Ask for the permission")
     for unknown in ("study.log", "mysql://me:secret@host/study", "sqlite://", "journal:"):
         one_line(
-            unknown, r"^storage: url is '.*', allowed is journal:PATH, sqlite:///PATH or postgresql://USER@HOST/NAME\.$"
+            unknown, r"^storage: url must be journal:PATH, sqlite:///PATH or postgresql://USER@HOST/NAME, got '.*'\.$"
         )
     one_line(
         "postgresql://me:secret@127.0.0.1:9/study", r"^storage postgresql://me@127.*: the server can't be reached\."

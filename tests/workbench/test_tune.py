@@ -203,12 +203,12 @@ def test_where_everything_fails_the_entry_says_so() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "given", "message"),
     [
-        ("sgd(0.1, weight_decay=0)", {}, "tune: sgd(0.1, weight_decay=0) leaves nothing open to search. Leave a value out: "),
+        ("sgd(0.1, weight_decay=0)", {}, "tune: sgd(0.1, weight_decay=0) sets every hyperparameter, so nothing is left to search."),
         ("adam", {"trials": 0}, "tune: trials must be a whole number >= 1, got 0."),
         ("adam", {"jobs": 0}, "tune: jobs must be a whole number >= 1, got 0."),
         ("adamm", {}, "character 1 of 'adamm': unknown rule or recipe 'adamm'. Did you mean 'adam'?"),
         ("adam", {"workload": "quadratic"}, "workload: unknown name 'quadratic'. Did you mean 'quadratics'?"),
-        ("adam", {"space": "lr=2:1"}, "space: lr is '2:1', allowed is low:high with 0 < low < high"),
+        ("adam", {"space": "lr=2:1"}, "space: lr must be low:high with 0 < low < high"),
         ("adam", {"space": "adam.epss=1"}, "space: unknown hyperparameter 'adam.epss'. Did you mean 'adam.eps'?"),
         ("adam", {"space": "adam.eps=-1"}, "adam: eps must be >= 0, got -1.0."),
     ],

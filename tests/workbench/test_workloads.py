@@ -116,7 +116,7 @@ def test_a_packed_file_holds_what_it_should(name: str) -> None:
     assert data.FILES[name].sha256 in (data.FOLDER / "README.md").read_text(encoding="utf-8")
 
 
-CURE = "Install steepest again, or make the file anew with tools/pack_data.py."
+CURE = "Install steepest again, or make the file again with tools/pack_data.py."
 
 
 def test_another_content_is_refused(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_another_content_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         data.unpacked(path)
     found, allowed = hashlib.sha256(content).hexdigest(), data.FILES["kjv_1m.xz"].sha256
-    assert str(caught.value) == f"kjv_1m.xz: its content has SHA-256 {found}, allowed is {allowed}. {CURE}"
+    assert str(caught.value) == f"kjv_1m.xz: SHA-256 must be {allowed}, got {found}. {CURE}"
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "diamonds.xz"
     path.write_bytes(content)
     with pytest.raises(
-        ValueError, match=r"^diamonds\.xz: it is damaged \(.+\); allowed is SHA-256 37179f82.+pack_data\.py\.$"
+        ValueError, match=r"^diamonds\.xz: the file is damaged \(.+\)\. SHA-256 must be 37179f82.+pack_data\.py\.$"
     ):
         data.unpacked(path)
 
@@ -147,13 +147,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         data.unpacked(tmp_path / "mnist_5k.xz")
-    assert str(caught.value) == f"mnist_5k.xz: it is missing in {tmp_path}. {CURE}"
+    assert str(caught.value) == f"mnist_5k.xz: the file is missing in {tmp_path}. {CURE}"
 
 
 def test_other_unicode_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "UNICODE", data.File("0" * 64, "nowhere"))
     with pytest.raises(
-        ValueError, match=r"^unicodedata\.ucd_3_2_0: its names and categories have SHA-256 f20c13.+ allowed is 0+\."
+        ValueError, match=r"^unicodedata\.ucd_3_2_0: SHA-256 of the names and categories must be 0+, got f20c13"
     ):
         data.unicode_names.__wrapped__()
 
@@ -346,7 +346,7 @@ def test_a_loss_that_is_no_tensor_is_named_with_the_function_that_returned_it() 
     with pytest.raises(TypeError) as caught:
         task.gradients(3)
     assert str(caught.value) == (
-        f"TorchTask: loss (test_workloads.py:{line}) returned 0.5 (float) for step 3, allowed is a tensor of one element. Return "
+        f"TorchTask: loss (test_workloads.py:{line}) must return a tensor of one element, got 0.5 (float) for step 3. Return "
         "the loss itself, without .item() or float()."
     )
 
@@ -398,8 +398,8 @@ def test_measures_of_numpy_and_torch_are_kept_as_numbers(gap: object) -> None:
 @pytest.mark.parametrize(
     ("work", "message"),
     [
-        (constant("low"), "workload constant: evaluate returned 'low' (str) as 'gap' for 'validation', allowed is a number."),
-        (constant([1, 2]), "workload constant: evaluate returned [1, 2] (list) as 'gap' for 'validation', allowed is a number."),
+        (constant("low"), "workload constant: evaluate must return numbers, got 'low' (str) as 'gap' for 'validation'."),
+        (constant([1, 2]), "workload constant: evaluate must return numbers, got [1, 2] (list) as 'gap' for 'validation'."),
         (constant(1.0, "high"), "ArrayTask: <lambda> (test_workloads.py:"),
     ],
 )  # fmt: skip
@@ -416,11 +416,17 @@ def test_a_function_that_is_no_workload_says_what_is_missing() -> None:
 
     for given, facts, message in (
         (start, {"step": 3}, "workload start: unknown argument 'step'. Did you mean 'steps'?"),
-        (start, {}, "workload start: steps is missing, the length of a run. Write @workload(steps=300)."),
-        (seedless, {"steps": 3}, "workload seedless: it takes () -> 'Any', allowed is a function of the seed alone."),
+        (start, {}, "workload start: steps, the length of a run, is missing. Write @workload(steps=300)."),
+        (
+            seedless,
+            {"steps": 3},
+            "workload seedless: the function must take only the seed, got the signature () -> 'Any'.",
+        ),
     ):
         with pytest.raises(TypeError) as caught:
             workload(**facts)(given)  # type: ignore[arg-type]  # that is the mistake
         assert str(caught.value).startswith(message)
-    with pytest.raises(TypeError, match="allowed are facts by their names: @workload\\(steps=300\\)"):
+    with pytest.raises(
+        TypeError, match=r"^workload: arguments must be given by name, got .* Write @workload\(steps=300\)\.$"
+    ):
         workload(start)

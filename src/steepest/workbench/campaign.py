@@ -119,7 +119,7 @@ def find_all(workload: str | Workload | Sequence[str]) -> list[Workload]:
     names = [workload] if isinstance(workload, (str, Workload)) else list(workload)
     if not names:
         raise ValueError(
-            "compare: workload is empty, allowed are names of workloads. `steepest list --workloads` shows them."
+            "compare: workload must be at least one name, got none. Run `steepest list --workloads` to see all names."
         )
     return [find(name) for name in dict.fromkeys(one.name if isinstance(one, Workload) else one for one in names)]
 
@@ -128,7 +128,7 @@ def check_optimizers(optimizers: Sequence[str], works: Sequence[Workload], budge
     """The chains, each once; raises ValueError or TypeError for one that can't be read or planned, before any training."""
     if not optimizers or isinstance(optimizers, str):
         raise ValueError(
-            f"compare: optimizers is {optimizers!r}, allowed is a list of chains. `steepest list` shows what they are made of."
+            f"compare: optimizers must be a list of chains, got {optimizers!r}. Run `steepest list` to see all recipes and rules."
         )
     for text in optimizers:
         for work in works:
@@ -153,7 +153,7 @@ def check_spaces(optimizers: Sequence[str], tracks: Sequence[str], said: str) ->
     if "tuned" not in tracks:
         if parts:
             raise ValueError(
-                f"space: it narrows the tuned track, and the tracks are {', '.join(tracks)}. Add --track tuned."
+                f"space: tracks must include tuned if a space is given, got {', '.join(tracks)}. Add --track tuned."
             )
         return {}
     known = {optimizer: space_of(optimizer) for optimizer in optimizers}

@@ -158,8 +158,8 @@ def _report(given: Namespace) -> int:
         report = write(read(folder), folder / "report.html")
     else:
         raise ValueError(
-            f"{given.folder}: there is neither a results.json nor a run in it. Name the folder that compare or a monitor has "
-            "written."
+            f"{given.folder}: the folder must have a results.json or a run, got neither. Pass a folder that compare or a monitor "
+            "wrote."
         )
     _say(f"report   {report}")
     return 0

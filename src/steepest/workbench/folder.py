@@ -30,9 +30,7 @@ def output_folder(output: str | None) -> Iterator[Path]:
             with TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise ValueError(
-                f"output is {str(folder)!r}, allowed is a folder that can be written: {error.strerror}."
-            ) from error
+            raise ValueError(f"output must be a writable folder, got {str(folder)!r}: {error.strerror}.") from error
         yield folder
     except BaseException:
         for one in made:
@@ -78,7 +76,7 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text.encode())
     except OSError as error:
         raise ValueError(
-            f"{path} can't be written: {error.strerror}. Make room there, or name another folder."
+            f"{path} can't be written: {error.strerror}. Free some space, or pass another folder."
         ) from error
 
 

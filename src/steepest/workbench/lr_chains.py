@@ -30,10 +30,12 @@ def chains_of(what: str, workload: Workload, optimizer: str | ChainOf, steps: in
         made, middle, said = optimizer, 1e-3, getattr(optimizer, "__name__", "chain")
     chain = made(middle)
     if all(name != "lr" for link in chain for name, _ in link.values):
-        raise ValueError(f"{what}: {said} has no learning rate (lr), so there is none to find.")
+        raise ValueError(f"{what}: the chain must have a learning rate (lr), got {said}.")
     open_to_search = not isinstance(optimizer, str) or "lr" in space_of(optimizer, schedule=False)
     if not open_to_search or not any(_follows(made, middle)):
-        raise ValueError(f"{what}: {said} says its own learning rate. Leave it out, or write lr in its place.")
+        raise ValueError(
+            f"{what}: the learning rate must be open, but {said} sets it. Remove it, or write lr instead of it."
+        )
     return made, middle, said if isinstance(optimizer, str) else str(chain)
 
 

@@ -186,7 +186,7 @@ def run(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"output is {str(folder)!r}, allowed is a folder: {error.strerror}.") from error
+            raise ValueError(f"output must be a writable folder, got {str(folder)!r}: {error.strerror}.") from error
     jobs = cores() if jobs is None else jobs
     for name, value, least in (("seeds", seeds, 1), ("jobs", jobs, 1)):
         check_number("lr-find", name, value, Range(least, whole=True, structure=True))

@@ -59,7 +59,7 @@ def grid_test(
     numbers = tuple(range(SEED, SEED + seeds))
     if jobs > 1 and not (isinstance(optimizer, str) and _is_found(workload)):
         raise ValueError(
-            f"{what}: jobs is {jobs}, allowed is 1 for a chain or a workload that other processes can't find by its text."
+            f"{what}: jobs must be 1 for a chain or a workload that other processes can't load by its name, got {jobs}."
         )
     text = optimizer if isinstance(optimizer, str) else ""
     done = asked = 0

@@ -28,12 +28,12 @@ class Groups:
         import torch
 
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"{what}: optimizer is {type(optimizer).__name__}, allowed is a torch.optim.Optimizer.")
+            raise TypeError(f"{what}: optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}.")
         self.groups = optimizer.param_groups
         without = [n for n, group in enumerate(self.groups) if "lr" not in group]
         if without:
             raise ValueError(
-                f"{what}: param_groups[{without[0]}] of {type(optimizer).__name__} has no lr, so there is none to find."
+                f"{what}: every group must have an lr, but param_groups[{without[0]}] of {type(optimizer).__name__} has none."
             )
         steps = getattr(optimizer, "steps", 0)
         schedules = getattr(optimizer, "schedules", [{}] * len(self.groups))
@@ -41,7 +41,9 @@ class Groups:
         own = [max(float(lr(steps + t)) for t in range(AHEAD)) if callable(lr) else float(lr) for lr in self.given]
         self.rate = next((lr for lr in own if lr > 0), 0.0)
         if self.rate == 0:
-            raise ValueError(f"{what}: lr is 0 in every group, allowed is one that can be scaled. Set it, to 1e-3 say.")
+            raise ValueError(
+                f"{what}: lr must be > 0 in at least one group, got 0 in all. Set it, for example to 1e-3."
+            )
         self.scales = [lr / self.rate for lr in own]
 
     def set(self, rate: float) -> None:
@@ -63,7 +65,7 @@ class Live:
         import torch
 
         if not isinstance(model, torch.nn.Module):
-            raise TypeError(f"{what}: model is {type(model).__name__}, allowed is a torch.nn.Module.")
+            raise TypeError(f"{what}: model must be a torch.nn.Module, got {type(model).__name__}.")
         self.what, self.optimizer, self.loss_of_step = what, optimizer, loss_of_step
         self.params = parameters_of(model, optimizer)
         closure = inspect.signature(optimizer.step).parameters.get("closure")
@@ -84,13 +86,15 @@ class Live:
             loss = self.loss_of_step(self.step)
         said = f"{self.what}: the loss of step {self.step}"
         if not torch.is_tensor(loss):
-            raise TypeError(f"{said} is {type(loss).__name__}, allowed is a tensor that backward can be called on.")
+            raise TypeError(f"{said} must be a tensor that has backward(), got {type(loss).__name__}.")
         if loss.numel() != 1 or loss.is_complex():
             raise ValueError(
-                f"{said} is a tensor of shape {list(loss.shape)} and {loss.dtype}, allowed is one real number. Take its mean()."
+                f"{said} must be one real number, got a tensor of shape {list(loss.shape)} and {loss.dtype}. Take its mean()."
             )
         if not loss.requires_grad:
-            raise ValueError(f"{said} depends on no parameter. Compute it from the model, without no_grad or detach.")
+            raise ValueError(
+                f"{said} must depend on a parameter. Compute it from the model, without no_grad or detach."
+            )
         return loss
 
     def update(self) -> None:

@@ -132,11 +132,11 @@ class Found:
             data = json.loads(text)
             form = data.get("format") if isinstance(data, dict) else None
             if form != FORMAT:
-                raise ValueError(f"these results have the format {form!r}, allowed is {FORMAT}. Run the search anew.")
+                raise ValueError(f"the format of the results must be {FORMAT}, got {form!r}. Run the search again.")
             grid = data["grid"]
             return cls(RangeTest.from_json(data["range"]), None if grid is None else GridTest.from_json(grid))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"these are no results of a search for a learning rate: {error}.") from None
+            raise ValueError(f"these aren't results of a search for a learning rate: {error}.") from None
 
 
 def near_best(trials: Sequence[Trial], share: float = 0.05) -> tuple[float | None, float | None, float | None]:

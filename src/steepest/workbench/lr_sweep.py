@@ -35,7 +35,7 @@ class Watch:
         """Take the next loss, the first one from before any update; True where the test ends."""
         if math.isnan(self.initial):
             if not math.isfinite(loss):
-                raise ValueError(f"{self.what}: the loss before any update is {loss}, allowed is a finite number.")
+                raise ValueError(f"{self.what}: the loss before any update must be a finite number, got {loss}.")
             self.initial = loss
             return False
         self.losses.append(loss if math.isfinite(loss) else math.inf)
@@ -65,7 +65,7 @@ def watch_over(what: str, steps: int, start: float, end: float) -> Watch:
     for name, value in (("start", start), ("end", end)):
         check_number(what, name, value, Range(0, low_included=False))
     if start >= end:
-        raise ValueError(f"{what}: start is {start:g}, allowed is less than end, {end:g}.")
+        raise ValueError(f"{what}: start must be < end, got start={start:g} and end={end:g}.")
     rates = [start * (end / start) ** (i / (steps - 2)) for i in range(steps - 1)]
     return Watch(what, rates, max(0.5, 1 - 20 / steps))
 

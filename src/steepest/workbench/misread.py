@@ -56,7 +56,7 @@ class _Open:
 
 
 def misread(text: str, at: int = 0) -> str:
-    """What is wrong with a text that is no chain. ``at`` is where the parser stopped, counted from 1, for what nothing here knows.
+    """What is wrong with a text that isn't a chain. ``at`` is where the parser stopped, counted from 1, for unknown mistakes.
 
     >>> misread("lookahead(adam |)")
     'a rule is missing after the | at character 16. Write one there, or leave the | out'
@@ -84,14 +84,12 @@ def foreign_letter(name: str) -> str:
     """A sentence on the first letter of a name that no name of the library has; empty where there is none.
 
     >>> foreign_letter("\N{CYRILLIC SMALL LETTER A}dam")
-    " Its letter 1 is CYRILLIC SMALL LETTER A (U+0430), which is no letter of the library's names."
+    " Its letter 1 is CYRILLIC SMALL LETTER A (U+0430), which isn't a letter of the library's names."
     """
     for position, letter in enumerate(name, 1):
         if not letter.isascii():
             called = unicodedata.name(letter, "a letter without a name")
-            return (
-                f" Its letter {position} is {called} (U+{ord(letter):04X}), which is no letter of the library's names."
-            )
+            return f" Its letter {position} is {called} (U+{ord(letter):04X}), which isn't a letter of the library's names."
     return ""
 
 
@@ -174,9 +172,9 @@ def _strange(token: _Token) -> str:
     """What stands in no chain at all."""
     text, place = token.text, token.place
     if token.kind == "number" and not _is_number(text):
-        return f"{brief(text)!r} {place} is no number"
+        return f"{brief(text)!r} {place} isn't a number"
     if token.kind == "name" and keyword.iskeyword(text) and text not in ("True", "False", "None"):
-        return f"{text!r} {place} is no rule, no value and no argument's name"
+        return f"{text!r} {place} isn't a rule, a value or the name of an argument"
     if text in ("'", '"'):
         return f"the quote {place} is never closed"
     if text in ("{", "}"):

@@ -93,16 +93,16 @@ def read(
     if "#" in re.sub(
         r"'[^']*'|\"[^\"]*\"", "", text
     ):  # to Python the beginning of a comment, and the rest of the chain were lost
-        raise ValueError(f"{brief(text)!r} is no chain: {misread(text)}.")
+        raise ValueError(f"{brief(text)!r} isn't a chain: {misread(text)}.")
     if "\0" in text:
-        raise ValueError(f"{text!r} is no chain: it contains a null character.")
+        raise ValueError(f"{text!r} isn't a chain: it contains a null character.")
     try:
         return _chain(ast.parse(text, mode="eval").body, _Context(text, variables or {}, values or {}))
     except SyntaxError as error:
         if "too many nested" in error.msg:
             raise ValueError(_TOO_DEEP.format(brief(text))) from None
         at = error.offset or len(text)
-        raise ValueError(f"{brief(text, at)!r} is no chain: {misread(text, at)}.") from None
+        raise ValueError(f"{brief(text, at)!r} isn't a chain: {misread(text, at)}.") from None
     except (RecursionError, MemoryError):
         raise ValueError(_TOO_DEEP.format(brief(text))) from None
 
@@ -152,7 +152,7 @@ def _no_link_is_missing(text: str) -> None:
     empty = next((i for i, piece in enumerate(pieces) if not piece.strip()), None)
     if empty is not None:
         side, bar = ("after", sum(len(piece) + 1 for piece in pieces[:empty])) if empty else ("before", 1)
-        raise ValueError(f"{brief(text, bar)!r} is no chain: {rule_missing(side, bar)}.")
+        raise ValueError(f"{brief(text, bar)!r} isn't a chain: {rule_missing(side, bar)}.")
 
 
 def is_file(text: str) -> bool:
@@ -171,7 +171,9 @@ def _from_file(text: str, variables: Mapping[str, Any], values: Mapping[str, Any
     except Exception as error:
         raise ValueError(f"{path}{line_in(error, Path(path))}: {said_of(error)}") from error
     if not isinstance(made, steepest.Chain):
-        raise TypeError(f"{text}: the recipe returned {made!r}, allowed is what steepest.chain(…) returns.")
+        raise TypeError(
+            f"{text}: the recipe must return a chain, got {made!r}. Return the result of steepest.chain(…)."
+        )
     return Reading(made, f"{name}({_arguments((), named)})", ((text, frozenset()),))
 
 
@@ -204,7 +206,7 @@ def _link(node: ast.expr, context: _Context) -> Reading:
     text, variables = context.text, context.variables
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
-        raise ValueError(f"{_place(node, text)} is no rule or recipe. {_cure(node, text)}")
+        raise ValueError(f"{_place(node, text)} isn't a rule or recipe. {_cure(node, text)}")
     name = call.func.id
     if name in _RESTRICTIONS or (name in _WRAPPERS and call.args and _is_chain(call.args[0], variables)):
         if not call.args or isinstance(call.args[0], ast.Constant):
@@ -219,7 +221,7 @@ def _link(node: ast.expr, context: _Context) -> Reading:
     if name not in steepest.RECIPES:
         if name in _SCHEDULES:
             raise ValueError(
-                f"{_place(node, text)}: {name} is a schedule. Give it to a hyperparameter, as in 'adam(lr={name}(…))'."
+                f"{_place(node, text)}: {name} is a schedule. Pass it to a hyperparameter, as in 'adam(lr={name}(…))'."
             )
         known = [*steepest.RECIPES, *_RESTRICTIONS]
         raise ValueError(_unknown(node, text, "rule or recipe", name, known))
@@ -243,9 +245,9 @@ def _recipe(name: str, arguments: Sequence[Any], named: dict[str, Any], context:
 def _named(call: ast.Call, text: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     for position, keyword in enumerate(call.keywords):
         if keyword.arg is None:
-            raise ValueError(f"{_place(keyword.value, text)}: ** is not allowed here. Write the arguments out.")
+            raise ValueError(f"{_place(keyword.value, text)}: ** can't be used here. Write the arguments out.")
         if keyword.arg in (other.arg for other in call.keywords[:position]):
-            raise ValueError(f"{_where(keyword, text)}: {keyword.arg} is given twice. Leave one out.")
+            raise ValueError(f"{_where(keyword, text)}: {keyword.arg} is given twice. Remove one.")
     return {str(k.arg): _value(k.value, text, variables) for k in call.keywords}
 
 
@@ -279,7 +281,7 @@ def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.BinOp) and type(node.op) in _NUMBERS:
         left, right = _value(node.left, text, variables), _value(node.right, text, variables)
         if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
-            raise ValueError(f"{_place(node, text)}: only numbers can be computed with here.")
+            raise ValueError(f"{_place(node, text)}: calculations can use only numbers.")
         try:
             return _NUMBERS[type(node.op)](left, right)
         except ArithmeticError as error:
@@ -290,8 +292,8 @@ def _value(node: ast.expr, text: str, variables: Mapping[str, Any]) -> Any:
         arguments = [_value(a, text, variables) for a in node.args]
         return _SCHEDULES[node.func.id](*arguments, **_named(node, text, variables))
     if isinstance(node, ast.Compare):
-        raise ValueError(f"{_place(node, text)} is a comparison. An argument is given by one =, as in adam(lr=1e-3).")
-    raise ValueError(f"{_place(node, text)} is not allowed here. Allowed are numbers, texts, tuples and schedules.")
+        raise ValueError(f"{_place(node, text)} is a comparison. Pass an argument with one =, as in adam(lr=1e-3).")
+    raise ValueError(f"{_place(node, text)} can't be used here. Write a number, a string, a tuple or a schedule.")
 
 
 def _cure(node: ast.expr, text: str) -> str:

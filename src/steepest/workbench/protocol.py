@@ -59,10 +59,10 @@ class Budget:
                 check_value("budget", name, value, Count)
         for name, seeds in (("search_seeds", self.search_seeds), ("seeds", self.seeds)):
             if not seeds or len({*seeds}) < len(seeds):
-                raise ValueError(f"budget: {name} is {seeds!r}, allowed is at least one seed, and each once.")
+                raise ValueError(f"budget: {name} must be one or more different seeds, got {seeds!r}.")
         if both := {*self.seeds} & {*self.search_seeds}:
             raise ValueError(
-                f"budget: seeds has {min(both)}, allowed is what search_seeds has not. A run that has chosen is no judge."
+                f"budget: seed {min(both)} is in both seeds and search_seeds. Use different seeds for search and evaluation."
             )
 
 

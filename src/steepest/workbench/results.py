@@ -155,10 +155,10 @@ class Result:
             data = json.loads(text)
             form = data.pop("format", None) if isinstance(data, dict) else None
         except json.JSONDecodeError as error:
-            raise ValueError(f"these are no results of steepest compare: {error}.") from None
+            raise ValueError(f"these aren't results of steepest compare: {error}.") from None
         if form != FORMAT:
             raise ValueError(
-                f"these results have the format {form!r}, allowed is {FORMAT}. Compare anew with this version."
+                f"the format of the results must be {FORMAT}, got {form!r}. Compare again with this version."
             )
         try:
             return cls(
@@ -169,7 +169,7 @@ class Result:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"these are no results of steepest compare: {error!r} is missing or of another kind."
+                f"these aren't results of steepest compare: {error!r} is missing or of another type."
             ) from None
 
 

@@ -224,7 +224,7 @@ def told(text: str) -> list[tuple[str, str]]:
     parts = [part.partition("=") for part in text.split(";") if part.strip()]
     if strange := [name for name, equals, _ in parts if not equals]:
         raise ValueError(
-            f"space: {strange[0].strip()!r} says nothing. Write, for example, 'lr=1e-4:1e-2; schedule=cosine'."
+            f"space: {strange[0].strip()!r} has no value. Write, for example, 'lr=1e-4:1e-2; schedule=cosine'."
         )
     return [(name.strip(), said.strip()) for name, _, said in parts]
 
@@ -251,7 +251,7 @@ def _said(name: str, before: Dimension, said: str) -> Dimension:
         return Log(low, high, closed=True)
     if ":" in said or not all(map(math.isfinite, numbers)):
         raise ValueError(
-            f"space: {name} is {said!r}, allowed is low:high with 0 < low < high, or values separated by commas."
+            f"space: {name} must be low:high with 0 < low < high, or values separated by commas, got {said!r}."
         )
     return Choice(tuple(int(n) if whole and n == int(n) else n for n in numbers))
 

@@ -78,7 +78,7 @@ def open_storage(url: str) -> Storage:
     if scheme == "postgres":
         scheme = "postgresql"
     if scheme not in ("journal", "sqlite", "postgresql") or not path.strip("/") or path.endswith(":memory:"):
-        raise ValueError(f"storage: url is {_shown(url)!r}, allowed is {', '.join(_KINDS[:2])} or {_KINDS[2]}.")
+        raise ValueError(f"storage: url must be {', '.join(_KINDS[:2])} or {_KINDS[2]}, got {_shown(url)!r}.")
     with _plainly(url, opening=True):
         if scheme == "journal":
             from steepest.workbench.journal import open_journal

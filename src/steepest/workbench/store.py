@@ -206,19 +206,19 @@ class Queue:
         if stored is None:
             if backend.get_n_trials(found):
                 raise ValueError(
-                    f"study {self.name}: another program made the study of that name. Give another name, or another storage."
+                    f"study {self.name}: another program made the study of that name. Use another name or another storage."
                 )
             backend.set_study_user_attr(found, "steepest", ours)
             stored = backend.get_study_user_attrs(found)["steepest"]
         if stored["format"] != FORMAT:
             raise ValueError(
-                f"study {self.name}: its format is {stored['format']!r}, allowed is {FORMAT}. Begin a new study with this version."
+                f"study {self.name}: the format must be {FORMAT}, got {stored['format']!r}. Start a new study with this version."
             )
         if different := [
             f"{key} is {mine}, stored is {theirs}" for key, mine, theirs in _differences(ours["facts"], stored["facts"])
         ]:
             raise ValueError(
-                f"study {self.name}: {'; '.join(different)}. Give the same command as before, or begin a new study."
+                f"study {self.name}: {'; '.join(different)}. Run the same command as before, or start a new study."
             )
         return found
 
@@ -328,7 +328,7 @@ def _text(what: str, value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{what}: allowed is what JSON can hold. {error}.") from None
+        raise TypeError(f"{what} must be JSON data. {error}.") from None
 
 
 def _differences(ours: Any, theirs: Any, where: str = "") -> list[tuple[str, str, str]]:

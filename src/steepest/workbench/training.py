@@ -159,8 +159,8 @@ def _measures(workload: Workload, task: Task, part: str) -> Mapping[str, float]:
     made = task.evaluate(part)
     if not isinstance(made, Mapping):
         raise TypeError(
-            f"workload {workload.name}: evaluate returned {described(made)} for {part!r}, allowed is a dict of measures, "
-            f"{{{workload.metric!r}: …}}."
+            f"workload {workload.name}: evaluate must return a dict of measures, {{{workload.metric!r}: …}}, "
+            f"got {described(made)} for {part!r}."
         )
     numbers: dict[str, float] = {}
     for name, value in made.items():  # of NumPy or torch, too: they are kept as JSON
@@ -168,7 +168,7 @@ def _measures(workload: Workload, task: Task, part: str) -> Mapping[str, float]:
             numbers[name] = float(value)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(
-                f"workload {workload.name}: evaluate returned {described(value)} as {name!r} for {part!r}, allowed is a number."
+                f"workload {workload.name}: evaluate must return numbers, got {described(value)} as {name!r} for {part!r}."
             ) from None
     return numbers
 
@@ -177,8 +177,8 @@ def _metric(workload: Workload, measures: Mapping[str, float]) -> float:
     if workload.metric not in measures:
         known: Sequence[str] = sorted(measures)
         raise ValueError(
-            f"workload {workload.name}: evaluate returned {', '.join(known) or 'nothing'}, but its metric is "
-            f"{workload.metric!r}. Return it too, or name another: @workload(metric=…)."
+            f"workload {workload.name}: evaluate must return the metric, {workload.metric!r}, got {', '.join(known) or 'nothing'}. "
+            f"Return it, or set another metric: @workload(metric=…)."
         )
     return measures[workload.metric]
 

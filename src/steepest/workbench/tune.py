@@ -78,7 +78,8 @@ def tune(
     space_searched = searched(optimizer, space)
     if not space_searched:
         raise ValueError(
-            f"tune: {optimizer} leaves nothing open to search. Leave a value out: adamw instead of adamw(lr=1e-3, …)."
+            f"tune: {optimizer} sets every hyperparameter, so nothing is left to search. Leave out a value: write adamw "
+            f"instead of adamw(lr=1e-3, …)."
         )
     begun, started = time.perf_counter(), datetime.now().isoformat(timespec="seconds")
     fixed = {

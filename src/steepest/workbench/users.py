@@ -48,7 +48,9 @@ def module_of(name: str, attribute: str) -> Any:
     Raises ValueError, which names the line of their file, for whatever goes wrong in it.
     """
     if not name or not attribute:
-        raise ValueError(f"{name}:{attribute} is no name of something in a module. Write module:name or file.py:name.")
+        raise ValueError(
+            f"{name}:{attribute} isn't the name of something in a module. Write module:name or file.py:name."
+        )
     if name.endswith(".py") and not Path(name).is_file():
         raise ValueError(f"{name}:{attribute}: there is no file {name}.")
     module = _loaded(name)

@@ -75,7 +75,7 @@ def newest(folder: Path) -> Path:
     written = [(_modified(one), one.parent) for one in folder.glob(f"**/{FILES}")]
     if not written:
         raise ValueError(
-            f"there is no run under {str(folder)!r}: no file steepest-*.sqlite of a Monitor. Name its folder: "
+            f"there is no run under {str(folder)!r}: no file steepest-*.sqlite of a Monitor. Pass its folder: "
             "steepest watch FOLDER."
         )
     return max(written)[1]

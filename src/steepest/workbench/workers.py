@@ -220,9 +220,7 @@ def _together(queues: Sequence[Queue], function: Function, jobs: int) -> Iterato
                     busy = [queue.died(child.process.pid, child.started, text) for queue in queues]
                     idle_deaths += not any(busy)
                     if idle_deaths >= max(3, jobs):
-                        raise RuntimeError(
-                            f"run: the processes end before they begin a job, {text}. See what they printed."
-                        )
+                        raise RuntimeError(f"run: the processes end before they start a job, {text}. See their output.")
                     yield None  # perhaps it was the third time
                     with interrupts_held():
                         children.append(_start(task))

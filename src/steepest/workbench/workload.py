@@ -66,8 +66,10 @@ class ArrayTask:
         made: Any = self.loss_and_gradients(step)
         is_pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)
         if not is_pair or not hasattr(made[0], "__float__"):
-            said = f"{_written(self.loss_and_gradients)} returned {described(made)} for step {step}"
-            raise TypeError(f"ArrayTask: {said}, allowed is a pair: the loss, and a dict of gradients by parameter.")
+            raise TypeError(
+                f"ArrayTask: {_written(self.loss_and_gradients)} must return the loss and a dict of gradients by parameter, "
+                f"got {described(made)} for step {step}."
+            )
         return made[0], made[1]
 
     def evaluate(self, part: str) -> Mapping[str, float]:
@@ -87,9 +89,9 @@ class TorchTask:
             p.grad = None
         loss = self.loss(step)
         if not callable(getattr(loss, "backward", None)):
-            said = f"{_written(self.loss)} returned {described(loss)} for step {step}"
             raise TypeError(
-                f"TorchTask: {said}, allowed is a tensor of one element. Return the loss itself, without .item() or float()."
+                f"TorchTask: {_written(self.loss)} must return a tensor of one element, got {described(loss)} for step {step}. "
+                f"Return the loss itself, without .item() or float()."
             )
         loss.backward()
         return float(loss.detach()), None
@@ -146,7 +148,7 @@ class Workload:
         made = self.start(seed)
         if not all(hasattr(made, name) for name in ("params", "gradients", "evaluate")):
             raise TypeError(
-                f"workload {self.name}: {_written(self.start)} returned {described(made)}, allowed is a TorchTask or an ArrayTask. "
+                f"workload {self.name}: {_written(self.start)} must return a TorchTask or an ArrayTask, got {described(made)}. "
                 "End it with return TorchTask(model, loss, evaluate)."
             )
         return made
@@ -192,7 +194,7 @@ def workload(*given: Any, **facts: Any) -> Callable[[Callable[[int], Task]], Wor
     """Make a `Workload` of a function of a seed; its name and docstring are the workload's. Raises TypeError for anything else."""
     if given:
         raise TypeError(
-            f"workload: it is given {described(given[0])}, allowed are facts by their names: @workload(steps=300)."
+            f"workload: arguments must be given by name, got {described(given[0])}. Write @workload(steps=300)."
         )
 
     def decorate(start: Callable[[int], Task]) -> Workload:
@@ -201,13 +203,13 @@ def workload(*given: Any, **facts: Any) -> Callable[[Callable[[int], Task]], Wor
             raise TypeError(unknown_name(f"workload {start.__name__}", "argument", unknown[0], known))
         if "steps" not in facts:
             raise TypeError(
-                f"workload {start.__name__}: steps is missing, the length of a run. Write @workload(steps=300)."
+                f"workload {start.__name__}: steps, the length of a run, is missing. Write @workload(steps=300)."
             )
         try:
             inspect.signature(start).bind(0)
         except TypeError:
             raise TypeError(
-                f"workload {start.__name__}: it takes {inspect.signature(start)}, allowed is a function of the seed alone."
+                f"workload {start.__name__}: the function must take only the seed, got the signature {inspect.signature(start)}."
             ) from None
         said = (inspect.getdoc(start) or "").split("\n\n")[0]
         given = {"name": start.__name__.replace("_", "-"), "about": said, **facts}
@@ -264,8 +266,8 @@ def _found(name: str, _changed: int) -> Workload:
         found = [one for one, value in names_in(name).items() if isinstance(value, Workload)]
         cure = f"Write {' or '.join(f'{name}:{one}' for one in found)}."
         if not found:
-            cure = f"There is none in it: write a function of a seed under @workload(steps=…), then {name}:NAME."
-        raise ValueError(f"workload: {name!r} names a file, allowed is a workload in it. {cure}")
+            cure = f"The file has no workload. Write a function of a seed under @workload(steps=…), then {name}:NAME."
+        raise ValueError(f"workload: the name must be FILE:NAME, got the file {name!r}. {cure}")
     if not colon:
         raise ValueError(unknown_name("workload", "name", name, [*BUILT_IN, "module:name"]))
     return _checked(name, module_of(module, attribute))
@@ -277,6 +279,6 @@ def _checked(name: str, found: Any) -> Workload:
         made = found()  # a function that makes a workload
     if not isinstance(made, Workload):
         raise TypeError(
-            f"workload {name}: it is {type(made).__name__}, allowed is a Workload: a function of a seed under @workload(steps=…)."
+            f"workload {name}: it must be a function of a seed under @workload(steps=…), got {type(made).__name__}."
         )
     return made if name in BUILT_IN else replace(made, name=name)

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(listing())
             return 0
         if given.update and not given.json:
-            raise ValueError("reproduce: --update is given without --json, the file whose figures it keeps.")
+            raise ValueError("reproduce: --json must be given with --update. It is the file whose figures are kept.")
         stored = from_json(given.json.read_text(encoding="utf-8")) if given.update else []
         results = []
         if names:

@@ -124,7 +124,7 @@ def judge(figures: Figures, conditions: Sequence[Condition]) -> Outcome:
     for condition in conditions:
         found = figures[condition.figure]
         if isinstance(found, str):
-            raise TypeError(f"judge: {condition.figure} is the text {found!r}, allowed is a number with its interval.")
+            raise TypeError(f"judge: {condition.figure} must be a number with its interval, got the string {found!r}.")
         met = condition.met(found)
         if met is not True:
             said = f"{condition.figure} is {shown(found)}, asked is {condition}"

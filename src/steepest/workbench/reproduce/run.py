@@ -95,11 +95,11 @@ def from_json(text: str) -> Results:
         data = json.loads(text)
         if data["format"] != FORMAT:
             raise ValueError(
-                f"these outcomes have the format {data['format']!r}, allowed is {FORMAT}. Run the claims anew with this version."
+                f"the format of the outcomes must be {FORMAT}, got {data['format']!r}. Run the claims again with this version."
             )
         outcomes = {name: Outcome.from_json(one) for name, one in data["outcomes"].items()}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"these are no outcomes of claims: {error}.") from None
+        raise ValueError(f"these aren't outcomes of claims: {error}.") from None
     return [(claim, outcomes[claim.name]) for claim in find(list(outcomes))]
 
 
@@ -117,7 +117,7 @@ def updated(stored: Results, measured: Results) -> Results:
         for condition in claim.conditions:
             if condition.figure not in outcome.figures:
                 raise ValueError(
-                    f"reproduce: the stored figures of {name} are without {condition.figure!r}. Measure this claim anew, too."
+                    f"reproduce: the stored figures of {name} lack {condition.figure!r}. Measure the claim again."
                 )
         results.append((claim, replace(judge(outcome.figures, claim.conditions), seconds=outcome.seconds)))
     return results

@@ -72,16 +72,16 @@ LEVELS = {
 def unpacked(path: Path) -> bytes:
     """What a packed file holds. Raises ValueError if the file is missing or holds anything else."""
     expected = FILES[path.name].sha256
-    cure = "Install steepest again, or make the file anew with tools/pack_data.py."
+    cure = "Install steepest again, or make the file again with tools/pack_data.py."
     try:
         content = lzma.decompress(path.read_bytes())
     except FileNotFoundError:
-        raise ValueError(f"{path.name}: it is missing in {path.parent}. {cure}") from None
+        raise ValueError(f"{path.name}: the file is missing in {path.parent}. {cure}") from None
     except (lzma.LZMAError, EOFError) as error:
-        raise ValueError(f"{path.name}: it is damaged ({error}); allowed is SHA-256 {expected}. {cure}") from None
+        raise ValueError(f"{path.name}: the file is damaged ({error}). SHA-256 must be {expected}. {cure}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise ValueError(f"{path.name}: its content has SHA-256 {found}, allowed is {expected}. {cure}")
+        raise ValueError(f"{path.name}: SHA-256 must be {expected}, got {found}. {cure}")
     return content
 
 
@@ -132,8 +132,8 @@ def unicode_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
     found = hashlib.sha256(lines.encode()).hexdigest()
     if found != UNICODE.sha256:
         raise ValueError(
-            f"unicodedata.ucd_3_2_0: its names and categories have SHA-256 {found}, allowed is {UNICODE.sha256}. "
-            f"This Python ({sys.version.split()[0]}) brings other ones; use CPython 3.11 to 3.13."
+            f"unicodedata.ucd_3_2_0: SHA-256 of the names and categories must be {UNICODE.sha256}, got {found}. "
+            f"This Python ({sys.version.split()[0]}) has others. Use CPython 3.11 to 3.13."
         )
     computed = ("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH", "HANGUL SYLLABLE", "YI SYLLABLE")
     own = [(name, category) for _, name, category in named if not name.startswith(computed)]
