@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
+from steepest.plan.evaluate import narrows, reduced
 from steepest.plan.plan import Pass, Program
 
-__all__ = ["ArrayEngine", "combine", "narrows"]
+__all__ = ["ArrayEngine"]
 
 
 class ArrayEngine:
@@ -41,18 +42,19 @@ class _BoundArrays:
         """Nothing: each step reads the tensors' buffers."""
 
     def run(self, stage: int, scalars: NDArray[np.float64]) -> dict[int, float]:
-        totals = {i: REDUCTIONS[self.program.graph.nodes[i].op] for i in self.program.model_reductions[stage]}
+        reductions = {i: REDUCTIONS[self.program.graph.nodes[i].op] for i in self.program.model_reductions[stage]}
+        totals = {i: row.start for i, row in reductions.items()}
         with np.errstate(all="ignore"):
-            for tensor, row, reduced in zip(self.tensors, self.rows, self.reduced, strict=True):
+            for tensor, row, known in zip(self.tensors, self.rows, self.reduced, strict=True):
                 for segment in self.program.stages[stage]:
                     for number in segment.passes:
-                        self._sweep(self.program.passes[number], number, tensor, scalars[row], reduced)
+                        self._sweep(self.program.passes[number], number, tensor, scalars[row], known)
                 for i in totals:
-                    totals[i] = combine(self.program.graph.nodes[i].op, totals[i], float(reduced[i]))
+                    totals[i] = reductions[i].join(totals[i], float(known[i]))
         return totals
 
     def _sweep(
-        self, one: Pass, number: int, tensor: Tensor, scalars: NDArray[np.float64], reduced: dict[int, Any]
+        self, one: Pass, number: int, tensor: Tensor, scalars: NDArray[np.float64], known: dict[int, Any]
     ) -> None:
         program = self.program
         nodes = program.graph.nodes
@@ -66,14 +68,14 @@ class _BoundArrays:
             if node.op == "load":
                 values[i] = tensor.buffers[node.value]
             elif is_reduction(node):
-                values[i] = reduced[i]
+                values[i] = known[i]
             elif node.op == "as_stored":
                 values[i] = np.asarray(values[node.args[0].index], dtype=dtype)
             else:
                 row = OPERATIONS[node.op]
                 values[i] = row.array(np, *(_argument(a, node, values, dtype) for a in node.args))
         for i in one.reductions:
-            reduced[i] = _reduce(nodes[i], values, tensor.param)
+            known[i] = _reduce(nodes[i], values, tensor.param)
         new = {name: _argument(program.stores[name], program.stores[name], values, dtype) for name in one.stores}
         for name, value in new.items():
             value = value.copy() if any(value is b for b in tensor.buffers.values()) else value
@@ -88,8 +90,8 @@ class _BoundArrays:
         return [np.array(r[index], dtype=np.float64).reshape(-1) for r in self.reduced]
 
     def join(self, index: int, totals: list[NDArray[np.float64]]) -> None:
-        for reduced, total in zip(self.reduced, totals, strict=True):
-            reduced[index] = total.reshape(np.shape(reduced[index]))
+        for known, total in zip(self.reduced, totals, strict=True):
+            known[index] = total.reshape(np.shape(known[index]))
 
 
 def _argument(arg: Expr, of: Expr, values: dict[int, Any], dtype: np.dtype[Any]) -> Any:
@@ -103,28 +105,8 @@ def _argument(arg: Expr, of: Expr, values: dict[int, Any], dtype: np.dtype[Any])
     return value
 
 
-def narrows(of: Expr) -> bool:
-    """Whether slower values take the tensor's type in this operation: where they meet elements that are not ``wide``."""
-    return of.rate == Rate.ELEMENT and of.kind != "wide" and not any(a.kind == "wide" for a in of.args)
-
-
 def _reduce(node: Expr, values: dict[int, Any], like: NDArray[Any]) -> Any:
     arg = node.args[0]
     value = arg.value if arg.op == "const" else values[arg.index]
     value = np.broadcast_to(np.asarray(value, dtype=np.float64), like.shape)
-    function = np.sum if node.op == "sum" else np.max
-    if node.rate == Rate.UNIT and like.ndim > 1:
-        axes = tuple(d for d in range(like.ndim) if d != node.value % like.ndim)
-        if value.size == 0:
-            return np.full([1 if d in axes else n for d, n in enumerate(like.shape)], REDUCTIONS[node.op])
-        return function(value, axis=axes, keepdims=True)
-    if value.size == 0:
-        return REDUCTIONS[node.op]
-    return function(value)
-
-
-def combine(op: str, a: float, b: float) -> float:
-    """Join two partial reductions."""
-    if op == "sum":
-        return a + b
-    return a if a > b or a != a else b
+    return reduced(node, value, np.full, np)

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.engines.arrays import combine
 from steepest.engines.tensors import Bound, Tensor
 from steepest.language.expression import Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
@@ -94,7 +93,7 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
             ran.append((number, job.stage))
             job.stage += 1
         for which, op, value in _joined([(jobs[number], stage) for number, stage in ran], partials, share):
-            totals[which] = combine(op, totals[which], value) if which in totals else value
+            totals[which] = REDUCTIONS[op].join(totals[which], value) if which in totals else value
         for number, stage in ran:
             for index in jobs[number].program.model_reductions[stage]:
                 missing[which_of[number, index]] -= 1
@@ -124,8 +123,8 @@ def _joined(
     model: dict[tuple[int, str, tuple[Hashable, ...]], tuple[int, float]] = {}
     for which, op, first, partial in partials:
         key = (which, op, first.holders())
-        place, known = model.get(key, (first.index, REDUCTIONS[op]))
-        model[key] = min(place, first.index), combine(op, known, partial)
+        place, known = model.get(key, (first.index, REDUCTIONS[op].start))
+        model[key] = min(place, first.index), REDUCTIONS[op].join(known, partial)
     parts: dict[tuple[Any, ...], Part] = {}
     for (which, op, holders), (place, known) in model.items():
         if holders:

@@ -41,20 +41,6 @@ _UFUNCS = {
     "float_power": "pow", "remainder": "mod", "less": "lt", "less_equal": "le", "greater": "gt",
     "greater_equal": "ge", "equal": "eq", "not_equal": "ne", "bitwise_and": "and", "bitwise_or": "or",
 }  # fmt: skip
-_NAMED_IN_ERRORS = {
-    "sqrt",
-    "exp",
-    "log",
-    "abs",
-    "sum",
-    "max",
-    "mean",
-    "where",
-    "minimum",
-    "maximum",
-    "sign",
-    "isfinite",
-}
 
 
 class Expr:
@@ -196,7 +182,8 @@ class Expr:
         if op is None or method != "__call__":
             asked = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
             name = {"absolute": "abs", "add.reduce": "sum", "maximum.reduce": "max"}.get(asked, asked)
-            use = f"Write steepest.{name}" if name in _NAMED_IN_ERRORS else "Use the functions of steepest"
+            known = name in OPERATIONS or name in REDUCTIONS or name in ("mean", "sign")
+            use = f"Write steepest.{name}" if known else "Use the functions of steepest"
             self._refuse(f"numpy.{asked} can't take a traced value", f"{use} instead.")
         return self.graph.add(op, *inputs)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from steepest.language.expression import Expr, Rate
-from steepest.language.operations import OPERATIONS
+from steepest.language.operations import OPERATIONS, REDUCTIONS
 
 __all__ = [
     "abs", "as_stored", "cos", "count", "exp", "floor", "isfinite", "log", "max", "maximum", "mean", "minimum", "norm", "rms",
@@ -23,7 +23,8 @@ __all__ = [
 Per: TypeAlias = Literal["model", "tensor", "unit"]
 
 
-def _apply(op: str, *args: Any) -> Any:
+def apply(op: str, *args: Any) -> Any:
+    """The operation of a row of `OPERATIONS`, on traced values, arrays or numbers."""
     for value in args:
         if isinstance(value, Expr):
             return value.graph.add(op, *args)
@@ -32,37 +33,37 @@ def _apply(op: str, *args: Any) -> Any:
 
 def sqrt(x: Any) -> Any:
     """The square root; nan below zero."""
-    return _apply("sqrt", x)
+    return apply("sqrt", x)
 
 
 def exp(x: Any) -> Any:
     """The exponential function."""
-    return _apply("exp", x)
+    return apply("exp", x)
 
 
 def log(x: Any) -> Any:
     """The natural logarithm; -inf at zero, nan below."""
-    return _apply("log", x)
+    return apply("log", x)
 
 
 def cos(x: Any) -> Any:
     """The cosine of an angle in radians."""
-    return _apply("cos", x)
+    return apply("cos", x)
 
 
 def floor(x: Any) -> Any:
     """The largest whole number not above x."""
-    return _apply("floor", x)
+    return apply("floor", x)
 
 
 def abs(x: Any) -> Any:
     """The absolute value."""
-    return _apply("abs", x)
+    return apply("abs", x)
 
 
 def isfinite(x: Any) -> Any:
     """Whether x is neither infinite nor nan."""
-    return _apply("isfinite", x)
+    return apply("isfinite", x)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -71,22 +72,22 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     Unlike a multiplication by a mask it lets no nan or infinity of the other side through. On a condition that is known
     once per step it is not even computed in the loop: the planner makes one program per outcome.
     """
-    return _apply("where", condition, a, b)
+    return apply("where", condition, a, b)
 
 
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of two values; nan if either is nan; ``b`` if they are equal."""
-    return _apply("minimum", a, b)
+    return apply("minimum", a, b)
 
 
 def maximum(a: Any, b: Any) -> Any:
     """The larger of two values; nan if either is nan; ``b`` if they are equal."""
-    return _apply("maximum", a, b)
+    return apply("maximum", a, b)
 
 
 def wide(x: Any) -> Any:
     """x in float64, whatever the tensor's own type."""
-    return _apply("wide", x)
+    return apply("wide", x)
 
 
 def as_stored(x: Any) -> Any:
@@ -94,7 +95,7 @@ def as_stored(x: Any) -> Any:
 
     So a measurement sees what a step leaves: ``norm(as_stored(param) - param_before, per="tensor")``.
     """
-    return _apply("as_stored", x)
+    return apply("as_stored", x)
 
 
 def sign(x: Any) -> Any:
@@ -111,15 +112,15 @@ def _check_units(what: str, per: Per, axis: int | None) -> None:
         )
 
 
-def _reduce(op: Literal["sum", "max"], x: Any, per: Per, axis: int | None) -> Any:
+def reduce(op: str, x: Any, per: Per, axis: int | None) -> Any:
+    """The reduction of a row of `REDUCTIONS`, of a traced value or an array."""
     _check_units(op, per, axis)
     if isinstance(x, Expr):
         return x.graph.reduce(op, x, Rate[per.upper()], axis)
-    function = np.sum if op == "sum" else np.max
-    x = np.asarray(x, dtype=np.float64)
+    row, x = REDUCTIONS[op], np.asarray(x, dtype=np.float64)
     if per != "unit" or x.ndim <= 1:
-        return function(x) if x.size else np.float64(0.0 if op == "sum" else -math.inf)
-    return function(x, axis=tuple(d for d in range(x.ndim) if d != (axis or 0) % x.ndim), keepdims=True)
+        return row.array(np, x) if x.size else np.float64(row.start)
+    return row.array(np, x, axis=tuple(d for d in range(x.ndim) if d != (axis or 0) % x.ndim), keepdims=True)
 
 
 def sum(x: Any, per: Per, axis: int | None = None) -> Any:
@@ -128,12 +129,12 @@ def sum(x: Any, per: Per, axis: int | None = None) -> Any:
     A unit is one slice along dimension ``axis`` (0, PyTorch's layout, unless named); the whole tensor when it has at
     most one dimension.
     """
-    return _reduce("sum", x, per, axis)
+    return reduce("sum", x, per, axis)
 
 
 def max(x: Any, per: Per, axis: int | None = None) -> Any:
     """The largest element of a unit, a tensor or the model; nan if any is nan; -inf if there is none."""
-    return _reduce("max", x, per, axis)
+    return reduce("max", x, per, axis)
 
 
 def norm(x: Any, per: Per, order: float = 2, axis: int | None = None) -> Any:

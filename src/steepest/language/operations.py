@@ -1,7 +1,8 @@
-"""The operations of the language: one table, one row per operation, the only place that knows what an operation means.
+"""The operations and reductions of the language: two tables, a row each, the only place that defines what they mean.
 
 What engines could disagree on (NaN in minimum and maximum, a zero denominator, a root of a negative number) is decided
-in these rows; every engine takes its text or its function from here. A new operation is one new row.
+in these rows. Every engine takes its text or its function from here, and so do plans and equations. A new operation or
+reduction is one new row.
 
 Values slower than an element are float64 everywhere. Element values have the tensor's own type, except behind ``wide``,
 which lifts them to float64 (a sum of squares of float32 numbers overflows float32 long before the norm does), and behind
@@ -11,11 +12,12 @@ which lifts them to float64 (a sum of squares of float32 numbers overflows float
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["HOST_FUNCTIONS", "OPERATIONS", "REDUCTIONS", "Operation"]
+__all__ = ["OPERATIONS", "REDUCTIONS", "Operation", "Reduction", "functions_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,53 @@ class Operation:
     boolean: bool = False
     latex: str = ""
 
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """One row: how a reduction takes in element by element, and how partial results are joined.
+
+    Attributes
+    ----------
+    name : str
+        Its name in rules and plans.
+    start : float
+        The result of no elements.
+    join : callable
+        Joins two partial results on the host.
+    joined : str
+        The text of `join` in a compiled loop.
+    ufunc : str
+        The name of NumPy's function of two arrays that joins them.
+    array : callable
+        Reduces an array of the namespace ``xp`` over some dimensions: ``array(xp, x, axis=…, keepdims=…)``.
+    collective : str
+        The name of torch's ``ReduceOp`` that joins over processes.
+    repeated : callable
+        The result of equal values, from the value and how many there are.
+    loop : str
+        The text that takes in an element; empty if it is `joined`.
+    product : str
+        The text that takes in a product of two float64 values by one instruction; empty if there is none.
+    latex : str
+        The sign in equations.
+    """
+
+    name: str
+    start: float
+    join: Callable[[float, float], float]
+    joined: str
+    ufunc: str
+    array: Callable[..., Any]
+    collective: str
+    repeated: Callable[[Any, Any], Any]
+    loop: str = ""
+    product: str = ""
+    latex: str = ""
+
     @property
-    def host_text(self) -> str:
-        """The same operation as Python text on floats: infix where Python's own meaning is ours, a call elsewhere."""
-        if self.name in ("add", "sub", "mul", "neg"):
-            return self.loop
-        arity = self.host.__code__.co_argcount
-        return f"{self.name}_({', '.join(['{}'] * arity)})"
+    def taken_in(self) -> str:
+        """The text that takes in an element."""
+        return self.loop or self.joined
 
 
 def _add(a: float, b: float) -> float:
@@ -221,8 +263,45 @@ _ROWS = (
 OPERATIONS = {row.name: row for row in _ROWS}
 """Every operation on values, by name."""
 
-REDUCTIONS = {"sum": 0.0, "max": -math.inf}
-"""The two reductions and the value each starts from. Everything else (norm, mean, rms, count) is written over them."""
+_REDUCTIONS = (
+    Reduction(
+        "sum",
+        0.0,
+        _add,
+        "{0} + {1}",
+        "add",
+        lambda xp, x, **over: xp.sum(x, **over),
+        "SUM",
+        lambda value, count: value * count,
+        loop="add({0}, {1})",
+        product="add_product({0}, {1}, {2})",
+        latex=r"\sum",
+    ),
+    Reduction(
+        "max",
+        -math.inf,
+        _maximum,
+        "{0} if ({0} > {1}) | ({0} != {0}) else {1}",
+        "maximum",
+        lambda xp, x, **over: xp.amax(x, **over),
+        "MAX",
+        lambda value, count: value,
+        latex=r"\max",
+    ),
+)
 
-HOST_FUNCTIONS = {f"{row.name}_": row.host for row in _ROWS}
-"""What generated host text may call."""
+REDUCTIONS = {row.name: row for row in _REDUCTIONS}
+"""The reductions, by name. Everything else (norm, mean, rms, count) is written over them."""
+
+
+def functions_in(text: str) -> list[str]:
+    """The functions of NumPy that operations call in the text of a compiled loop, in the order of the alphabet.
+
+    >>> functions_in("v1 = sqrt(v0) + exp(v0)")
+    ['exp', 'sqrt']
+    """
+    called = {name for row in OPERATIONS.values() for name in _CALL.findall(row.loop)} - {"abs", "float64"}
+    return sorted(called & {*_CALL.findall(text)})
+
+
+_CALL = re.compile(r"\b([a-z]\w*)(?=\()")

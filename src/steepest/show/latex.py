@@ -13,7 +13,7 @@ from typing import Any
 
 from steepest.language.chain import Chain
 from steepest.language.expression import Expr, Rate, is_reduction
-from steepest.language.operations import OPERATIONS
+from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.language.trace import trace
 from steepest.show.forms import (
     ATOM,
@@ -284,7 +284,7 @@ class _Writer:
         if node.op in ("wide", "as_stored"):
             return texts[node.args[0].index]
         if is_reduction(node):
-            sign = r"\sum" if node.op == "sum" else r"\max"
+            sign = REDUCTIONS[node.op].latex or rf"\operatorname{{{node.op}}}"
             return (rf"{sign}_{{\text{{{node.rate.word}}}}} {wrapped(texts[node.args[0].index], SUM)}", PRODUCT)
         return self._operation(node, texts)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from steepest.engines.arrays import combine, narrows
 from steepest.engines.tensors import Tensor
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
+from steepest.plan.evaluate import narrows, reduced
 from steepest.plan.plan import Pass, Plan, Program
 
 __all__ = ["ForeachEngine"]
@@ -129,18 +129,18 @@ class _BoundForeach:
 
     def _partials(self, indices: Sequence[int]) -> dict[int, float]:
         """What the sets' reductions come to together: read from each device at once."""
-        ops = {i: self.program.graph.nodes[i].op for i in indices}
-        totals = {i: REDUCTIONS[op] for i, op in ops.items()}
+        rows = {i: REDUCTIONS[self.program.graph.nodes[i].op] for i in indices}
+        totals = {i: row.start for i, row in rows.items()}
         for sets in self._by_device().values() if totals else ():
             of = [(i, one.reduced[i]) for one in sets for i in totals]
-            partials = torch.stack([v.sum() if ops[i] == "sum" else v.amax() for i, v in of])
-            for (i, _), partial in zip(of, _read(partials), strict=True):
-                totals[i] = combine(ops[i], totals[i], partial)
+            read = torch.stack([rows[i].array(torch, v) for i, v in of])
+            for (i, _), number in zip(of, _read(read), strict=True):
+                totals[i] = rows[i].join(totals[i], number)
         return totals
 
     def tensor_reductions(self, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
         nodes = self.program.graph.nodes
-        found = {i: np.full(len(self.tensors), REDUCTIONS[nodes[i].op]) for i in indices}
+        found = {i: np.full(len(self.tensors), REDUCTIONS[nodes[i].op].start) for i in indices}
         for sets in self._by_device().values() if indices else ():
             numbers = np.array(_read(torch.cat([one.reduced[i] for i in indices for one in sets])))
             positions = [p for one in sets for p in one.positions]
@@ -293,23 +293,15 @@ class _Values:
         return list(value.unbind()) if arg.rate == Rate.TENSOR else [value] * len(self.set.tensors)
 
     def reduced(self, node: Expr) -> Any:
-        """A sum or maximum in ``wide``: a vector, or a list of tensors that keep the dimensions of their units."""
-        one, (arg,), neutral = self.set, node.args, REDUCTIONS[node.op]
+        """A reduction in ``wide``: a vector, or a list of tensors that keep the dimensions of their units."""
+        one, (arg,), row = self.set, node.args, REDUCTIONS[node.op]
         if node.rate < Rate.UNIT and arg.rate < Rate.UNIT:
             value = self._tensor(arg, one.wide).to(one.wide)
-            return torch.where(one.sizes > 0, value * one.sizes if node.op == "sum" else value, neutral)
+            return torch.where(one.sizes > 0, row.repeated(value, one.sizes), row.start)
         made = []
         for v, t in zip(self.listed(arg, one.wide), one.tensors, strict=True):
-            v = v.expand(t.param.shape)
-            units = node.rate == Rate.UNIT and v.ndim > 1
-            axes = tuple(d for d in range(v.ndim) if not units or d != node.value % v.ndim)
-            if v.numel() == 0:
-                kept = [1 if d in axes else n for d, n in enumerate(v.shape)] if units else ()
-                made.append(v.new_full(kept, neutral, dtype=one.wide))
-            elif node.op == "sum":
-                made.append(v.sum(dim=axes, keepdim=units, dtype=one.wide))
-            else:
-                made.append(v.amax(dim=axes, keepdim=units).to(one.wide))
+            empty = partial(v.new_full, dtype=one.wide)
+            made.append(reduced(node, v.to(one.wide).expand(t.param.shape), empty, torch))
         return made if node.rate == Rate.UNIT else torch.stack(made)
 
 
@@ -342,12 +334,17 @@ def _remainder(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.where(rest == 0, torch.copysign(rest, b), torch.where((b < 0) != (rest < 0), rest + b, rest))
 
 
-_XP = SimpleNamespace(
-    abs=torch.abs, cos=torch.cos, exp=torch.exp, floor=torch.floor, isfinite=torch.isfinite, log=torch.log,
-    logical_and=torch.logical_and, logical_not=torch.logical_not, logical_or=torch.logical_or, power=torch.pow,
-    remainder=_remainder, sqrt=torch.sqrt, true_divide=torch.true_divide, where=torch.where,
-)  # fmt: skip
-"""What the operations' functions on arrays ask of a namespace."""
+class _Namespace:
+    """PyTorch as the operations' functions on arrays see it."""
+
+    remainder = staticmethod(_remainder)
+    power = staticmethod(torch.pow)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+_XP = _Namespace()
 
 _FOREACH: dict[str, Callable[..., Any]] = {
     "add": torch._foreach_add, "sub": torch._foreach_sub, "mul": torch._foreach_mul, "div": torch._foreach_div,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from steepest.engines.executor import Part
+from steepest.language.operations import REDUCTIONS
 
 __all__ = ["check_placements", "cuts_of", "is_sharded", "layout_of", "local_part", "placed_as", "pointers_of", "share"]
 
@@ -93,7 +94,7 @@ def placed_as(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def share(parts: Sequence[Part]) -> list[NDArray[np.float64]]:
-    """Join parts over processes: one all-reduce for all sums of the same groups, and one for all maxima."""
+    """Join parts over processes: one all-reduce for all reductions of one kind over the same groups."""
     found: list[NDArray[np.float64]] = [part.value for part in parts]
     together: dict[tuple[Hashable, ...], list[int]] = {}
     for number, part in enumerate(parts):
@@ -111,9 +112,9 @@ def share(parts: Sequence[Part]) -> list[NDArray[np.float64]]:
 
 
 def _all_reduce(values: torch.Tensor, op: str, holders: _Holders) -> torch.Tensor:
-    """Summed up, or the largest, over a group of processes."""
+    """Joined over a group of processes."""
     there = values.to(holders.device_type)
-    distributed.all_reduce(there, distributed.ReduceOp.SUM if op == "sum" else distributed.ReduceOp.MAX, holders.group)
+    distributed.all_reduce(there, getattr(distributed.ReduceOp, REDUCTIONS[op].collective), holders.group)
     return there.to(values.device)
 
 

@@ -166,31 +166,29 @@ class _BoundCpu:
         return {i: self._combined(i, self.partials[: len(self.rows)]) for i in self.program.model_reductions[stage]}
 
     def _combined(self, index: int, partials: NDArray[np.float64]) -> float:
-        column = partials[:, self.slots[index]]
-        if self.program.graph.nodes[index].op == "sum":
-            return float(column.sum())
-        return float(column.max()) if len(column) else -np.inf
+        row, column = REDUCTIONS[self.program.graph.nodes[index].op], partials[:, self.slots[index]]
+        return float(row.array(np, column)) if len(column) else row.start
 
     def tensor_reductions(self, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
-        ops = {i: self.program.graph.nodes[i].op for i in indices}
-        found = {i: np.full(len(self.tensors), REDUCTIONS[op]) for i, op in ops.items()}
+        rows = {i: REDUCTIONS[self.program.graph.nodes[i].op] for i in indices}
+        found = {i: np.full(len(self.tensors), row.start) for i, row in rows.items()}
         filled = self.first_row[1:] > self.first_row[:-1]  # a tensor without elements has no row
         starts = self.first_row[:-1][filled]
-        for i, op in ops.items() if len(starts) else ():
-            join = np.add if op == "sum" else np.maximum
+        for i, row in rows.items() if len(starts) else ():
+            join: np.ufunc = getattr(np, row.ufunc)
             found[i][filled] = join.reduceat(self.partials[: len(self.rows), self.slots[i]], starts)
         return found
 
     def parts(self, index: int) -> list[NDArray[np.float64]]:
         if index in self.slots:
             return list(self.tensor_reductions([index])[index].reshape(-1, 1))
-        neutral = REDUCTIONS[self.program.graph.nodes[index].op]
+        neutral = REDUCTIONS[self.program.graph.nodes[index].op].start
         starts = zip(self.tensors, self.first_unit.tolist(), strict=True)
         column = self.units[:, self.unit_slots[index]]
         return [column[at : at + t.units()].copy() if t.param.size else np.full(t.units(), neutral) for t, at in starts]
 
     def join(self, index: int, totals: list[NDArray[np.float64]]) -> None:
-        neutral = REDUCTIONS[self.program.graph.nodes[index].op]
+        neutral = REDUCTIONS[self.program.graph.nodes[index].op].start
         for i, (tensor, total) in enumerate(zip(self.tensors, totals, strict=True)):
             first, last = self.first_row[i], self.first_row[i + 1]
             if index in self.slots:

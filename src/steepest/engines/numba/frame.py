@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from steepest.engines.numba.names import Names
 from steepest.language.expression import Expr, Rate, is_reduction
-from steepest.language.operations import OPERATIONS, REDUCTIONS
+from steepest.language.operations import OPERATIONS, REDUCTIONS, functions_in
 from steepest.plan.plan import Pass, Program, Segment
 
 __all__ = ["ARGUMENTS", "WORDS", "source"]
@@ -37,7 +37,7 @@ Generated. {dtype}; loops over one piece of a tensor, segments around them, run 
 """
 
 from numba import carray, njit
-from numpy import cos, exp, float32, float64, floor, inf, isfinite, log, nan, sqrt
+from numpy import {functions}
 
 from steepest.engines.numba.pointers import address_{dtype} as address, add, add_product, address_float64, address_int64
 from steepest.engines.numba.pointers import report, take_next, wait_for
@@ -52,14 +52,17 @@ def source(program: Program, dtype: str, title: str, storage: Mapping[str, str] 
     ``storage`` names the types of buffers that are stored in another: ``float16`` or ``bfloat16``, beside ``float32``.
     """
     names = Names(program, dtype, storage or {})
-    parts = [_HEAD.format(title=title, dtype=dtype, conversions=_conversions(names))]
+    parts: list[str] = []
     for number in range(len(program.passes)):
         parts.append(_loop(program, number, names))
     segments = [segment for stage in program.stages for segment in stage]
     for number, segment in enumerate(segments):
         parts.append(_segment(program, number, segment, names))
     parts.append(_run(len(segments)))
-    return "\n\n".join(parts)
+    body = "\n\n".join(parts)
+    functions = ", ".join(sorted(["float32", "float64", "inf", "nan", *functions_in(body)]))
+    head = _HEAD.format(title=title, dtype=dtype, functions=functions, conversions=_conversions(names))
+    return f"{head}\n\n{body}"
 
 
 def _conversions(names: Names) -> str:
@@ -136,21 +139,18 @@ def _loop(program: Program, number: int, names: Names) -> str:
         local[i] = f"v{i}"
         inside.append(f"v{i} = {_bare(OPERATIONS[node.op].loop.format(*(text(a, double) for a in node.args)))}")
     for i in one.reductions:
-        if nodes[i].args[0].index in products:
-            a, b = (text(factor, True) for factor in nodes[i].args[0].args)
-            inside.append(f"r{i} = add_product(r{i}, {a}, {b})")
-            continue
-        value = text(nodes[i].args[0], True)
-        value = value if nodes[i].args[0].kind == "wide" else f"float64({value})"
-        if nodes[i].op == "sum":
-            inside.append(f"r{i} = add(r{i}, {value})")
+        reduction, arg = REDUCTIONS[nodes[i].op], nodes[i].args[0]
+        if arg.index in products:
+            taken = reduction.product.format(f"r{i}", *(text(factor, True) for factor in arg.args))
         else:
-            inside.append(f"r{i} = r{i} if (r{i} > {value}) | (r{i} != r{i}) else {value}")
+            value = text(arg, True)
+            taken = reduction.taken_in.format(f"r{i}", value if arg.kind == "wide" else f"float64({value})")
+        inside.append(f"r{i} = {taken}")
     for name in one.stores:
         stored = program.stores[name]
         inside.append(f"{names.buffer(name)}[i] = {names.narrowed(name, text(stored, False), stored)}")
     start = [f"{name} = {said}" for said, name in before.items()]
-    start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in one.reductions]
+    start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op].start)}" for i in one.reductions]
     lines = ["@njit(**OPTIONS)", f"def pass_{number + 1}({', '.join(['n', *arrays, *(names.slow(i) for i in slow)])}):"]
     lines += [f"    {line}" for line in start]
     lines += ["    for i in range(n):", *(f"        {line}" for line in inside)]
@@ -160,12 +160,14 @@ def _loop(program: Program, number: int, names: Names) -> str:
 
 
 def _products(program: Program, one: Pass) -> set[int]:
-    """Products in float64 that a sum alone uses: a multiply and add in one instruction."""
+    """Products in float64 that only reductions use which take in a product by one instruction."""
     nodes = program.graph.nodes
-    summed = {nodes[i].args[0].index for i in one.reductions if nodes[i].op == "sum"}
+    fused = [i for i in one.reductions if REDUCTIONS[nodes[i].op].product]
     used = {a.index for i in one.body for a in nodes[i].args} | {program.stores[n].index for n in one.stores}
-    used |= {nodes[i].args[0].index for i in one.reductions if nodes[i].op != "sum"}
-    return {i for i in summed if nodes[i].op == "mul" and nodes[i].kind == "wide"} - used
+    used |= {nodes[i].args[0].index for i in {*one.reductions}.difference(fused)}
+    return {
+        i for i in (nodes[j].args[0].index for j in fused) if nodes[i].op == "mul" and nodes[i].kind == "wide"
+    } - used
 
 
 def _bare(text: str) -> str:
@@ -215,12 +217,11 @@ def _slow_closure(program: Program, one: Pass) -> set[int]:
 def _tensor_value(program: Program, i: int, names: Names) -> list[str]:
     node = program.graph.nodes[i]
     part = f"partials[k, {names.tensor_slots[i]}]"
-    name = names.slow(i)
-    joined = f"{name} + {part}" if node.op == "sum" else f"{name} if ({name} > {part}) | ({name} != {name}) else {part}"
+    name, reduction = names.slow(i), REDUCTIONS[node.op]
     return [
-        f"    {name} = {_literal(REDUCTIONS[node.op])}",
+        f"    {name} = {_literal(reduction.start)}",
         "    for k in range(first_row[t], first_row[t + 1]):",
-        f"        {name} = {joined}",
+        f"        {name} = {reduction.joined.format(name, part)}",
     ]
 
 
@@ -242,7 +243,7 @@ def _by_unit(program: Program, segment: Segment, names: Names) -> list[str]:
     passes = [program.passes[p] for p in segment.passes]
     summed = [i for one in passes for i in one.reductions if nodes[i].rate != Rate.UNIT]
     lines = ["    n = width"]
-    lines += [f"    sum{i} = {_literal(REDUCTIONS[nodes[i].op])}" for i in summed]
+    lines += [f"    sum{i} = {_literal(REDUCTIONS[nodes[i].op].start)}" for i in summed]
     lines.append("    for u in range(lo, hi):")
     known: set[int] = set()
     for number, one in zip(segment.passes, passes, strict=True):
@@ -258,10 +259,8 @@ def _by_unit(program: Program, segment: Segment, names: Names) -> list[str]:
                 lines.append(f"        {names.slow(i)} = r{i}")
                 lines.append(f"        units[first_unit[t] + u, {names.unit_slots[i]}] = r{i}")
                 known.add(i)
-            elif nodes[i].op == "sum":
-                lines.append(f"        sum{i} = sum{i} + r{i}")
             else:
-                lines.append(f"        sum{i} = sum{i} if (sum{i} > r{i}) | (sum{i} != sum{i}) else r{i}")
+                lines.append(f"        sum{i} = {REDUCTIONS[nodes[i].op].joined.format(f'sum{i}', f'r{i}')}")
     return lines + [f"    partials[row, {names.tensor_slots[i]}] = sum{i}" for i in summed]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from steepest.language.expression import Expr, Rate
+from steepest.language.operations import functions_in
 from steepest.plan.plan import ITEMSIZES, Program
 
 __all__ = ["Names", "storage_of"]
@@ -75,7 +76,7 @@ def _identifiers(names: Iterable[str], taken: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         made = name
-        while made in taken or keyword.iskeyword(made) or hasattr(builtins, made) or _OWN.fullmatch(made):
+        while made in taken or keyword.iskeyword(made) or hasattr(builtins, made) or _is_own(made):
             made += "_"
         found[name] = made
         taken.add(made)
@@ -90,9 +91,15 @@ def _slots(program: Program, *rates: Rate) -> dict[int, int]:
 
 _OWN_NAMES = (
     "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
-    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|njit|words|place|cos|exp|"
-    "float32|float64|floor|inf|isfinite|log|nan|sqrt|OPTIONS|run|"
+    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|njit|words|place|"
+    "float32|float64|inf|nan|OPTIONS|run|"
     "address_uint16|(from|to)_b?float16"
 )
+
+
+def _is_own(name: str) -> bool:
+    """Whether generated text gives the name to a value or a function of its own."""
+    return bool(_OWN.fullmatch(name) or functions_in(f"{name}("))
+
+
 _OWN = re.compile(rf"{_OWN_NAMES}|(s|m|t|u|v|c|r|sum|pass_|segment_)\d+|.*(_i|_32|_holds)")
-"""The names that generated text gives to values of its own."""
