@@ -272,17 +272,8 @@ def parameters_section(recipe: Recipe) -> Iterator[str]:
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
-    """A docstring's parameters, with those of the recipe that it refers to ("Arguments as `adam`")."""
-    doc = parsed(function)
-    found = entries(doc.sections.get("Parameters", []))
-    for text in [doc.summary, *doc.paragraphs]:
-        for other in re.findall(r"Arguments as `(\w+)`", text):
-            found = {**meanings(inspect.unwrap(steepest.RECIPES[other])), **found}
-    for name, text in found.items():
-        other = re.fullmatch(r"as `(\w+)`\.?", text)
-        if other:
-            found[name] = meanings(inspect.unwrap(steepest.RECIPES[other[1]])).get(name, text)
-    return found
+    """What a docstring says of each parameter."""
+    return entries(parsed(function).sections.get("Parameters", []))
 
 
 def allowed(hint: Any) -> str:

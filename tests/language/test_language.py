@@ -586,6 +586,8 @@ def one_state(update: Any, state: Any, *, eps: s.Positive = 1e-8) -> Any: ...
         (one_state, {"a": 0.0}, "one_state: state a must start as zeros, copy_of_param, full(…) or scalar(…), got 0.0."),
         (one_state, {"step": s.zeros}, "one_state: a state can't be named 'step', which is the name of a rule's argument. "
          "Rename it."),
+        (one_state, {"kind": s.zeros}, "one_state: a state can't be named 'kind', which is the name of a rule's argument. "
+         "Rename it."),
         (one_state, {"a": s.full("epss")},
          "one_state: state a: unknown hyperparameter 'epss'. Did you mean 'eps'? Known: eps."),
         (3, {}, "rule: the argument must be a function, got 3."),
@@ -595,6 +597,24 @@ def one_state(update: Any, state: Any, *, eps: s.Positive = 1e-8) -> Any: ...
 def test_a_declaration_that_makes_no_rule_is_refused(function: Any, state: dict[str, Any], message: str) -> None:
     declare = s.rule(**state)
     assert refused(TypeError, declare, function) == message
+
+
+def test_the_signature_of_a_rule_has_its_hyperparameters_in_order() -> None:
+    @s.rule
+    def bounded(update: Any, step: Any, *, low: s.Real = 0.0, high: s.Real) -> Any: ...
+
+    assert str(inspect.signature(s.lookahead)) == "(k: 'Count' = 5, alpha: 'Fraction' = 0.5) -> 'Chain'"
+    # Python allows no argument without a default after one with a default, unless they go by name.
+    assert str(inspect.signature(bounded)) == "(*, low: 's.Real' = 0.0, high: 's.Real') -> 'Chain'"
+
+
+def test_a_rule_has_the_name_that_its_declaration_gives() -> None:
+    @s.rule(name="shrink")
+    def _shrink(update: Any, *, by: s.Fraction) -> Any:
+        return by * update
+
+    assert str(s.chain(_shrink(by=0.5), s.descend(0.1))) == "shrink > descend"
+    assert refused(ValueError, lambda: _shrink(by=2.0)).startswith("shrink: by must be in [0, 1], got 2.0.")
 
 
 def test_two_states_of_one_name_get_distinct_names_in_a_chain() -> None:

@@ -9,25 +9,10 @@ list of groups ``{"params": …, "lr": …}`` with values of their own; gradient
 none. ``optimizer.param_groups[0]["lr"] = …`` changes a value between steps without planning again.
 """
 
+from steepest.numpy import named
 from steepest.numpy.clipping import adaptive_clip_grad_, clip_grad_norm_, clip_grad_value_
-from steepest.numpy.named import (
-    LAMB,
-    LARS,
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Lion,
-    Lookahead,
-    NAdam,
-    RAdam,
-    RMSprop,
-)
+from steepest.numpy.named import *  # noqa: F403  # a class per recipe, listed in named.__all__
 from steepest.numpy.optimizer import Optimizer, Plans
 
-__all__ = [
-    "LAMB", "LARS", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Lookahead", "NAdam", "Optimizer",
-    "Plans", "RAdam", "RMSprop", "adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_",
-]  # fmt: skip
+__all__ = ["Optimizer", "Plans", "adaptive_clip_grad_", "clip_grad_norm_", "clip_grad_value_"]
+__all__ += named.__all__

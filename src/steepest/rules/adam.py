@@ -13,11 +13,6 @@ from steepest.language.functions import abs, maximum, sign, sqrt, where
 from steepest.language.rule import recipe, rule
 from steepest.rules.descent import before, decay, descend, negate
 
-__all__ = [
-    "adam", "adamax", "adamw", "lion", "nadam", "radam", "scale_by_adam", "scale_by_adamax", "scale_by_lion",
-    "scale_by_nadam", "scale_by_radam",
-]  # fmt: skip
-
 
 @rule(exp_avg=zeros, exp_avg_sq=zeros)
 def scale_by_adam(
@@ -97,7 +92,7 @@ def scale_by_lion(update, state, *, beta1: Decay = 0.9, beta2: Decay = 0.99):
     return direction
 
 
-@recipe
+@recipe(kind="optimizer", class_name="Adam", switches="foreach capturable differentiable fused")
 def adam(
     lr: NonNegative = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -136,7 +131,7 @@ def adam(
     return _with_decay(scale(*betas, eps), lr, weight_decay, decoupled_weight_decay, maximize)
 
 
-@recipe
+@recipe(kind="optimizer", class_name="AdamW", switches="foreach capturable differentiable fused")
 def adamw(
     lr: NonNegative = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -147,11 +142,21 @@ def adamw(
 ) -> Chain:
     """Adam with decoupled decay: ``p -= lr * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)``.
 
-    The decay is multiplied by the learning rate, as in PyTorch and Optax. Arguments as `adam`, but for the decay.
+    The decay is multiplied by the learning rate, as in PyTorch and Optax.
 
     Parameters
     ----------
+    lr : learning rate, >= 0, or a schedule. 1e-3, Kingma & Ba, Algorithm 1.
+    betas : decay of the averages of the gradient and of its square, each in [0, 1), or schedules. 0.9 and 0.999, Kingma & Ba,
+        Algorithm 1.
+    eps : added to the root of the corrected second moment, >= 0. 1e-8, Kingma & Ba, Algorithm 1.
     weight_decay : >= 0, or a schedule; added behind the moments, which do not see it. 1e-2 is PyTorch's default (Optax: 1e-4).
+    amsgrad : divide by the largest second moment so far (Reddi et al. 2018).
+    maximize : ascend instead.
+
+    Raises
+    ------
+    ValueError, TypeError : a value outside its range.
 
     Examples
     --------
@@ -170,7 +175,7 @@ def _with_decay(scale: Chain, lr: NonNegative, weight_decay: NonNegative, decoup
     return chain(first, scale, decay(weight_decay) if decoupled else Chain(), descend(lr))
 
 
-@recipe
+@recipe(kind="optimizer", class_name="RAdam", switches="foreach capturable differentiable")
 def radam(
     lr: NonNegative = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -182,12 +187,21 @@ def radam(
     """RAdam: Adam whose step is rectified for the variance of its first second moments; a momentum step before that.
 
     ``rho = rho_inf - 2 t b2^t / (1 - b2^t)``; where ``rho > 5``: ``p -= lr * m_hat * r * sqrt(1 - b2^t) / (sqrt(v) + eps)``,
-    else ``p -= lr * m_hat``. Arguments as `adam`, but for the place of epsilon.
+    else ``p -= lr * m_hat``.
 
     Parameters
     ----------
     lr : learning rate, >= 0, or a schedule. 1e-3, the authors' code.
+    betas : decay of the averages of the gradient and of its square, each in [0, 1), or schedules. 0.9 and 0.999, the authors'
+        code.
     eps : added to the root of the second moment before its correction, >= 0. 1e-8, the authors' code.
+    weight_decay : >= 0, added to the gradient before the moments see it (L2), unless ``decoupled_weight_decay`` is set.
+    decoupled_weight_decay : add the decay behind the moments instead, as `adamw` does.
+    maximize : ascend instead.
+
+    Raises
+    ------
+    ValueError, TypeError : a value outside its range.
 
     Examples
     --------
@@ -200,7 +214,7 @@ def radam(
     return _with_decay(scale_by_radam(*betas, eps), lr, weight_decay, decoupled_weight_decay, maximize)
 
 
-@recipe
+@recipe(kind="optimizer", class_name="NAdam", switches="foreach capturable differentiable")
 def nadam(
     lr: NonNegative = 2e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -212,12 +226,20 @@ def nadam(
 ) -> Chain:
     """NAdam: Adam with Nesterov momentum whose strength follows its own schedule (``momentum_decay``).
 
-    Arguments as `adam`; defaults of ``torch.optim.NAdam``.
-
     Parameters
     ----------
     lr : learning rate, >= 0, or a schedule. 2e-3, PyTorch's default.
+    betas : decay of the averages of the gradient and of its square, each in [0, 1), or schedules. 0.9 and 0.999, PyTorch's
+        defaults.
+    eps : added to the root of the corrected second moment, >= 0. 1e-8, PyTorch's default.
+    weight_decay : >= 0, added to the gradient before the moments see it (L2), unless ``decoupled_weight_decay`` is set.
     momentum_decay : how fast the momentum rises from half of ``beta1`` towards it, >= 0; 4e-3, PyTorch's default.
+    decoupled_weight_decay : add the decay behind the moments instead, as `adamw` does.
+    maximize : ascend instead.
+
+    Raises
+    ------
+    ValueError, TypeError : a value outside its range.
 
     Examples
     --------
@@ -231,7 +253,7 @@ def nadam(
     return _with_decay(scale, lr, weight_decay, decoupled_weight_decay, maximize)
 
 
-@recipe
+@recipe(kind="optimizer", class_name="Adamax", switches="foreach capturable differentiable")
 def adamax(
     lr: NonNegative = 2e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -241,13 +263,20 @@ def adamax(
 ) -> Chain:
     """Adamax: Adam with the decayed maximum of the gradient in place of its second moment.
 
-    ``u = max(beta2 * u, |g| + eps)``; ``p -= lr / (1 - beta1^t) * m / u``. Arguments as `adam`, but for rate, epsilon and decay.
+    ``u = max(beta2 * u, |g| + eps)``; ``p -= lr / (1 - beta1^t) * m / u``.
 
     Parameters
     ----------
     lr : learning rate, >= 0, or a schedule. 2e-3, Kingma & Ba, Algorithm 2.
+    betas : decay of the average of the gradient and of the maximum of its magnitude, each in [0, 1), or schedules. 0.9 and 0.999,
+        Kingma & Ba, Algorithm 2.
     eps : added to the gradient's magnitude inside the maximum, >= 0. 1e-8, PyTorch's default; the paper has none.
     weight_decay : >= 0, added to the gradient before the averages see it (L2).
+    maximize : ascend instead.
+
+    Raises
+    ------
+    ValueError, TypeError : a value outside its range.
 
     Examples
     --------
@@ -260,7 +289,7 @@ def adamax(
     return chain(before(weight_decay, maximize), scale_by_adamax(*betas, eps), descend(lr))
 
 
-@recipe
+@recipe(kind="optimizer", class_name="Lion")
 def lion(
     lr: NonNegative = 1e-4,
     betas: tuple[Decay, Decay] = (0.9, 0.99),

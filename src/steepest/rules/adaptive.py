@@ -12,11 +12,6 @@ from steepest.language.functions import sqrt
 from steepest.language.rule import recipe, rule
 from steepest.rules.descent import before, descend, momentum_if
 
-__all__ = [
-    "adadelta", "adagrad", "rmsprop", "scale_by_adadelta", "scale_by_adagrad", "scale_by_inverse_time", "scale_by_rms",
-    "scale_by_stddev",
-]  # fmt: skip
-
 
 @rule(sum=full("initial_accumulator_value"))
 def scale_by_adagrad(update, state, *, initial_accumulator_value: NonNegative = 0.0, eps: NonNegative = 1e-10):
@@ -55,7 +50,7 @@ def scale_by_adadelta(update, state, *, rho: Fraction = 0.9, eps: NonNegative = 
     return delta
 
 
-@recipe
+@recipe(kind="optimizer", class_name="Adagrad", switches="foreach differentiable fused")
 def adagrad(
     lr: NonNegative = 1e-2,
     lr_decay: NonNegative = 0.0,
@@ -96,7 +91,7 @@ def adagrad(
     )
 
 
-@recipe
+@recipe(kind="optimizer", class_name="RMSprop", switches="foreach capturable differentiable")
 def rmsprop(
     lr: NonNegative = 1e-2,
     alpha: Fraction = 0.99,
@@ -134,7 +129,7 @@ def rmsprop(
     return chain(before(weight_decay, maximize), scale(alpha, eps), momentum_if(momentum), descend(lr))
 
 
-@recipe
+@recipe(kind="optimizer", class_name="Adadelta", switches="foreach capturable differentiable")
 def adadelta(
     lr: NonNegative = 1.0,
     rho: Decay = 0.9,

@@ -14,10 +14,8 @@ from steepest.language.chain import Chain, copy_of_param
 from steepest.language.functions import floor, where
 from steepest.language.rule import recipe, rule
 
-__all__ = ["ema", "lookahead"]
 
-
-@rule(slow=copy_of_param)
+@rule(kind="wrapper", slow=copy_of_param)
 def lookahead(param, state, step, *, k: Count = 5, alpha: Fraction = 0.5):
     """Zhang et al., Algorithm 1: every k steps the slow weights move by ``alpha`` towards the fast ones, which follow.
 
@@ -42,7 +40,7 @@ def lookahead(param, state, step, *, k: Count = 5, alpha: Fraction = 0.5):
     return where(synchronise, state.slow, param)
 
 
-@rule(average=copy_of_param)
+@rule(name="ema", average=copy_of_param)
 def _ema(param, state, step, *, decay: Fraction = 0.999, interval: Count | None = None, bias_correction: bool = False):
     updates = step if interval is None else floor(step / interval)
     kept = _corrected(decay, updates) if bias_correction else decay
@@ -53,16 +51,13 @@ def _ema(param, state, step, *, decay: Fraction = 0.999, interval: Count | None 
     return param
 
 
-_ema.function.__name__ = "ema"
-
-
 def _corrected(decay, updates):
     """At a decay of 1 its limit, by which all weights so far count the same."""
     below = where(decay < 1, decay, 0.0)
     return where(decay < 1, below * (1 - below ** (updates - 1)) / (1 - below**updates), 1 - 1 / updates)
 
 
-@recipe
+@recipe(kind="wrapper")
 def ema(decay: Fraction = 0.999, interval: Count = 1, bias_correction: bool = False) -> Chain:
     """Keep ``average = decay * average + (1 - decay) * p`` beside the weights; it starts as the first weights it sees.
 

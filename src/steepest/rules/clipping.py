@@ -14,18 +14,13 @@ from steepest.language.functions import isfinite, maximum, minimum, norm, rms
 from steepest.language.rule import recipe, rule
 from steepest.language.trace import require
 
-__all__ = ["adaptive_grad_clip", "clip_by_block_rms", "clip_by_global_norm", "clip_by_norm", "clip_by_value"]
 
-
-@rule
+@rule(name="clip_by_value")
 def _clip_by_value(update, *, low: Real, high: Real):
     return minimum(maximum(update, low), high)
 
 
-_clip_by_value.function.__name__ = "clip_by_value"
-
-
-@recipe
+@recipe(kind="clip")
 def clip_by_value(low: Real, high: Real) -> Chain:
     """Clip every element of the update to [low, high]; nan stays nan.
 
@@ -51,7 +46,7 @@ def clip_by_value(low: Real, high: Real) -> Chain:
     return _clip_by_value(low, high)
 
 
-@rule
+@rule(kind="clip")
 def clip_by_global_norm(
     update,
     *,
@@ -90,7 +85,7 @@ def clip_by_global_norm(
     return update * minimum(1.0, max_norm / (total + 1e-6))
 
 
-@rule
+@rule(kind="clip")
 def clip_by_norm(update, *, max_norm: Positive, norm_type: Order = 2.0):
     """Scale the update of each tensor by ``min(1, max_norm / (norm + 1e-6))``, ``norm`` its own p-norm.
 
@@ -104,7 +99,7 @@ def clip_by_norm(update, *, max_norm: Positive, norm_type: Order = 2.0):
     return update * minimum(1.0, max_norm / (norm(update, per="tensor", order=norm_type) + 1e-6))
 
 
-@rule
+@rule(kind="clip")
 def clip_by_block_rms(update, *, threshold: Positive):
     """Divide each tensor's update by ``max(1, rms / threshold)``, ``rms`` the root of its mean square.
 
@@ -117,7 +112,7 @@ def clip_by_block_rms(update, *, threshold: Positive):
     return update / maximum(1.0, rms(update, per="tensor") / threshold)
 
 
-@rule
+@rule(kind="clip")
 def adaptive_grad_clip(update, param, *, clipping: Positive = 0.01, eps: Positive = 1e-3, axis: Axis = 0):
     """Brock et al., Equation 3: each unit's update is at most ``clipping`` times as long as its weights.
 

@@ -11,8 +11,6 @@ from steepest.language.chain import Chain, chain, zeros
 from steepest.language.functions import where
 from steepest.language.rule import recipe, rule
 
-__all__ = ["accumulate_momentum", "add_decayed_weights", "descend", "negate", "scale_by_learning_rate", "sgd"]
-
 
 @rule
 def descend(param, update, *, lr: NonNegative):
@@ -67,7 +65,7 @@ def momentum_if(momentum: NonNegative, dampening: Real = 0.0, nesterov: bool = F
     return accumulate_momentum(momentum, dampening, nesterov) if on else Chain()
 
 
-@recipe
+@recipe(kind="optimizer", class_name="SGD", switches="foreach differentiable fused")
 def sgd(
     lr: NonNegative = 1e-3,
     momentum: NonNegative = 0.0,

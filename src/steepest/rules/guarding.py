@@ -9,8 +9,6 @@ from steepest.language.functions import isfinite, sum, where
 from steepest.language.rule import rule
 from steepest.language.trace import require
 
-__all__ = ["skip_nonfinite"]
-
 
 @rule
 def skip_nonfinite(update):

@@ -13,8 +13,6 @@ from steepest.language.rule import recipe, rule
 from steepest.rules.adam import scale_by_adam
 from steepest.rules.descent import before, decay, descend, momentum_if, negate, scale_by_learning_rate
 
-__all__ = ["lamb", "lars", "scale_by_lars_ratio", "scale_by_trust_ratio"]
-
 
 @rule
 def scale_by_trust_ratio(
@@ -46,7 +44,7 @@ def scale_by_lars_ratio(
     return (update + weight_decay * param) * where((weight > 0) & (length > 0), ratio, 1.0)
 
 
-@recipe
+@recipe(kind="optimizer", class_name="LAMB")
 def lamb(
     lr: NonNegative = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
@@ -63,8 +61,9 @@ def lamb(
     Parameters
     ----------
     lr : learning rate, >= 0, or a schedule: the relative length of a layer's step. 1e-3, timm's default.
-    betas : as `adam`.
-    eps : 1e-6, as in the authors' code.
+    betas : decay of the averages of the gradient and of its square, each in [0, 1), or schedules. 0.9 and 0.999, as in the
+        authors' code.
+    eps : added to the root of the corrected second moment, >= 0. 1e-6, as in the authors' code.
     weight_decay : >= 0, inside the norm (paper, apex, timm, Optax; outside in Keras).
     bias_correction : on by default, as the paper's Algorithm 2.
     clamp : (low, high) for ``phi``; None leaves the norm of the weights as it is. PyTorch-optimizer clamps to (0, 10).
@@ -94,7 +93,7 @@ def lamb(
     )
 
 
-@recipe
+@recipe(kind="optimizer", class_name="LARS")
 def lars(
     lr: NonNegative = 1.0,
     momentum: NonNegative = 0.9,

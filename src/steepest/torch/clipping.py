@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from functools import reduce
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.autograd.graph import increment_version
@@ -67,7 +67,7 @@ def clip_grad_norm_(
     Source: `torch.nn.utils.clip_grad_norm_`.
     """
     what, max_norm, norm_type = "clip_grad_norm_", float(max_norm), float(norm_type)
-    on_nonfinite = "error" if error_if_nonfinite else "propagate"
+    on_nonfinite: Literal["error", "propagate"] = "error" if error_if_nonfinite else "propagate"
     if max_norm != math.inf:
         check_arguments(what, {"max_norm": max_norm, "norm_type": norm_type}, rules.clip_by_global_norm.function)
     clip = None if max_norm == math.inf else rules.clip_by_global_norm(max_norm, norm_type, on_nonfinite)
