@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "step": {"checks", "files", "language", "schedules", "plan", "engines"},
     "numpy": CORE,
     "torch": CORE | {"numpy"},
-    "__init__": CORE | {"numpy", "torch"},
+    "__init__": CORE | {"numpy", "torch", "monitor", "workbench"},
     "pages": set(),
     "monitor": CORE | {"numpy", "torch", "pages", "__init__"},
     "workbench": CORE | {"numpy", "torch", "pages", "monitor", "__init__"},

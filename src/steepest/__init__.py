@@ -7,12 +7,13 @@ NumPy arrays, ``steepest.torch`` on torch parameters. Importing this package imp
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from steepest.checks import Axis, Count, Decay, Fraction, NonNegative, Order, Positive, Real
+from steepest import rules
+from steepest.checks import Axis, Order
 from steepest.language.chain import Chain, chain, copy_of_param, exclude, full, measure, only, scalar, zeros
 from steepest.language.functions import (
-    abs,
+    abs as abs,
     as_stored,
     cos,
     count,
@@ -20,7 +21,7 @@ from steepest.language.functions import (
     floor,
     isfinite,
     log,
-    max,
+    max as max,
     maximum,
     mean,
     minimum,
@@ -28,38 +29,55 @@ from steepest.language.functions import (
     rms,
     sign,
     sqrt,
-    sum,
+    sum as sum,
     where,
     wide,
 )
 from steepest.language.rule import recipe, rule
 from steepest.language.trace import require
-from steepest.rules import *  # noqa: F403  # the catalogue names itself in rules.__all__
-from steepest.rules import __all__ as _catalogue
+from steepest.rules import *  # noqa: F403  # every rule and recipe, listed in rules.__all__
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    import steepest.numpy as numpy
-    import steepest.schedules as schedules
-    import steepest.torch as torch
+    from steepest import monitor as monitor, numpy as numpy, schedules, torch as torch, workbench as workbench
+    from steepest.monitor import Guard, JsonLines, MLflow, Monitor, Report, TensorBoard, Terminal, WeightsAndBiases
 
-_LAZY = ("monitor", "numpy", "schedules", "torch", "workbench")
+    # Inside a rule a hyperparameter is a symbol that calculates like a number. A call of the rule may give a number, a schedule or
+    # a function of the step. No one type says both, so checkers leave the values of your own rules to the check at run time.
+    Count: TypeAlias = float | Any
+    Decay: TypeAlias = float | Any
+    Fraction: TypeAlias = float | Any
+    NonNegative: TypeAlias = float | Any
+    Positive: TypeAlias = float | Any
+    Real: TypeAlias = float | Any
+else:
+    from steepest.checks import Count, Decay, Fraction, NonNegative, Positive, Real
+
+_MODULES = ("monitor", "numpy", "schedules", "torch", "workbench")
 _MONITORING = (
     "Guard", "JsonLines", "MLflow", "Monitor", "Report", "TensorBoard", "Terminal", "WeightsAndBiases",
 )  # fmt: skip
 
+# Neither Python's abs, max and sum nor the names of other libraries: `from steepest import *` leaves them as they are.
 __all__ = [
-    "Axis", "Chain", "Count", "Decay", "Fraction", "NonNegative", "Order", "Positive", "Real",
-    "abs", "as_stored", "chain", "copy_of_param", "cos", "count", "exclude", "exp", "floor", "full", "isfinite", "log", "max",
-    "maximum", "mean", "measure", "minimum", "norm", "numpy", "only", "recipe", "require", "rms", "rule", "scalar",
-    "schedules", "sign", "sqrt", "sum", "torch", "where", "wide", "zeros", *_catalogue, *_MONITORING,
+    "Axis", "Chain", "Count", "Decay", "Fraction", "Guard", "JsonLines", "MLflow", "Monitor", "NonNegative", "Order", "Positive",
+    "Real", "Report", "TensorBoard", "Terminal", "WeightsAndBiases", "as_stored", "chain", "copy_of_param", "cos", "count",
+    "exclude", "exp", "floor", "full", "isfinite", "log", "maximum", "mean", "measure", "minimum", "norm", "only", "recipe",
+    "require", "rms", "rule", "scalar", "schedules", "sign", "sqrt", "where", "wide", "zeros",
 ]  # fmt: skip
+__all__ += rules.__all__
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return importlib.import_module(f"steepest.{name}")
-    if name in _MONITORING:
-        return getattr(importlib.import_module("steepest.monitor"), name)
-    raise AttributeError(f"module 'steepest' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES, "abs", "max", "sum", "__version__"})
+
+
+if not TYPE_CHECKING:  # a checker would take any name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"steepest.{name}")
+        if name in _MONITORING:
+            return getattr(importlib.import_module("steepest.monitor"), name)
+        raise AttributeError(f"module 'steepest' has no attribute {name!r}")

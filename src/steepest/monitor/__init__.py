@@ -6,7 +6,21 @@ trainer. All are loaded on first use.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steepest.monitor.adapters import MLflow, WeightsAndBiases
+    from steepest.monitor.callbacks.lightning import LightningCallback
+    from steepest.monitor.callbacks.skorch import SkorchCallback
+    from steepest.monitor.callbacks.transformers import TransformersCallback
+    from steepest.monitor.guard import Guard
+    from steepest.monitor.jsonl import JsonLines
+    from steepest.monitor.monitor import Monitor
+    from steepest.monitor.recorder import Recorder
+    from steepest.monitor.recorder.reader import read
+    from steepest.monitor.report import Report
+    from steepest.monitor.tensorboard import TensorBoard
+    from steepest.monitor.terminal import Terminal
 
 _HOMES = {
     "Guard": "guard",
@@ -24,10 +38,15 @@ _HOMES = {
     "read": "recorder.reader",
 }
 
-__all__ = [*_HOMES]
+__all__ = [
+    "Guard", "JsonLines", "LightningCallback", "MLflow", "Monitor", "Recorder", "Report", "SkorchCallback", "TensorBoard",
+    "Terminal", "TransformersCallback", "WeightsAndBiases", "read",
+]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"steepest.monitor.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'steepest.monitor' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take any name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"steepest.monitor.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'steepest.monitor' has no attribute {name!r}")

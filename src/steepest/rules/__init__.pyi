@@ -5,20 +5,19 @@ from typing import Literal, ParamSpec
 from steepest.checks import Axis, Count, Decay, Fraction, NonNegative, Order, Positive, Real
 from steepest.language.chain import Chain
 from steepest.language.rule import Rule
-from steepest.rules.adam import adam as adam
-from steepest.rules.adam import adamax as adamax
-from steepest.rules.adam import adamw as adamw
-from steepest.rules.adam import lion as lion
-from steepest.rules.adam import nadam as nadam
-from steepest.rules.adam import radam as radam
-from steepest.rules.adaptive import adadelta as adadelta
-from steepest.rules.adaptive import adagrad as adagrad
-from steepest.rules.adaptive import rmsprop as rmsprop
+from steepest.rules.adam import (
+    adam as adam,
+    adamax as adamax,
+    adamw as adamw,
+    lion as lion,
+    nadam as nadam,
+    radam as radam,
+)
+from steepest.rules.adaptive import adadelta as adadelta, adagrad as adagrad, rmsprop as rmsprop
 from steepest.rules.averaging import ema as ema
 from steepest.rules.clipping import clip_by_value as clip_by_value
 from steepest.rules.descent import sgd as sgd
-from steepest.rules.layerwise import lamb as lamb
-from steepest.rules.layerwise import lars as lars
+from steepest.rules.layerwise import lamb as lamb, lars as lars
 
 __all__ = [
     "CLIPS",

@@ -24,8 +24,7 @@ from steepest.interrupts import Turn, between
 from steepest.language.chain import Chain, check_patterns
 from steepest.step.scheduled import Schedules
 from steepest.step.stepper import Inspector, Stepper, Watch
-from steepest.torch import entries
-from steepest.torch import state as states
+from steepest.torch import entries, state as states
 from steepest.torch.first_step import only_makes_states
 from steepest.torch.foreach import ForeachEngine
 from steepest.torch.gradients import Regular, looked_at

@@ -39,8 +39,10 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def __getattr__(name: str) -> Any:
-    """Loaded on first use: a worker that trains needs no plots, and the help of the command line nothing at all."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"steepest.workbench.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'steepest.workbench' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take any name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        """Loaded on first use: a worker that trains needs no plots, and the help of the command line nothing at all."""
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"steepest.workbench.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'steepest.workbench' has no attribute {name!r}")
