@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.engines.tensors import Bound, Tensor
-from steepest.language.expression import Rate, is_reduction
+from steepest.language.expression import Rate, ancestors, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.plan import Program
 
@@ -231,15 +231,13 @@ def _ready(program: Program, number: int, stage: int, which_of: _Numbers, missin
 
 
 def _guarding(jobs: Sequence[Job], shared: _Shared) -> set[int]:
-    needed = set()
-    for number, job in enumerate(jobs):
-        todo = [g.condition.index for g in job.program.guards]
-        while todo:
-            node = job.program.graph.nodes[todo.pop()]
-            if is_reduction(node):
-                needed |= {n for n, members in shared.items() if (number, node.index) in members}
-            todo += [a.index for a in node.args]
-    return needed
+    needed = {
+        (number, i)
+        for number, job in enumerate(jobs)
+        for i, value in ancestors(g.condition for g in job.program.guards).items()
+        if is_reduction(value)
+    }
+    return {which for which, members in shared.items() if members & needed}
 
 
 def _check_guards(jobs: Sequence[Job]) -> None:
@@ -260,13 +258,7 @@ def _check_guards(jobs: Sequence[Job]) -> None:
 def tensor_values(job: Job, indices: Sequence[int]) -> dict[int, NDArray[np.float64]]:
     """STEP, MODEL or TENSOR values for every tensor of a job, after `execute`; its engine is asked once."""
     nodes = job.program.graph.nodes
-    wanted: set[int] = set()
-    todo = list(indices)
-    while todo:
-        i = todo.pop()
-        if i not in wanted:
-            wanted.add(i)
-            todo += [a.index for a in nodes[i].args] if not is_reduction(nodes[i]) else []
+    wanted = ancestors((nodes[i] for i in indices), is_reduction).keys()
     slow = {i for i in wanted if nodes[i].rate <= Rate.MODEL}
     known: dict[int, Any] = dict(job.bound.tensor_reductions([i for i in wanted - slow if is_reduction(nodes[i])]))
     with np.errstate(all="ignore"):

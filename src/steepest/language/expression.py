@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ import numpy as np
 
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 
-__all__ = ["Expr", "Graph", "Rate"]
+__all__ = ["Expr", "Graph", "Rate", "ancestors", "is_reduction"]
 
 
 class Rate(IntEnum):
@@ -319,6 +319,18 @@ class Graph:
             known = self._known[key] = Expr(self, op, args, value, rate, kind, _line_of_user())
             self.nodes.append(known)
         return known
+
+
+def ancestors(roots: Iterable[Expr], stop: Callable[[Expr], bool] = lambda value: False) -> dict[int, Expr]:
+    """These values and all that they are computed from, by index. The walk doesn't go on from a value for which ``stop`` holds."""
+    found: dict[int, Expr] = {}
+    todo = list(roots)
+    while todo:
+        value = todo.pop()
+        if value.index not in found:
+            found[value.index] = value
+            todo += () if stop(value) else value.args
+    return found
 
 
 def is_reduction(value: Expr) -> bool:

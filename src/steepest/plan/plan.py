@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from steepest.language.expression import Expr, Graph, Rate, is_reduction
+from steepest.language.expression import Expr, Graph, Rate, ancestors, is_reduction
 from steepest.language.operations import OPERATIONS
 from steepest.language.trace import Guard, Measure, Trace
 
@@ -165,11 +165,13 @@ class Program:
     @cached_property
     def live_host(self) -> list[int]:
         """Every STEP and MODEL value that anything needs, in order."""
-        return sorted(i for i in _ancestors(self, self._roots()) if self.graph.nodes[i].rate <= Rate.MODEL)
+        return sorted(i for i, value in self.needed.items() if value.rate <= Rate.MODEL)
 
-    def _roots(self) -> list[int]:
-        roots = [e.index for e in self.stores.values()] + [e.index for e in self.host_stores.values()]
-        return roots + [m.value.index for m in self.measures] + [g.condition.index for g in self.guards]
+    @cached_property
+    def needed(self) -> dict[int, Expr]:
+        """Every value that a store, a measurement or a guard needs, by index."""
+        measured, guarding = (m.value for m in self.measures), (g.condition for g in self.guards)
+        return ancestors([*self.stores.values(), *self.host_stores.values(), *measured, *guarding])
 
     @cached_property
     def step_code(self) -> HostCode:
@@ -278,15 +280,8 @@ class Plan:
 
     @cached_property
     def condition_code(self) -> HostCode:
-        graph = self.trace.graph
-        seen: set[int] = set()
-        todo = [c.index for c in self.conditions]
-        while todo:
-            i = todo.pop()
-            if i not in seen:
-                seen.add(i)
-                todo += [a.index for a in graph.nodes[i].args]
-        return HostCode.of(graph, [i for i in sorted(seen) if graph.nodes[i].args])
+        needed = ancestors(self.conditions)
+        return HostCode.of(self.trace.graph, [i for i in sorted(needed) if needed[i].args])
 
     @cached_property
     def condition_inputs(self) -> tuple[tuple[int, str], ...]:
@@ -304,17 +299,6 @@ class Plan:
         from steepest.show.explain import explain
 
         return explain(self)
-
-
-def _ancestors(program: Program, roots: list[int]) -> set[int]:
-    seen: set[int] = set()
-    todo = list(roots)
-    while todo:
-        i = todo.pop()
-        if i not in seen:
-            seen.add(i)
-            todo += [a.index for a in program.graph.nodes[i].args]
-    return seen
 
 
 def verify(program: Program) -> None:
@@ -367,5 +351,4 @@ def _slow_known(value: Expr, done: set[int], known: set[int]) -> bool:
 
 
 def _model_reductions_of(program: Program) -> set[int]:
-    guarded = _ancestors(program, [g.condition.index for g in program.guards])
-    return {i for i in guarded if is_reduction(program.graph.nodes[i])}
+    return {i for i, value in ancestors(g.condition for g in program.guards).items() if is_reduction(value)}

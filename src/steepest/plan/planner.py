@@ -9,11 +9,11 @@ loop; there is no other algebra (never ``x * 0``, ``x + 0`` or a reassociation).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from steepest.language.chain import Chain
-from steepest.language.expression import Expr, Graph, Rate, is_reduction
+from steepest.language.expression import Expr, Graph, Rate, ancestors, is_reduction
 from steepest.language.trace import Guard, Measure, Trace, check_order, structure_of, trace
 from steepest.plan.plan import Pass, Plan, Program
 
@@ -131,11 +131,8 @@ def _with_slack(draft: Program, late: frozenset[int]) -> set[int]:
 
 def _levels(draft: Program, late: frozenset[int]) -> dict[int, int]:
     """Every value that is needed, in order, with the number of passes that must be complete before it is known."""
-    roots = [*draft.stores.values(), *draft.host_stores.values(), *(m.value for m in draft.measures)]
-    live = _live(draft.graph, [*roots, *(g.condition for g in draft.guards)])
     level: dict[int, int] = {}
-    for i in sorted(live):
-        node = draft.graph.nodes[i]
+    for i, node in sorted(draft.needed.items()):
         first = max((level[a.index] for a in node.args), default=0)
         level[i] = first + is_reduction(node) + (i in late)
     return level
@@ -144,7 +141,7 @@ def _levels(draft: Program, late: frozenset[int]) -> dict[int, int]:
 def _waited_for(draft: Program) -> set[int]:
     """What is needed for a store or a guard, and not only for a measurement."""
     stored = [*draft.stores.values(), *draft.host_stores.values()]
-    return _live(draft.graph, [*stored, *(g.condition for g in draft.guards)])
+    return {*ancestors([*stored, *(g.condition for g in draft.guards)])}
 
 
 def _cost(program: Program) -> tuple[int, int]:
@@ -173,17 +170,6 @@ def _rewrite(traced: Trace, chosen: dict[int, bool]) -> tuple[Graph, list[Expr]]
             made = graph.add(node.op, *args)
         new.append(made)
     return graph, new
-
-
-def _live(graph: Graph, roots: Iterable[Expr]) -> set[int]:
-    seen: set[int] = set()
-    todo = [e.index for e in roots]
-    while todo:
-        i = todo.pop()
-        if i not in seen:
-            seen.add(i)
-            todo += [a.index for a in graph.nodes[i].args]
-    return seen
 
 
 def _schedule(draft: Program, late: frozenset[int]) -> Program:

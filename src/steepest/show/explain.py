@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from steepest.language.chain import Start
-from steepest.language.expression import Expr, Rate, is_reduction
+from steepest.language.expression import Expr, Rate, ancestors, is_reduction
 from steepest.plan.plan import ITEMSIZES, Pass, Plan, Program, size_of
 from steepest.show.writing import LETTERS, Writer
 
@@ -220,18 +220,11 @@ def _needed_after_their_store(
     sequence += [(name, program.stores[name].index) for name in rest] + [("", i) for i in one.reductions]
     given: set[str] = set()
     found: set[int] = set()
+    named = {*names, *ordered}
     for name, root in sequence:
         known = not is_reduction(nodes[root]) and (root in names or (name in rest and root in ordered))
-        todo = [] if known else [a.index for a in nodes[root].args] or [root]
-        seen: set[int] = set()
-        while todo:
-            i = todo.pop()
-            if i in seen or i in names or i in ordered:
-                continue
-            seen.add(i)
-            todo += [a.index for a in nodes[i].args]
-            if nodes[i].op == "load" and nodes[i].value in given:
-                found.add(i)
+        read = ancestors(() if known else nodes[root].args or [nodes[root]], lambda value: value.index in named)
+        found |= {i for i in read.keys() - named if nodes[i].op == "load" and nodes[i].value in given}
         given.add(name)
     return sorted(found)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from steepest.language.chain import Chain
-from steepest.language.expression import Expr, Rate, is_reduction
+from steepest.language.expression import Expr, Rate, ancestors, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.language.trace import trace
 from steepest.show.forms import (
@@ -228,15 +228,7 @@ class _Writer:
         return f"x_{{{number},t}}"
 
     def _leaves(self, node: Expr) -> set[tuple[str, Any]]:
-        found, seen, todo = set(), set(), [node]
-        while todo:
-            one = todo.pop()
-            if one.index not in seen:
-                seen.add(one.index)
-                todo += one.args
-                if not one.args and one.op != "const":
-                    found.add((one.op, one.value))
-        return found
+        return {(one.op, one.value) for one in ancestors([node]).values() if not one.args and one.op != "const"}
 
     def _varies(self, node: Expr) -> bool:
         links = self.traced.chain.links

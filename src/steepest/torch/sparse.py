@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from steepest.engines.tensors import Tensor
-from steepest.language.expression import Rate, is_reduction
+from steepest.language.expression import Rate, ancestors, is_reduction
 from steepest.plan.plan import Plan
 from steepest.step.buckets import drop_states, start_states
 from steepest.step.stepper import Stepper
@@ -84,9 +84,9 @@ def steps_rows_alone(one: Held, own: Plan) -> bool:
 
 def _moves_nothing_at_zero(own: Plan) -> bool:
     """Whether a step with gradient 0 leaves weights and states alone, tried out on a few numbers."""
-    nodes = own.trace.graph.nodes
-    for node in nodes:
-        if is_reduction(node) and (node.rate != Rate.MODEL or _loads(own, node.index) != {"grad"}):
+    for node in filter(is_reduction, own.trace.graph.nodes):
+        loads = {value.value for value in ancestors([node]).values() if value.op == "load"}
+        if node.rate != Rate.MODEL or loads != {"grad"}:
             return False
     rng = np.random.default_rng(0)
     probe = Tensor("probe", 0, {"param": rng.normal(size=5)})
@@ -99,17 +99,3 @@ def _moves_nothing_at_zero(own: Plan) -> bool:
     for _ in range(2):
         stepper.step([np.zeros(5)])
     return all(np.array_equal(before[name], probe.buffers[name]) for name in before)
-
-
-def _loads(own: Plan, index: int) -> set[str]:
-    nodes = own.trace.graph.nodes
-    found: set[str] = set()
-    seen: set[int] = set()
-    todo = [index]
-    while todo:
-        i = todo.pop()
-        if i not in seen:
-            seen.add(i)
-            todo += [a.index for a in nodes[i].args]
-            found |= {str(nodes[i].value)} if nodes[i].op == "load" else set()
-    return found
