@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.engines.order import order
 from steepest.engines.tensors import Bound, Tensor
 from steepest.language.expression import Rate, ancestors, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
@@ -39,7 +40,6 @@ class Job:
     row_of: Sequence[int]
     values: list[list[float]] = field(default_factory=list)
     scalars: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
-    stage: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,6 @@ class Part:
     holders: tuple[Hashable, ...]
     value: NDArray[np.float64]
 
-
-_Shared: TypeAlias = dict[int, set[tuple[int, int]]]
-_Numbers: TypeAlias = dict[tuple[int, int], int]
 
 Share: TypeAlias = Callable[[Sequence[Part]], Sequence[NDArray[np.float64]]]
 """Joins parts over processes: the totals, part by part."""
@@ -71,43 +68,26 @@ def execute(jobs: Sequence[Job], share: Share | None = None) -> None:
             for stage in range(len(job.program.stages)):
                 job.bound.run(stage, job.scalars)
         return
-    shared = _shared(jobs) if any(any(job.program.model_reductions) for job in jobs) else {}
+    plan = order(tuple((job.program, job.bound.tensors[0].index) for job in jobs))
     totals: dict[int, float] = {}
-    missing = {which: len(members) for which, members in shared.items()}
-    guards_open = any(job.program.guards for job in jobs)
-    if shared and len(jobs) > 1:
-        _check_order(jobs, shared)
-    which_of = {member: which for which, members in shared.items() for member in members}
-    while any(job.stage < len(job.program.stages) for job in jobs):
-        ran: list[tuple[int, int]] = []
+    for now in plan.rounds:
         partials: list[_Partial] = []
-        for number, job in enumerate(jobs):
-            if not _ready(job.program, number, job.stage, which_of, missing):
-                continue
-            if guards_open and job.program.stage_stores[job.stage]:
-                continue
-            ops = job.program.graph.nodes
-            found = job.bound.run(job.stage, job.scalars)
-            first = job.bound.tensors[0]
-            partials += [(which_of[number, i], ops[i].op, first, value) for i, value in found.items()]
-            ran.append((number, job.stage))
-            job.stage += 1
-        for which, op, value in _joined([(jobs[number], stage) for number, stage in ran], partials, share):
+        for number, stage in now.stages:
+            job = jobs[number]
+            ops, first = job.program.graph.nodes, job.bound.tensors[0]
+            found = job.bound.run(stage, job.scalars)
+            partials += [(plan.sum_of[number, i], ops[i].op, first, value) for i, value in found.items()]
+        for which, op, value in _joined([(jobs[number], stage) for number, stage in now.stages], partials, share):
             totals[which] = REDUCTIONS[op].join(totals[which], value) if which in totals else value
-        for number, stage in ran:
-            for index in jobs[number].program.model_reductions[stage]:
-                missing[which_of[number, index]] -= 1
-        for which, members in shared.items():
-            if missing[which] == 0:
-                for number, index in members:
-                    for values in jobs[number].values:
-                        values[index] = totals[which]
-        if shared:
+        for which in now.complete:
+            for number, index in plan.sums[which]:
+                for values in jobs[number].values:
+                    values[index] = totals[which]
+        if now.complete:
             for job in jobs:
                 _derive(job)
-        if guards_open and not any(missing[n] for n in _guarding(jobs, shared)):
+        if now.checks_guards:
             _check_guards(jobs)
-            guards_open = False
 
 
 _Partial: TypeAlias = tuple[int, str, Tensor, float]
@@ -152,40 +132,6 @@ def _joined(
     ]
 
 
-def _check_order(jobs: Sequence[Job], shared: _Shared) -> None:
-    """Go through the stages without running them, so that groups that wait for each other are refused unchanged."""
-    missing = {which: len(members) for which, members in shared.items()}
-    which_of = {member: which for which, members in shared.items() for member in members}
-    stages = [0] * len(jobs)
-    guarding = _guarding(jobs, shared)
-    guards_open = any(job.program.guards for job in jobs)
-    while any(stage < len(job.program.stages) for stage, job in zip(stages, jobs, strict=True)):
-        ran = blocked = False
-        for number, job in enumerate(jobs):
-            stage = stages[number]
-            if not _ready(job.program, number, stage, which_of, missing):
-                continue
-            if guards_open and job.program.stage_stores[stage]:
-                blocked = True
-                continue
-            for index in job.program.model_reductions[stage]:
-                missing[which_of[number, index]] -= 1
-            stages[number] += 1
-            ran = True
-        if guards_open and not any(missing[n] for n in guarding):
-            guards_open = False
-        elif not ran and blocked:
-            raise ValueError(
-                "a group's guard (on_nonfinite) waits for a norm of the whole model, and another group without the guard "
-                "takes its part of that norm only where it stores states already. Give all groups the same on_nonfinite."
-            )
-        elif not ran:
-            raise ValueError(
-                "the groups' chains take their global norms in different orders, so that none can come first. "
-                "Give all groups the same order of rules that see the whole model."
-            )
-
-
 def _start(job: Job) -> None:
     program = job.program
     job.values = []
@@ -195,7 +141,6 @@ def _start(job: Job) -> None:
             values[index] = inputs[name]
         program.step_code.run(values)
         job.values.append(values)
-    job.stage = 0
     job.scalars = np.array([[float(v[i]) for i in program.scalars] for v in job.values])
     job.scalars = job.scalars.reshape(len(job.values), len(program.scalars))
 
@@ -205,39 +150,6 @@ def _derive(job: Job) -> None:
     for row, values in enumerate(job.values):
         job.program.model_code.run(values)
         job.scalars[row] = [float(values[i]) for i in job.program.scalars]
-
-
-def _shared(jobs: Sequence[Job]) -> _Shared:
-    """MODEL reductions that the same links have asked for: number -> its (job, index) members.
-
-    They are numbered by the first tensor that they sum over, and their place in its program: the same in every process.
-    """
-    groups: dict[frozenset[Hashable], set[tuple[int, int]]] = {}
-    for number, job in enumerate(jobs):
-        for index in (i for stage in job.program.model_reductions for i in stage):
-            groups.setdefault(job.program.graph.keys[index], set()).add((number, index))
-
-    def first(members: set[tuple[int, int]]) -> tuple[int, int]:
-        return min((jobs[number].bound.tensors[0].index, index) for number, index in members)
-
-    return dict(enumerate(sorted(groups.values(), key=first)))
-
-
-def _ready(program: Program, number: int, stage: int, which_of: _Numbers, missing: dict[int, int]) -> bool:
-    """Whether a job has a next stage, and every MODEL reduction of its earlier ones is complete over all groups."""
-    if stage >= len(program.stages):
-        return False
-    return not any(missing[which_of[number, i]] for found in program.model_reductions[:stage] for i in found)
-
-
-def _guarding(jobs: Sequence[Job], shared: _Shared) -> set[int]:
-    needed = {
-        (number, i)
-        for number, job in enumerate(jobs)
-        for i, value in ancestors(g.condition for g in job.program.guards).items()
-        if is_reduction(value)
-    }
-    return {which for which, members in shared.items() if members & needed}
 
 
 def _check_guards(jobs: Sequence[Job]) -> None:

@@ -69,7 +69,7 @@ class HostCode:
         return cls(tuple((n.index, OPERATIONS[n.op].host, tuple(a.index for a in n.args)) for n in nodes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """The passes for one outcome of the STEP conditions.
 
