@@ -306,7 +306,7 @@ def test_groups_with_global_norms_in_different_orders_are_refused_before_any_cha
     first = chain(momentum, shrink(), flatten(), steepest.descend(0.1))
     second = chain(momentum, flatten(), shrink(), steepest.descend(0.1))
     optimizer = opt.Optimizer([{"params": [a], "chain": first}, {"params": [b], "chain": second}], engine=engine)
-    with pytest.raises(ValueError, match="global norms in different orders"):
+    with pytest.raises(ValueError, match="must have their global norms in the same order"):
         optimizer.step([np.ones(3), np.ones(3)])
     np.testing.assert_array_equal([a, b], np.ones((2, 3)))
     assert not any(np.any(states["momentum_buffer"]) for states in optimizer.state.values())

@@ -722,7 +722,8 @@ def test_a_rule_that_was_not_called_names_the_cure() -> None:
     [
         ([3, "*.bias"], {}, TypeError, "the first argument must be a chain, got 3. Pass the result of a rule or recipe, "
          "such as adam()."),
-        ([SGD], {}, ValueError, "no criterion was given. Name a pattern ('*.bias'), where=…, or max_ndim=…."),
+        ([SGD], {}, ValueError, "at least one criterion must be given, got none. Pass a pattern ('*.bias'), where=…, or "
+         "max_ndim=…."),
         ([SGD, 3], {}, TypeError, "pattern must be a string such as '*.bias', got 3."),
         ([SGD], {"where": "*.bias"}, TypeError, "where must be a function of name and shape, got '*.bias'."),
         ([SGD], {"max_ndim": -1}, ValueError, "max_ndim must be a whole number >= 0, got -1."),
@@ -757,7 +758,8 @@ def test_two_restrictions_must_both_hold() -> None:
     ("named", "kind", "message"),
     [
         ({}, ValueError,
-         "no measurement was given. Name one: measure(grad_norm=lambda update: norm(update, per='model'))."),
+         "at least one measurement must be given, got none. Write, for example, measure(grad_norm=lambda update: norm(update, "
+         "per='model'))."),
         ({"one": 1}, TypeError,
          "one must be a function of update, param, grad, state, step, update_before, param_before, got 1."),
         ({"one": lambda updates: 1}, TypeError,

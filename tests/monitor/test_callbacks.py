@@ -458,8 +458,8 @@ def test_mistakes_in_a_callbacks_arguments_are_errors_before_training(trainer: s
         ({"evry": 5}, TypeError, f"{trainer}Callback: unknown argument 'evry'. Did you mean 'every'?"),
         ({"every": 0}, ValueError, f"{trainer}Callback: every"),
         ({"measurements": ["gradnorm"]}, ValueError, f"{trainer}Callback: unknown measurement 'gradnorm'."),
-        ({"to": [3]}, TypeError, "Monitor: to[0] is 3"),
-        ({"probes": [3]}, TypeError, "probes[0] is 3"),
+        ({"to": [3]}, TypeError, "Monitor: to[0] must be an output, got 3."),
+        ({"probes": [3]}, TypeError, "probes[0] must be a probe, got 3."),
     ):
         with pytest.raises(error) as raised:
             make(**wrong)

@@ -212,7 +212,7 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_training(tmp_path: Path)
     place = tmp_path / "file"
     place.write_text("in the way")
     guard = s.Guard(one.optimizer, rewind=20, folder=place, also=one.also)
-    with pytest.warns(RuntimeWarning, match="^Guard: no snapshot could be written .*the next is tried in 20 steps"):
+    with pytest.warns(RuntimeWarning, match="^Guard: no snapshot could be written .*The next attempt is in 20 steps"):
         guarded(one, guard, {}, 25)
     assert one.optimizer.steps == 25
 
@@ -263,8 +263,8 @@ def test_batches_that_are_left_out_again_and_again_are_told_of_once(rng: np.rand
     losses[300::5] = 1.5
     guard = s.Guard(opt.SGD([np.ones(2)], lr=0.1), rewind=10)
     message = (
-        "Guard: 10 of the last 100 batches were left out as spikes. If their losses are lawful (one task of several, a rare "
-        "class), nobody learns from them: give a larger spike=…, or spike=None."
+        "Guard: 10 of the last 100 batches were left out as spikes. If their losses are legitimate (one task of several, a rare "
+        "class), the model doesn't learn from them: pass a larger spike=…, or spike=None."
     )
     with pytest.warns(RuntimeWarning, match=f"^{re.escape(message)}$") as said:
         assert unharmed(guard, losses) == [*range(300, 600, 5)]
@@ -301,7 +301,7 @@ def test_snapshots_from_before_parameters_joined_are_passed_over() -> None:
     guard = s.Guard(optimizer, rewind=100, skip=0)
     assert guard(1.0)
     optimizer.add_param_group({"params": [b]})
-    message = "Guard: the snapshot of batch 0 was passed over: ValueError: Guard: "
+    message = "Guard: the snapshot of batch 0 was skipped: ValueError: Guard: "
     with (
         pytest.warns(RuntimeWarning, match=f"^{message}"),
         pytest.raises(FloatingPointError, match="there is no snapshot left to go back to"),

@@ -90,7 +90,7 @@ def test_a_broken_newest_file_is_passed_over(kind: str, damage: str, tmp_path: P
     newest.write_bytes(raw if damage == "flipped" else raw[: len(raw) * 2 // 3] if damage == "truncated" else b"")
     one = TRAININGS[kind]()
     guard = s.Guard(one.optimizer, one.model, rewind=5, folder=tmp_path / "a", also=one.also)
-    message = f"{newest.name} was passed over and is now unused-{newest.name}: its file is broken"
+    message = f"{newest.name} was skipped and is now unused-{newest.name}: its file is broken"
     with pytest.warns(RuntimeWarning, match=f"^Guard: {re.escape(message)}\\.$"):
         assert guard.resume() == 15 == guard.calls
     assert guard.events[0].message == f"resumed from {tmp_path / 'a' / newest.name.replace('20', '15')} at step 15"
@@ -242,7 +242,9 @@ def test_a_full_disk_ends_no_training_and_leaves_the_older_snapshots(kind: str, 
     before = sorted(os.listdir(tmp_path / "a"))
     with (
         files_up_to(2000),
-        pytest.warns(RuntimeWarning, match=r"^Guard: no snapshot could be written \(.*the next is tried in 5 steps\.$"),
+        pytest.warns(
+            RuntimeWarning, match=r"^Guard: no snapshot could be written \(.*The next attempt is in 5 steps\.$"
+        ),
     ):
         guarded(one, guard, {}, 28)
     assert sorted(os.listdir(tmp_path / "a")) == before and one.optimizer.steps == 28
@@ -494,7 +496,7 @@ def _fail_in_one(rank: int, folder: Path) -> None:
     said = train(guard, 8, bad=8)
     assert optimizer.steps == 3 and same(w, optimizer.steps) and guard.rewinds == 1
     why = "[Errno 28] No space left on device" if rank else "by another process"
-    assert said == [f"Guard: no snapshot could be written ({why}). Training goes on; the next is tried in 3 steps."]
+    assert said == [f"Guard: no snapshot could be written ({why}). Training continues. The next attempt is in 3 steps."]
 
     said = train(guard, 14, bad=0)
     assert not said and newest(own) == 11
@@ -503,7 +505,7 @@ def _fail_in_one(rank: int, folder: Path) -> None:
     said = train(guard, 15, bad=15)
     assert optimizer.steps == 3 and same(w, optimizer.steps) and guard.rewinds == 2
     why = "its file is broken" if rank else "another process can't use it"
-    assert said == [f"Guard: the snapshot of batch 11 was passed over: {why}."]
+    assert said == [f"Guard: the snapshot of batch 11 was skipped: {why}."]
 
     said = train(guard, 23, bad=0)
     files = sorted(os.listdir(own))

@@ -342,7 +342,7 @@ def test_processes_that_cannot_agree_on_a_folder_must_be_given_one(monkeypatch: 
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     optimizer = opt.SGD([np.ones(2)], lr=0.1)
-    with pytest.raises(ValueError, match=r"^Monitor: folder is 'auto' in one of several processes"):
+    with pytest.raises(ValueError, match=r"^Monitor: folder must be given if there are several processes, got 'auto'"):
         s.Monitor(optimizer)
     assert optimizer.stepper.watch is None
 

@@ -311,7 +311,7 @@ BAD_STEPS: list[tuple[Callable[[], Any], str]] = [
     ),
     (lambda: [np.ones((3, 4)), [1.0] * 5], "the gradient of '1' must be a NumPy array or None, got list."),
     (lambda: np.ones(5), "grads must be a list or a dict of arrays, like params, got ndarray."),
-    (lambda: {"0": np.ones((3, 4))}, "grads has no '1'. Give None for a parameter without a gradient."),
+    (lambda: {"0": np.ones((3, 4))}, "grads has no '1'. Pass None for a parameter without a gradient."),
 ]
 
 
@@ -344,11 +344,11 @@ SHARED = np.ones(4)
         ([np.ones(3, dtype=int)], "Adam: parameter '0' must have dtype float32 or float64, got int64."),
         ([READ_ONLY], "Adam: parameter '0' must be writable, got a read-only array"),
         ([np.broadcast_to(np.ones(1), 3).view()], "Adam: parameter '0' must be writable, got a read-only array"),
-        ([SHARED, SHARED], "Adam: parameters '0' and '1' are the same array. Give it once."),
-        ([SHARED, SHARED[1:]], "share memory. Give the whole array, or copy one."),
+        ([SHARED, SHARED], "Adam: parameters '0' and '1' are the same array. Pass it once."),
+        ([SHARED, SHARED[1:]], "share memory. Pass the whole array, or copy one of them."),
         ([[1.0, 2.0]], "Adam: parameter '0' must be a NumPy array, which is changed in place, got list."),
         ([{"params": [np.ones(3)], "lt": 1}], "Adam: group 0: unknown value 'lt'"),
-        ([{"param": [np.ones(3)]}], "Adam: group 0 has no 'params'; it has 'param'."),
+        ([{"param": [np.ones(3)]}], "Adam: group 0 must have 'params', got 'param'."),
     ],
 )
 def test_a_bad_parameter_is_named(params: Any, message: str) -> None:

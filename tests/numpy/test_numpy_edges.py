@@ -266,7 +266,7 @@ EDITS: list[tuple[str, Any, str]] = [
     ("state.w", None, f"NAdam.load_state_dict: 'state' must be a mapping of mappings. {FIX}"),
     ("state.w.step", float("nan"), "NAdam.load_state_dict: step of 'w' must be a whole number >= 0, got nan."),
     ("state.w.mu_product", "x", "NAdam.load_state_dict: mu_product of 'w' must be a number, got str."),
-    ("state.w.extra", 1.0, "'w' was saved with the states exp_avg, exp_avg_sq, extra, mu_product, step; its chain here has"),
+    ("state.w.extra", 1.0, "'w' was saved with the states exp_avg, exp_avg_sq, extra, mu_product, step, but its chain here has"),
     ("state.q", {}, "NAdam.load_state_dict: the state has 'q', which isn't a parameter of this optimizer."),
     ("state.w.exp_avg", np.ones(3, np.float32), "exp_avg of 'w' must be float64[3], got float32[3]."),
     ("state.w.exp_avg", np.ones(4), "exp_avg of 'w' must be float64[3], got float64[4]."),
@@ -282,7 +282,7 @@ EDITS: list[tuple[str, Any, str]] = [
     ("param_groups.0.params", ["w"], "group 0 was saved without the parameter 'b', which it has here."),
     ("param_groups.0.eps", -1, "nadam: eps must be >= 0, got -1."),
     ("param_groups.0.betas", {"tuple": [0.9]}, "nadam: betas must be a tuple of 2 numbers, got (0.9,)."),
-    ("param_groups.0.lr", {"function": "f"}, "NAdam.load_state_dict: lr was saved as {'function': 'f'}; here it is Reduce"),
+    ("param_groups.0.lr", {"function": "f"}, "NAdam.load_state_dict: lr was saved as {'function': 'f'}, but it is Reduce"),
     ("param_groups.0.lr", {"plateau": {"lr": -1}}, "ReduceOnPlateau.load_state_dict: the state must have the keys ['best'"),
 ]  # fmt: skip
 

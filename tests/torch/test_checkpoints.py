@@ -420,7 +420,7 @@ def test_what_is_no_state_dict_is_refused(wrong: Any) -> None:
 def test_another_chain_is_refused() -> None:
     net = model()
     saved = opt.Optimizer(net.parameters(), s.chain(s.clip_by_value(-1.0, 1.0), s.sgd(0.1))).state_dict()
-    with pytest.raises(ValueError, match="the saved chain is clip_by_value > descend, here it is descend"):
+    with pytest.raises(ValueError, match="the saved chain is clip_by_value > descend, but the chain here is descend"):
         opt.Optimizer(net.parameters(), s.sgd(0.1)).load_state_dict(saved)
 
 

@@ -134,7 +134,7 @@ def test_a_type_that_grad_dtype_does_not_allow_is_refused_with_a_way_out(moved: 
     before: Any = weights.data.to(torch.float64 if moved == "dtype" else torch.complex64)
     weights.data = before.clone()
     with pytest.raises(
-        TypeError, match=r"call zero_grad\(\)\. For gradients of another type set grad_dtype of the parameter\."
+        TypeError, match=r"call zero_grad\(\)\. For gradients of another type, set the parameter's grad_dtype\."
     ):
         optimizer.step()
     assert torch.equal(weights.data, before)

@@ -215,7 +215,7 @@ def test_groups_that_were_repeated_by_hand_are_saved_as_torch_saves_them(name: s
 def test_groups_that_were_repeated_by_hand_are_refused_in_one_sentence(use: Any) -> None:
     optimizer = stepped(opt, parameters())
     optimizer.param_groups.extend(optimizer.param_groups)
-    with pytest.raises(ValueError, match=r"parameters '0' and '2' are the same tensor\. Give it once"):
+    with pytest.raises(ValueError, match=r"parameters '0' and '2' are the same tensor\. Pass it once"):
         use(optimizer)
     assert len(optimizer.param_groups) == 2 and optimizer.steps == 3 and repr(optimizer)
     del optimizer.param_groups[1]

@@ -295,9 +295,9 @@ def test_on_a_full_disk_the_page_that_was_there_stays_and_the_runs_are_kept(
         assert main(command) == 2
         assert main(["report", "out"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "steepest compare: out/results.json can't be written: No space left on device. Make room there, or name another folder.",
+        "steepest compare: out/results.json can't be written: No space left on device. Free some space, or pass another folder.",
         "what has finished is kept. Give the same command again to go on.",
-        "steepest report: out/results.json can't be written: No space left on device. Make room there, or name another folder.",
+        "steepest report: out/results.json can't be written: No space left on device. Free some space, or pass another folder.",
     ]
     assert {path.name: path.read_bytes() for path in (here / "out").iterdir() if path.name in before} == before
     assert main(command) == 0

@@ -19,8 +19,11 @@ from steepest.workbench.users import module_of
 NO_RULE = " isn't a rule or recipe. Join them by |, as in 'adam(1e-3) | ema(0.99)'."
 NOT_ALLOWED = " can't be used here. Write a number, a string, a tuple or a schedule."
 ARGUMENTS = " is a schedule without its arguments. Write them, as in "
-RULE = " Write one there, or leave the | out"
-UNNAMED = " has no name, and stands after one that has. Name it, put it first, or write ( ) around values that belong together"
+RULE = " Write a rule there, or remove the |"
+UNNAMED = (
+    " has no name but follows a named argument. Name it, move it to the front, or write ( ) around values that "
+    "belong together"
+)
 SCHEDULE = "cosine is a schedule. Pass it to a hyperparameter, as in 'adam(lr=cosine(…))'."
 
 
@@ -81,8 +84,8 @@ def test_lr_and_steps_stand_for_the_numbers_given() -> None:
         ("adam | 3", "'3' at character 8 of 'adam | 3'" + NO_RULE),
         ("adam, sgd", "'adam, sgd' at character 1 of 'adam, sgd'" + NO_RULE),
         ("steepest.adam()",
-         "'steepest.adam()' at character 1 of 'steepest.adam()' isn't a rule or recipe. Leave 'steepest.' out: adam()."),
-        ("adam | 'sgd'", "\"'sgd'\" at character 8 of \"adam | 'sgd'\" isn't a rule or recipe. Rules are written without quotes."),
+         "'steepest.adam()' at character 1 of 'steepest.adam()' isn't a rule or recipe. Write it without 'steepest.': adam()."),
+        ("adam | 'sgd'", "\"'sgd'\" at character 8 of \"adam | 'sgd'\" isn't a rule or recipe. Write rules without quotes."),
         ("adam(lr=1, lr=2)", "character 12 of 'adam(lr=1, lr=2)': lr is given twice. Remove one."),
         ("adam(lr==1)",
          "'lr==1' at character 6 of 'adam(lr==1)' is a comparison. Pass an argument with one =, as in adam(lr=1e-3)."),
@@ -123,35 +126,35 @@ def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
         ("only(adam |, '*.bias')", "a rule is missing after the | at character 11." + RULE),
         ("adam(lr=)", "a value is missing after the = at character 8"),
         ("sgd(cosine(1e-3, steps=), 0.9)", "a value is missing after the = at character 23"),
-        ("adam(=1)", "before the = at character 6 the name of an argument is missing, as in adam(lr=1e-3)"),
-        ("adam(2=1)", "before the = at character 7 the name of an argument is missing, as in adam(lr=1e-3)"),
-        ("adam = 1", "the = at character 6 stands outside of parentheses. Arguments stand in them: adam(lr=1e-3)"),
+        ("adam(=1)", "the name of an argument is missing before the = at character 6. Write, for example, adam(lr=1e-3)"),
+        ("adam(2=1)", "the name of an argument is missing before the = at character 7. Write, for example, adam(lr=1e-3)"),
+        ("adam = 1", "the = at character 6 is outside of parentheses. Write arguments in parentheses: adam(lr=1e-3)"),
         ("adam(,)", "an argument is missing before the , at character 6"),
         ("adam(1e-3,,0.9)", "an argument is missing before the , at character 11"),
         ("adam(lr=1e-3 eps=1e-8)", "a comma is missing before 'eps' at character 14"),
         ("adam(betas=[0.9 0.999])", "a comma is missing before '0.999' at character 17"),
         ("adam(betas=0.9, 0.999)", "the argument '0.999' at character 17" + UNNAMED),
         ("adam(1 +)", "a number is missing after the + at character 8"),
-        ("adam(lr=1e-3))", "the ) at character 14 closes nothing. Leave it out, or open it before"),
+        ("adam(lr=1e-3))", "the ) at character 14 has no opening (. Remove it, or add the ("),
         ("adam(betas=(0.9, 0.99]", "the ] at character 22 can't close the ( at character 12"),
         ("lookahead(adam(lr=1, k=5)", "the ( at character 10 is never closed"),
         ("only(adam, '*.bias)", "the quote at character 12 is never closed"),
-        ("only(adam, *.bias)", "the * at character 12 begins no value. A pattern stands in quotes: '*.bias'"),
-        ("adam sgd", "'sgd' at character 6 is not joined to what is before it. A | stands between rules, ( ) around arguments"),
-        ("adam\nsgd", "'sgd' at character 6 is not joined to what is before it. A | stands between rules, ( ) around arguments"),
-        ("adam; sgd", "the ; at character 5 has no meaning in a chain. Rules are joined by |"),
-        ("adam # | sgd", "the # at character 6 has no meaning in a chain. Rules are joined by |"),
+        ("only(adam, *.bias)", "a value can't start with the * at character 12. Write a pattern in quotes: '*.bias'"),
+        ("adam sgd", "'sgd' at character 6 isn't joined to the text before it. Write | between rules and ( ) around arguments"),
+        ("adam\nsgd", "'sgd' at character 6 isn't joined to the text before it. Write | between rules and ( ) around arguments"),
+        ("adam; sgd", "the ; at character 5 has no meaning in a chain. Join rules by |"),
+        ("adam # | sgd", "the # at character 6 has no meaning in a chain. Join rules by |"),
         ("adam $", "the $ at character 6 has no meaning in a chain"),
-        ("adam{lr=1}", "the { at character 5 has no meaning in a chain. Arguments stand in ( )"),
+        ("adam{lr=1}", "the { at character 5 has no meaning in a chain. Write arguments in ( )"),
         ("adam(lr: 1)",
-         "the : at character 8 has no meaning in a chain. An argument is given by =, and a recipe in a file is my_rules.py:name"),
+         "the : at character 8 has no meaning in a chain. Pass arguments with =. Write a recipe in a file as my_rules.py:name"),
         ("adam(lr=1e-3f)", "'1e-3f' at character 9 isn't a number"),
         ("adam(lr=007)", "'007' at character 9 isn't a number"),
         ("adam(if=1)", "'if' at character 6 isn't a rule, a value or the name of an argument"),
         ("adam(1e\N{MINUS SIGN}3)", "the \N{MINUS SIGN} at character 8 (U+2212) only looks like -. Type -"),
         ("adam \uff5c sgd", "the \uff5c at character 6 (U+FF5C) only looks like |. Type |"),
         ("adam(\u201cskip\u201d)", 'the \u201c at character 6 (U+201C) only looks like ". Type "'),
-        ("adam\N{NO-BREAK SPACE}| sgd", "there is an invisible character (U+00A0) at character 5. Type a space, or nothing"),
+        ("adam\N{NO-BREAK SPACE}| sgd", "there is an invisible character (U+00A0) at character 5. Type a space, or remove it"),
         ("adam \N{RIGHTWARDS ARROW} sgd", "the \N{RIGHTWARDS ARROW} at character 6 (U+2192) has no meaning in a chain"),
     ],
 )  # fmt: skip

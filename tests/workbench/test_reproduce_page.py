@@ -68,4 +68,4 @@ def test_the_command_updates_what_it_measured_alone(tmp_path: Any, capsys: pytes
     assert list(found) == list(CLAIMS)
     assert found["radam-warm-up"] == published()["radam-warm-up"]
     assert main(["sgdr-restarts", "--update"]) == 2
-    assert "--update is given without --json" in capsys.readouterr().err
+    assert "--json must be given with --update" in capsys.readouterr().err

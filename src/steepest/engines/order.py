@@ -95,11 +95,10 @@ def order(jobs: tuple[tuple[Program, int], ...]) -> Order:
         checks = guards_open and not any(missing[which] for which in guarding)
         if not ran and not checks:
             raise ValueError(
-                "a group's guard (on_nonfinite) waits for a norm of the whole model, and another group without the guard "
-                "takes its part of that norm only where it stores states already. Give all groups the same on_nonfinite."
+                "all groups must have the same on_nonfinite. Otherwise the guard of one group waits for a norm of the whole model, "
+                "to which another group adds its part only when it stores states."
                 if blocked
-                else "the groups' chains take their global norms in different orders, so that none can come first. "
-                "Give all groups the same order of rules that see the whole model."
+                else "the chains of all groups must have their global norms in the same order. Otherwise no norm can come first."
             )
         guards_open = guards_open and not checks
         complete = tuple(which for which, n in enumerate(missing) if n == 0 and not before[which])

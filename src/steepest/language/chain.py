@@ -233,7 +233,8 @@ def measure(*, every: int = 1, **measures: Callable[..., Any]) -> Chain:
     check_value("measure", "every", every, Count)
     if not measures:
         raise ValueError(
-            "measure: no measurement was given. Name one: measure(grad_norm=lambda update: norm(update, per='model'))."
+            "measure: at least one measurement must be given, got none. Write, for example, measure(grad_norm=lambda "
+            "update: norm(update, per='model'))."
         )
     for name, function in measures.items():
         if not callable(function):
@@ -271,7 +272,10 @@ def _restrict(name: str, what: Chain, selector: Selector) -> Chain:
     if not isinstance(what, Chain):
         raise TypeError(f"{name}: the first argument must be a chain, got {what!r}. {_PASS_A_CHAIN}")
     if not selector.patterns and selector.where is None and selector.max_ndim is None:
-        raise ValueError(f"{name}: no criterion was given. Name a pattern ('*.bias'), where=…, or max_ndim=….")
+        raise ValueError(
+            f"{name}: at least one criterion must be given, got none. Pass a pattern ('*.bias'), where=…, or "
+            f"max_ndim=…."
+        )
     for pattern in selector.patterns:
         if not isinstance(pattern, str):
             raise TypeError(f"{name}: pattern must be a string such as '*.bias', got {pattern!r}.")

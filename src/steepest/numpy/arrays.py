@@ -95,7 +95,7 @@ def check_memory(what: str, tensors: Sequence[Tensor]) -> None:
     for t in tensors:
         if id(t.param) in seen:
             raise ValueError(
-                f"{what}: parameters {seen[id(t.param)]!r} and {t.name!r} are the same array. Give it once."
+                f"{what}: parameters {seen[id(t.param)]!r} and {t.name!r} are the same array. Pass it once."
             )
         seen[id(t.param)] = t.name
         if t.param.size:
@@ -107,7 +107,7 @@ def check_memory(what: str, tensors: Sequence[Tensor]) -> None:
         for _, other in reach:
             if np.shares_memory(other.param, t.param):
                 raise ValueError(
-                    f"{what}: parameters {other.name!r} and {t.name!r} share memory. Give the whole array, or copy one."
+                    f"{what}: parameters {other.name!r} and {t.name!r} share memory. Pass the whole array, or copy one of them."
                 )
         reach.append((high, t))
 
@@ -162,7 +162,7 @@ def listed_gradients(what: str, tensors: Sequence[Tensor], grads: object) -> Seq
             )
         missing = [t.name for t in tensors if t.name not in grads]
         if missing:
-            raise ValueError(f"{what}: grads has no {missing[0]!r}. Give None for a parameter without a gradient.")
+            raise ValueError(f"{what}: grads has no {missing[0]!r}. Pass None for a parameter without a gradient.")
         return [grads[t.name] for t in tensors]
     if isinstance(grads, (str, np.ndarray)) or not isinstance(grads, Sequence):
         raise TypeError(f"{what}: grads must be a list or a dict of arrays, like params, got {_kind(grads)}.")

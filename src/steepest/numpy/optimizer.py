@@ -350,8 +350,8 @@ class Optimizer:
                 expected = {**fresh.host, **states_of(fresh)}
                 if set(expected) != set(saved[t.name]):
                     raise ValueError(
-                        f"{what}: {t.name!r} was saved with the states {', '.join(sorted(saved[t.name]))}; its chain here "
-                        f"has {', '.join(sorted(expected))}. Load it into an optimizer of the same chain."
+                        f"{what}: {t.name!r} was saved with the states {', '.join(sorted(saved[t.name]))}, but its "
+                        f"chain here has {', '.join(sorted(expected))}. Load it into an optimizer of the same chain."
                     )
                 made[t.name] = {k: fitted(what, t.name, k, saved[t.name][k], v) for k, v in expected.items()}
         return made

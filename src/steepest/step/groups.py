@@ -38,7 +38,7 @@ def groups_of(what: str, params: Any, defaults: Mapping[str, Any], array: type) 
     for number, group in enumerate(params):
         if "params" not in group:
             raise ValueError(
-                f"{what}: group {number} has no 'params'; it has {', '.join(map(repr, group)) or 'nothing'}."
+                f"{what}: group {number} must have 'params', got {', '.join(map(repr, group)) or 'an empty group'}."
             )
         for name in group:
             if name != "params" and name not in defaults:
@@ -165,8 +165,8 @@ class Loading:
         names = {*saved} - {SCHEDULES}
         if names != {*current}:
             raise ValueError(
-                f"{self.what}: group {number} was saved with {', '.join(sorted(names))}; "
-                f"it has {', '.join(sorted(current))} here."
+                f"{self.what}: group {number} was saved with {', '.join(sorted(names))}, "
+                f"but it has {', '.join(sorted(current))} here."
             )
 
     def group(self, number: int, saved: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class Loading:
             return current, then
         if "plateau" in saved or isinstance(current, ReduceOnPlateau) or not callable(current):
             raise ValueError(
-                f"{self.what}: {name} was saved as {dict(saved)}; here it is {current!r}. Give the same schedule, or load with "
+                f"{self.what}: {name} was saved as {dict(saved)}, but it is {current!r} here. Use the same schedule, or load with "
                 f"schedules='own'."
             )
         if saved.get("function") != saved_function(current):
@@ -255,8 +255,8 @@ class Loading:
         states = saved.get("plateaus", ())
         if str(current) != saved["chain"] or len(states) != len(here):
             raise ValueError(
-                f"{self.what}: the saved chain is {saved['chain']} with {len(states)} plateaus; here it is {current} with "
-                f"{len(here)}. Build the same chain."
+                f"{self.what}: the saved chain is {saved['chain']} with {len(states)} plateaus, but the chain here is "
+                f"{current} with {len(here)}. Build the same chain."
             )
         for plateau, state in zip(here, states, strict=True):
             copy.copy(plateau).load_state_dict(state)

@@ -264,7 +264,9 @@ def _values(
     what = loading.what
     text = source.get("chain", recipe.text)
     if text != recipe.text:
-        raise ValueError(f"{what}: the saved chain is {text}, here it is {recipe.text}. Build the same chain.")
+        raise ValueError(
+            f"{what}: the saved chain is {text}, but the chain here is {recipe.text}. Build the same chain."
+        )
     kept = {n: copy.deepcopy(v) for n, v in source.items() if n not in ("params", "param_names", "steps", "chain")}
     if _DECOUPLED not in recipe.defaults:  # AdamW stays decoupled, as torch's does
         kept.pop(_DECOUPLED, None)

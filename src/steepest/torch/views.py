@@ -135,7 +135,7 @@ def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held
     for name, param in zip(names, (p for group in groups for p in group["params"]), strict=True):
         if id(param) in taken:
             raise ValueError(
-                f"{what}: parameters {taken[id(param)]!r} and {name!r} are the same tensor. Give it once: "
+                f"{what}: parameters {taken[id(param)]!r} and {name!r} are the same tensor. Pass it once: "
                 f"model.parameters() lists tied weights once."
             )
         taken[id(param)] = name
@@ -265,5 +265,5 @@ def check_apart(what: str, held: Sequence[Held]) -> None:
     for (device, _, end, name), (other_device, start, _, other) in pairwise(ranges):
         if device == other_device and start < end:
             raise ValueError(
-                f"{what}: parameters {name!r} and {other!r} share memory. Give the whole tensor, or copy one."
+                f"{what}: parameters {name!r} and {other!r} share memory. Pass the whole tensor, or copy one of them."
             )

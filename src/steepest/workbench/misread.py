@@ -59,7 +59,7 @@ def misread(text: str, at: int = 0) -> str:
     """What is wrong with a text that isn't a chain. ``at`` is where the parser stopped, counted from 1, for unknown mistakes.
 
     >>> misread("lookahead(adam |)")
-    'a rule is missing after the | at character 16. Write one there, or leave the | out'
+    'a rule is missing after the | at character 16. Write a rule there, or remove the |'
     """
     tokens = list(_tokens(text))
     alike = next(filter(None, map(_alike, tokens)), "")  # first: what is wrong around it may be right with it
@@ -68,7 +68,7 @@ def misread(text: str, at: int = 0) -> str:
 
 def rule_missing(side: str, position: int) -> str:
     """What is said of a | with nothing on one side."""
-    return f"a rule is missing {side} the | at character {position}. Write one there, or leave the | out"
+    return f"a rule is missing {side} the | at character {position}. Write a rule there, or remove the |"
 
 
 def brief(text: str, at: int = 0) -> str:
@@ -122,7 +122,9 @@ def _mistake(text: str, tokens: list[_Token]) -> str:
             wanted = True
         elif token.text in ")]":
             if inside is None:
-                return f"the {token.named} closes nothing. Leave it out, or open it before"
+                return (
+                    f"the {token.named} has no opening {_PAIRS[token.text]}. Remove it, or add the {_PAIRS[token.text]}"
+                )
             if inside.token.text != _PAIRS[token.text]:
                 return f"the {token.named} can't close the {inside.token.named}"
             if said := (_missing(before, token) if wanted else "") or _nameless(inside):
@@ -138,14 +140,14 @@ def _mistake(text: str, tokens: list[_Token]) -> str:
             wanted = True
         elif token.text == "=":
             if inside is None:
-                return f"the {token.named} stands outside of parentheses. Arguments stand in them: adam(lr=1e-3)"
+                return f"the {token.named} is outside of parentheses. Write arguments in parentheses: adam(lr=1e-3)"
             if inside.argument is token or before is None or before.kind != "name" or inside.argument is not before:
-                return f"before the {token.named} the name of an argument is missing, as in adam(lr=1e-3)"
+                return f"the name of an argument is missing before the {token.named}. Write, for example, adam(lr=1e-3)"
             inside.has_name = wanted = True
         elif wanted and token.text not in ("+", "-"):
             if token.text == "*" and (pattern := re.match(r"[^\s,()|]*", text[token.start :])):
-                return f"the {token.named} begins no value. A pattern stands in quotes: '{pattern.group()}'"
-            return _missing(before, token) or f"before the {token.named} something is missing"
+                return f"a value can't start with the {token.named}. Write a pattern in quotes: '{pattern.group()}'"
+            return _missing(before, token) or f"something is missing before the {token.named}"
         else:
             wanted = True
         before = token
@@ -162,7 +164,7 @@ def _alike(token: _Token) -> str:
     position, code = token.start + token.text.index(odd) + 1, f"U+{ord(odd):04X}"
     meant = _ALIKE.get(odd) or unicodedata.normalize("NFKC", odd)
     if meant.isspace() or unicodedata.category(odd) == "Cf":
-        return f"there is an invisible character ({code}) at character {position}. Type a space, or nothing"
+        return f"there is an invisible character ({code}) at character {position}. Type a space, or remove it"
     if len(meant) == 1 and meant.isascii():
         return f"the {printable(odd)} at character {position} ({code}) only looks like {meant}. Type {meant}"
     return f"the {printable(odd)} at character {position} ({code}) has no meaning in a chain"
@@ -178,11 +180,11 @@ def _strange(token: _Token) -> str:
     if text in ("'", '"'):
         return f"the quote {place} is never closed"
     if text in ("{", "}"):
-        return f"the {printable(text)} {place} has no meaning in a chain. Arguments stand in ( )"
+        return f"the {printable(text)} {place} has no meaning in a chain. Write arguments in ( )"
     if text == ":":
-        return f"the : {place} has no meaning in a chain. An argument is given by =, and a recipe in a file is my_rules.py:name"
+        return f"the : {place} has no meaning in a chain. Pass arguments with =. Write a recipe in a file as my_rules.py:name"
     if text in (";", "&", "\\", "#", ">", "<"):
-        return f"the {printable(text)} {place} has no meaning in a chain. Rules are joined by |"
+        return f"the {printable(text)} {place} has no meaning in a chain. Join rules by |"
     if token.kind == "sign" and text not in "|,=+-*/()[].**//":
         return f"the {printable(text)} {place} has no meaning in a chain"
     return ""
@@ -203,7 +205,7 @@ def _is_number(text: str) -> bool:
 def _unjoined(token: _Token, inside: _Open | None) -> str:
     """Two things with nothing between them."""
     if inside is None:
-        return f"{token.named} is not joined to what is before it. A | stands between rules, ( ) around arguments"
+        return f"{token.named} isn't joined to the text before it. Write | between rules and ( ) around arguments"
     return f"a comma is missing before {token.named}"
 
 
@@ -212,8 +214,8 @@ def _nameless(inside: _Open | None) -> str:
     if inside is None or not inside.is_call or inside.argument is None or not inside.named or inside.has_name:
         return ""
     return (
-        f"the argument {inside.argument.named} has no name, and stands after one that has. Name it, put it first, or write ( ) "
-        "around values that belong together"
+        f"the argument {inside.argument.named} has no name but follows a named argument. Name it, move it to the front, or write "
+        "( ) around values that belong together"
     )
 
 

@@ -300,9 +300,9 @@ def _cure(node: ast.expr, text: str) -> str:
     """What to write where something stands in the place of a rule."""
     said = ast.get_source_segment(text, node) or ""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return "Rules are written without quotes."
+        return "Write rules without quotes."
     if said.startswith("steepest."):
-        return f"Leave 'steepest.' out: {brief(said.removeprefix('steepest.'))}."
+        return f"Write it without 'steepest.': {brief(said.removeprefix('steepest.'))}."
     return "Join them by |, as in 'adam(1e-3) | ema(0.99)'."
 
 

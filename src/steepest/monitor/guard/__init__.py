@@ -232,7 +232,7 @@ class Guard:
         self._note("note", f"resumed from {store.path(number)} at step {self.optimizer.steps}")
         for newer, why in passed.items():
             store.set_aside(newer)
-            self._warn(f"{store.path(newer).name} was passed over and is now unused-{store.path(newer).name}: {why}")
+            self._warn(f"{store.path(newer).name} was skipped and is now unused-{store.path(newer).name}: {why}")
         return int(self.optimizer.steps)
 
     def settle(self) -> None:
@@ -261,7 +261,7 @@ class Guard:
         if most != taken and not self._parted:
             self._parted = True
             self._warn(
-                f"after batch {self.calls - 1} some processes have taken {most} steps and others {taken}. Where they train one "
+                f"after batch {self.calls - 1} some processes have taken {most} steps and others {taken}. If they train one "
                 f"model, their weights differ from now on: leave out steps in all processes or in none"
             )
         if self._accepted is not None:
@@ -303,7 +303,7 @@ class Guard:
                 store.drop(number)
             why = failed or "by another process"
             self._warn(
-                f"no snapshot could be written ({why}). Training goes on; the next is tried in {self.rewind} steps"
+                f"no snapshot could be written ({why}). Training continues. The next attempt is in {self.rewind} steps"
             )
             return
         with contextlib.suppress(OSError):  # a folder that can't be listed now is tidied another time
@@ -329,7 +329,7 @@ class Guard:
         passed: dict[int, str] = {}
         found = newest_usable(self._snapshots, self._training.check, passed, below=self._back)
         for newer, why in passed.items():
-            self._warn(f"the snapshot of batch {newer} was passed over: {why}")
+            self._warn(f"the snapshot of batch {newer} was skipped: {why}")
         if found is None:
             raise self._error(verdict, "there is no snapshot left to go back to")
         number, tree = found
@@ -345,8 +345,9 @@ class Guard:
     def _accept_level(self) -> None:
         self._in_vain += self._rejected.rewinds
         self._warn(
-            f"the loss has a new level, {self._rejected.median:.4g} instead of {median(self._losses.past):.4g}. It came back after "
-            f"training had been put back, so the weights are not to blame; a new warm-up begins"
+            f"the loss has a new level, {self._rejected.median:.4g} instead of {median(self._losses.past):.4g}. The level "
+            f"is the same "
+            f"after a rewind, so the weights aren't the cause. The warm-up starts again"
         )
         self._losses.forget()
         self._rejected.forget()
@@ -357,8 +358,9 @@ class Guard:
         if not self._often and sum(self._spikes) >= _OFTEN:
             self._often = True
             self._warn(
-                f"{sum(self._spikes)} of the last {len(self._spikes)} batches were left out as spikes. If their losses are lawful "
-                f"(one task of several, a rare class), nobody learns from them: give a larger spike=…, or spike=None"
+                f"{sum(self._spikes)} of the last {len(self._spikes)} batches were left out as spikes. If their losses "
+                f"are legitimate "
+                f"(one task of several, a rare class), the model doesn't learn from them: pass a larger spike=…, or spike=None"
             )
 
     # ---- what is said
