@@ -429,6 +429,18 @@ def test_a_gradient_that_shares_memory_with_a_parameter_is_read_as_it_was(engine
     np.testing.assert_array_equal(own, expected)
 
 
+@pytest.mark.parametrize("shift", [1, -1])
+def test_a_gradient_of_the_parameters_own_form_that_overlaps_it_is_read_as_it_was(shift: int) -> None:
+    def pieces(memory: Array) -> tuple[Array, Array]:
+        return (memory[1:], memory[:-1]) if shift > 0 else (memory[:-1], memory[1:])
+
+    memory = values(1, (1001,))
+    start, grad = (piece.copy() for piece in pieces(memory))
+    param, overlapping = pieces(memory)
+    opt.SGD([param], lr=0.5, engine="cpu").step([overlapping])
+    np.testing.assert_array_equal(param, start - 0.5 * grad)
+
+
 def test_two_parameters_may_have_the_same_gradient() -> None:
     a, b, grad = np.zeros(3), np.zeros(3), np.ones(3)
     opt.SGD([a, b], lr=0.1).step([grad, grad])
