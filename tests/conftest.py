@@ -19,6 +19,9 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# Read by type checkers, and not imported to look for examples: one of them is full of mistakes.
+collect_ignore = ["typing/right.py", "typing/wrong.py"]
+
 OF_ONE_RUN = "steepest-cache-"
 # What rich and the library print depends on them.
 PRINTING = ("COLUMNS", "FORCE_COLOR", "LANG", "LC_ALL", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
