@@ -82,10 +82,10 @@ def on_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines
 
 
 def on_signature(app: Any, what: str, name: str, thing: Any, options: Any, arguments: str, returns: str) -> Any:
-    """A rule is called with its hyperparameters, in any order."""
+    """A rule is called with its hyperparameters."""
     if isinstance(thing, Rule):
-        shown = [p.replace(annotation=p.empty) for p in thing.hyperparameters.values()]
-        return str(inspect.Signature(shown)).replace("(*, ", "("), ""
+        shown = [p.replace(annotation=p.empty) for p in inspect.signature(thing).parameters.values()]
+        return str(inspect.Signature(shown)), ""
     return None
 
 

@@ -22,6 +22,7 @@ from docstrings import Docstring, entries, markdown, parsed
 
 import steepest
 from steepest.checks import Range, Value, range_of
+from steepest.language.rule import entry_of
 from steepest.plan.planner import plan
 from steepest.show.explain import equations
 from steepest.show.latex import aligned, equations_latex
@@ -65,16 +66,13 @@ class Recipe:
     def __init__(self, name: str, make: Callable[..., Any]) -> None:
         self.name, self.make = name, make
         self.function = getattr(make, "function", None) or inspect.unwrap(make)
-        parameters = inspect.signature(self.function).parameters.values()
-        if self.function is not inspect.unwrap(make) or hasattr(make, "hyperparameters"):
-            parameters = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        self.parameters = {p.name: p for p in parameters}
+        self.parameters = dict(inspect.signature(make).parameters)
         self.hints = get_type_hints(self.function, include_extras=True)
         self.doc: Docstring = parsed(self.function)
         needed = [n for n, p in self.parameters.items() if p.default is p.empty]
         self.values = dict(zip(needed, _needed([self.hints[n] for n in needed]), strict=True))
         self.chain: steepest.Chain = make(**self.values)
-        self.kind = _kind(name)
+        self.kind = entry_of(make).kind
 
     @property
     def descends(self) -> bool:
@@ -86,12 +84,6 @@ class Recipe:
             return chain
         plain = steepest.sgd(0.1)
         return steepest.chain(chain, plain) if self.kind == "clip" else steepest.chain(plain, chain)
-
-
-def _kind(name: str) -> str:
-    if name in steepest.OPTIMIZERS:
-        return "optimizer"
-    return "clip" if name in steepest.CLIPS else "wrapper"
 
 
 def _needed(hints: list[Any]) -> list[float]:
@@ -112,10 +104,7 @@ def call(name: str, values: dict[str, Any], prefix: str = "steepest.") -> str:
 
 def title(recipe: Recipe) -> str:
     """The name that the paper gives it, where it has a class of that name."""
-    import steepest.numpy
-
-    classes = {n.lower(): n for n in steepest.numpy.__all__}
-    return classes.get(recipe.name, recipe.name)
+    return entry_of(recipe.make).class_name or recipe.name
 
 
 def costs(recipe: Recipe) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_a_recipe_does_not_inherit_what_is_not_true_of_it(generated: dict[str, s
 
 
 def test_a_new_rule_has_a_page_without_a_word_written(rule_pages: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    @steepest.recipe
+    @steepest.recipe(kind="optimizer")
     def plain(lr: steepest.NonNegative = 0.1) -> steepest.Chain:
         """Plain descent.
 

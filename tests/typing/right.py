@@ -111,6 +111,7 @@ torch_optimizers: list[torch.optim.Optimizer] = [
     opt.Adam(model.parameters(), torch.tensor(1e-3), fused=False, engine="arrays"),
     opt.RMSprop(model.parameters(), lr=halved, centered=True),
     opt.Lookahead(opt.LAMB([model.weight]), k=5),
+    opt.Optimizer([{"params": [model.weight], "chain": steepest.sgd(0.1)}]),
     opt.Optimizer(model.parameters(), steepest.clip_by_global_norm(1.0) | steepest.lamb(1e-3)),
 ]
 
@@ -148,9 +149,11 @@ def train(folder: str) -> None:
     optimizer = opt.AdamW(model.parameters())
     report = steepest.Report(f"{folder}/a.html")
     monitor: steepest.Monitor = steepest.Monitor(optimizer, model, every=10, to=[steepest.Terminal(), report])
+    guard: steepest.Guard = steepest.Guard(optimizer, skip=3)
     loss = model(torch.ones(4, 4)).pow(2).mean()
     loss.backward()
-    optimizer.step()
+    if guard(loss):
+        optimizer.step()
     monitor(loss)
     monitor.close()
 

@@ -80,6 +80,7 @@ opt.SGD(params, 0.1, 0.9, 0.0, 0.0, False, True)  # wrong
 opt.AdamWW(params)  # wrong
 opt.Lookahead(params)  # wrong
 opt.Optimizer(params, steepest.adamw)  # wrong
+opt.Optimizer(3, steepest.adamw())  # wrong (pyright)
 
 
 class Slower(opt.AdamW):

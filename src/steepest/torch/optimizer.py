@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 import torch
+from torch.optim.optimizer import ParamsT
 
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
@@ -56,7 +57,7 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     @outside_of_graphs
-    def __init__(self, params: Any, chain: Chain | None = None, *, engine: str = "auto") -> None:
+    def __init__(self, params: ParamsT, chain: Chain | None = None, *, engine: str = "auto") -> None:
         self._begin(engine)
         recipe = None if chain is None else recipe_of_chain(type(self).__name__, chain)
         self._set_up(params, recipe, {} if recipe is None else dict(recipe.defaults))

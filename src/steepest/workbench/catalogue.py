@@ -77,11 +77,7 @@ def workloads() -> Iterator[str]:
 
 def _entry(name: str, make: Callable[..., Any]) -> Iterator[str]:
     function = getattr(make, "function", make)
-    signature = inspect.signature(function)
-    shown = signature.parameters.values()
-    if function is not make:
-        shown = [p for p in shown if p.kind is p.KEYWORD_ONLY]  # type: ignore[assignment]  # a list of the same
-    yield f"  {name}{_arguments(inspect.Signature([p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in shown]))}"
+    yield f"  {name}{_arguments(inspect.signature(make))}"
     yield f"      {_first_line(function)}"
     for equation in _equations(make(**_EXAMPLES.get(name, {}))):
         yield f"        {equation}"

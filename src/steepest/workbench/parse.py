@@ -232,7 +232,7 @@ def _link(node: ast.expr, context: _Context) -> Reading:
 def _recipe(name: str, arguments: Sequence[Any], named: dict[str, Any], context: _Context) -> Reading:
     """One recipe with the arguments that the text gives, and those that are given for it beside the text."""
     made_by = steepest.RECIPES[name]
-    order = list(getattr(made_by, "hyperparameters", None) or inspect.signature(made_by).parameters)
+    order = list(inspect.signature(made_by).parameters)
     given = frozenset([*order[: len(arguments)], *named])
     open_ones = {key: value for key, value in context.values.get(name, {}).items() if key not in given}
     if name in steepest.OPTIMIZERS and "lr" not in given and "lr" in context.variables:

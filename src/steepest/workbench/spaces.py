@@ -191,8 +191,7 @@ def fixed_of(text: str, searched: Mapping[str, Any]) -> tuple[str, ...]:
     fixed = []
     for recipe, _ in _described(text).recipes:
         made_by = load_recipe(*_parted(recipe)) if is_file(recipe) else steepest.RECIPES[recipe]
-        names = list(getattr(made_by, "hyperparameters", None) or inspect.signature(made_by).parameters)
-        for name in names:
+        for name in inspect.signature(made_by).parameters:
             parts = ("beta1", "beta2") if name == "betas" else (name,)
             open_ones = [f"{recipe}.{p}" in searched or (p == "lr" and "lr" in searched) for p in parts]
             if not all(open_ones) and name != "maximize":
