@@ -15,9 +15,9 @@ from numba import float32, njit, types, uint16
 
 import steepest
 from steepest import Chain, chain, rule, zeros
+from steepest.engines.names import storage_of
 from steepest.engines.numba import cache, engine, pointers
 from steepest.engines.numba.frame import source
-from steepest.engines.numba.names import storage_of
 from steepest.engines.tensors import Tensor
 from steepest.plan.planner import plan
 from steepest.step.stepper import Stepper

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steepest.engines.names import storage_of
 from steepest.engines.numba.frame import WORDS
 from steepest.engines.numba.kernels import compiled, load
-from steepest.engines.numba.names import storage_of
 from steepest.engines.numba.threads import Team, own_threads
 from steepest.engines.tensors import Tensor
 from steepest.language.operations import REDUCTIONS

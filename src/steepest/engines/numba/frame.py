@@ -11,12 +11,14 @@ reads what was rounded. Raw pointers are turned into arrays outside the loop's o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
-from steepest.engines.numba.names import Names
+from steepest.engines.dialect import body, buffers_of, scalars_for, scalars_of
+from steepest.engines.names import Names
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS, functions_in
-from steepest.plan.plan import Pass, Program, Segment
+from steepest.plan.plan import ITEMSIZES, Program, Segment
 
 __all__ = ["ARGUMENTS", "WORDS", "source"]
 
@@ -51,7 +53,7 @@ def source(program: Program, dtype: str, title: str, storage: Mapping[str, str] 
 
     ``storage`` names the types of buffers that are stored in another: ``float16`` or ``bfloat16``, beside ``float32``.
     """
-    names = Names(program, dtype, storage or {})
+    names = Names(program, dtype, storage or {}, _is_own)
     parts: list[str] = []
     for number in range(len(program.passes)):
         parts.append(_loop(program, number, names))
@@ -78,96 +80,56 @@ def _literal(value: float) -> str:
     return ("inf" if value > 0 else "-inf") if math.isinf(value) else repr(value)
 
 
-def _is_double(node: Expr) -> bool:
-    """Whether an element operation works in float64."""
-    return node.kind == "wide" or any(a.kind == "wide" for a in node.args)
-
-
-def _outside(program: Program, one: Pass) -> list[int]:
-    """The slower values that a pass's loop uses, in order."""
-    nodes = program.graph.nodes
-    used = {a.index for i in (*one.body, *one.reductions) for a in nodes[i].args}
-    used |= {program.stores[name].index for name in one.stores}
-    return sorted(i for i in used if nodes[i].rate < Rate.ELEMENT and nodes[i].op != "const")
-
-
-def _pass_buffers(program: Program, one: Pass) -> list[str]:
-    touched = {*one.loads, *one.stores}
-    return [name for name in program.buffers if name in touched]
-
-
 def _loop(program: Program, number: int, names: Names) -> str:
-    one = program.passes[number]
-    nodes = program.graph.nodes
-    arrays = [names.buffer(name) for name in _pass_buffers(program, one)]
-    slow = _outside(program, one)
-    before: dict[str, str] = {}
-    local = {
-        program.stores[n].index: f"{names.buffer(n)}_i" for n in one.loads if program.stored_at.get(n, number) < number
-    }
-    inside = [f"{n}_i = {names.widened(name, f'{n}[i]')}" for name in one.loads for n in [names.buffer(name)]]
-
-    def text(arg: Expr, double: bool) -> str:
-        if arg.op == "const":
-            if double or names.dtype == "float64":
-                return (
-                    _literal(arg.value) if arg.value >= 0 and math.isfinite(arg.value) else f"({_literal(arg.value)})"
-                )
-            return before.setdefault(f"float32({_literal(arg.value)})", f"c{arg.index}")
-        if arg.rate == Rate.ELEMENT:
-            return local[arg.index]
-        name = names.slow(arg.index)
-        if arg.kind == "bool":
-            return before.setdefault(f"{name} != 0.0", f"{name}_holds")
-        return name if double or names.dtype == "float64" else before.setdefault(f"float32({name})", f"{name}_32")
-
-    products = _products(program, one)
-    for i in one.body:
-        node = nodes[i]
-        if node.op == "load":
-            local[i] = f"{names.buffer(node.value)}_i"
-            continue
-        if i in products:
-            continue
-        if node.op == "as_stored":
-            local[i] = f"v{i}"
-            inside.append(
-                f"v{i} = {names.widened('param', names.narrowed('param', text(node.args[0], False), node.args[0]))}"
-            )
-            continue
-        double = _is_double(node)
-        local[i] = f"v{i}"
-        inside.append(f"v{i} = {_bare(OPERATIONS[node.op].loop.format(*(text(a, double) for a in node.args)))}")
-    for i in one.reductions:
-        reduction, arg = REDUCTIONS[nodes[i].op], nodes[i].args[0]
-        if arg.index in products:
-            taken = reduction.product.format(f"r{i}", *(text(factor, True) for factor in arg.args))
-        else:
-            value = text(arg, True)
-            taken = reduction.taken_in.format(f"r{i}", value if arg.kind == "wide" else f"float64({value})")
-        inside.append(f"r{i} = {taken}")
-    for name in one.stores:
-        stored = program.stores[name]
-        inside.append(f"{names.buffer(name)}[i] = {names.narrowed(name, text(stored, False), stored)}")
-    start = [f"{name} = {said}" for said, name in before.items()]
+    one, nodes = program.passes[number], program.graph.nodes
+    made = body(program, number, names, NumbaDialect())
+    taken = []
+    for i, texts in made.reduced.items():
+        row = REDUCTIONS[nodes[i].op]
+        taken.append(f"r{i} = {(row.taken_in if len(texts) == 1 else row.product).format(f'r{i}', *texts)}")
+    start = [f"{name} = {text}" for name, text in made.before.items()]
     start += [f"r{i} = {_literal(REDUCTIONS[nodes[i].op].start)}" for i in one.reductions]
-    lines = ["@njit(**OPTIONS)", f"def pass_{number + 1}({', '.join(['n', *arrays, *(names.slow(i) for i in slow)])}):"]
+    arguments = ["n", *map(names.buffer, buffers_of(program, one)), *map(names.slow, scalars_of(program, one))]
+    lines = ["@njit(**OPTIONS)", f"def pass_{number + 1}({', '.join(arguments)}):"]
     lines += [f"    {line}" for line in start]
-    lines += ["    for i in range(n):", *(f"        {line}" for line in inside)]
+    lines += ["    for i in range(n):", *(f"        {line}" for line in (*made.inside, *taken, *made.stores))]
     if one.reductions:
         lines.append(f"    return {', '.join(f'r{i}' for i in one.reductions)}")
     return "\n".join(lines)
 
 
-def _products(program: Program, one: Pass) -> set[int]:
-    """Products in float64 that only reductions use which take in a product by one instruction."""
-    nodes = program.graph.nodes
-    fused = [i for i in one.reductions if REDUCTIONS[nodes[i].op].product]
-    used = {a.index for i in one.body for a in nodes[i].args} | {program.stores[n].index for n in one.stores}
-    used |= {nodes[i].args[0].index for i in {*one.reductions}.difference(fused)}
-    return {
-        i for i in (nodes[j].args[0].index for j in fused) if nodes[i].op == "mul" and nodes[i].kind == "wide"
-    } - used
+class NumbaDialect:
+    """Python as Numba compiles it. Numbers are converted before the loop: a float64 literal inside would halve the SIMD width."""
+
+    def constant(self, value: float, double: bool) -> tuple[str, bool]:
+        if not double:
+            return f"float32({_literal(value)})", True
+        return (_literal(value) if value >= 0 and math.isfinite(value) else f"({_literal(value)})"), False
+
+    def operation(self, node: Expr, args: Sequence[str], double: bool) -> str:
+        return _bare(OPERATIONS[node.op].loop.format(*args))
+
+    def condition(self, scalar: str) -> str:
+        return f"{scalar} != 0.0"
+
+    def narrowed(self, scalar: str) -> str:
+        return f"float32({scalar})"
+
+    def widened(self, text: str) -> str:
+        return f"float64({text})"
+
+    def loaded(self, buffer: str) -> str:
+        return f"{buffer}[i]"
+
+    def stored(self, buffer: str, text: str) -> str:
+        return f"{buffer}[i] = {text}"
+
+    def decoded(self, text: str, storage: str) -> str:
+        return f"from_{storage}({text})"
+
+    def encoded(self, text: str, storage: str, wide: bool) -> str:
+        text = f"float32({text})" if wide else text
+        return text if storage == "float32" else f"to_{storage}({text})"
 
 
 def _bare(text: str) -> str:
@@ -187,7 +149,7 @@ def _segment(program: Program, number: int, segment: Segment, names: Names) -> s
     passes = [program.passes[p] for p in segment.passes]
     lines = ["@njit(**OPTIONS)", f"def segment_{number + 1}(row, {', '.join(ARGUMENTS)}):"]
     lines += ["    t = rows[row, 0]", "    lo = rows[row, 1]", "    hi = rows[row, 2]", "    width = widths[t]"]
-    used = sorted({i for one in passes for i in _slow_closure(program, one)})
+    used = sorted({i for one in passes for i in scalars_for(program, one)})
     for i in used:
         if nodes[i].rate <= Rate.MODEL:
             lines.append(f"    {names.slow(i)} = scalars[scalar_row[t], {program.scalars.index(i)}]")
@@ -202,16 +164,6 @@ def _segment(program: Program, number: int, segment: Segment, names: Names) -> s
         for i in passes[0].reductions:
             lines.append(f"    partials[row, {names.tensor_slots[i]}] = r{i}")
     return "\n".join(lines)
-
-
-def _slow_closure(program: Program, one: Pass) -> set[int]:
-    """The slower values a pass needs, with what they are computed from."""
-    nodes = program.graph.nodes
-    wanted = {*_outside(program, one), *one.slow}
-    for i in one.slow:
-        if not is_reduction(nodes[i]):
-            wanted |= {a.index for a in nodes[i].args if a.op != "const"}
-    return wanted
 
 
 def _tensor_value(program: Program, i: int, names: Names) -> list[str]:
@@ -247,7 +199,7 @@ def _by_unit(program: Program, segment: Segment, names: Names) -> list[str]:
     lines.append("    for u in range(lo, hi):")
     known: set[int] = set()
     for number, one in zip(segment.passes, passes, strict=True):
-        for i in sorted(j for j in _slow_closure(program, one) if nodes[j].rate == Rate.UNIT and j not in known):
+        for i in sorted(j for j in scalars_for(program, one) if nodes[j].rate == Rate.UNIT and j not in known):
             known.add(i)
             if is_reduction(nodes[i]):
                 lines.append(f"        {names.slow(i)} = units[first_unit[t] + u, {names.unit_slots[i]}]")
@@ -267,13 +219,20 @@ def _by_unit(program: Program, segment: Segment, names: Names) -> list[str]:
 def _call(program: Program, number: int, names: Names, start: str) -> list[str]:
     one = program.passes[number]
     arguments = ["n"]
-    for name in _pass_buffers(program, one):
-        arguments.append(names.array(name, start))
-    arguments += [names.slow(i) for i in _outside(program, one)]
+    for name in buffers_of(program, one):
+        arguments.append(_piece(program, names, name, start))
+    arguments += [names.slow(i) for i in scalars_of(program, one)]
     results = ", ".join(f"r{i}" for i in one.reductions)
     head = f"{results} = " if results else ""
     inner = ",\n        ".join(arguments)
     return [f"{head}pass_{number + 1}(", f"    {inner},".replace("\n        ", "\n            "), ")"]
+
+
+def _piece(program: Program, names: Names, name: str, start: str) -> str:
+    """The piece of a buffer from an element on."""
+    column, storage = program.buffers.index(name), names.storage[name]
+    address = "address" if storage == names.dtype else "address_uint16"
+    return f"carray({address}(table[t, {column}] + {ITEMSIZES[storage]} * ({start})), (n,))"
 
 
 def _run(count: int) -> str:
@@ -311,3 +270,19 @@ def _run(count: int) -> str:
         lines.append(f"                    segment_{number + 1}(row, {arguments})")
     lines.append("        report(done + 8 * t, last - first)")
     return "\n".join(lines) + "\n"
+
+
+_OWN_NAMES = (
+    "n|i|k|t|u|row|lo|hi|width|table|widths|rows|first_row|scalars|scalar_row|partials|units|first_unit|address|add|"
+    "add_product|address_float64|address_int64|report|take_next|wait_for|carray|njit|words|place|"
+    "float32|float64|inf|nan|OPTIONS|run|"
+    "address_uint16|(from|to)_b?float16"
+)
+
+
+def _is_own(name: str) -> bool:
+    """Whether generated text gives the name to a value or a function of its own."""
+    return bool(_OWN.fullmatch(name) or functions_in(f"{name}("))
+
+
+_OWN = re.compile(rf"{_OWN_NAMES}|(s|m|t|u|v|c|r|sum|pass_|segment_)\d+|.*(_i|_32|_holds)")
