@@ -38,11 +38,11 @@ from {front}.optimizer import Optimizer
 RULES = """
 _P = ParamSpec("_P")
 
-class _Listed(Rule[_P]):
+class _Rule(Rule[_P]):
     # The library's own rules also take their values by position.
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Chain: ...  # type: ignore[override]
 
-def _listed(function: Callable[_P, Chain], /) -> _Listed[_P]: ...
+def _rule(function: Callable[_P, Chain], /) -> _Rule[_P]: ...
 
 """
 
@@ -78,7 +78,7 @@ def _rules() -> str:
     text += "".join(f"{name}: dict[str, Callable[..., Chain]]\n" for name in rules.TABLES)
     for name, made in rules.RECIPES.items():
         if isinstance(made, Rule):
-            text += f"@_listed\ndef {name}{_arguments(inspect.signature(made))} -> Chain:\n{_docstring(made.function)}"
+            text += f"@_rule\ndef {name}{_arguments(inspect.signature(made))} -> Chain:\n{_docstring(made.function)}"
         else:  # its own file says all
             text = f"from {made.__module__} import {name} as {name}\n" + text
     return text
@@ -89,7 +89,7 @@ def _arguments(signature: inspect.Signature) -> str:
 
 
 def _docstring(thing: Any) -> str:
-    lines = (inspect.getdoc(thing) or "").splitlines()
+    lines = (inspect.getdoc(thing) or "").split("\n")
     raw = "r" if any("\\" in line for line in lines) else ""
     first, *rest = [f"    {line}".rstrip() for line in lines]
     end = "\n    " if rest else ""
@@ -101,7 +101,7 @@ def _formatted(text: str) -> str:
     for command in (["check", "--quiet", "--fix-only", "--select=F401,I,UP037"], ["format", "--quiet"]):
         options = [f"--config={Path(__file__).parents[1] / 'pyproject.toml'}", "--stdin-filename=stub.pyi", "-"]
         command = [sys.executable, "-m", "ruff", *command, *options]
-        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=True).stdout
     return text
 
 

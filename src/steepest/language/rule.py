@@ -11,7 +11,6 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, overload
 
 from steepest.checks import Real, Value, check_arguments, check_value, hints_of, range_of, unknown_name
@@ -169,7 +168,11 @@ def rule(
     >>> print(steepest.chain(heavy_ball(momentum=0.8), steepest.descend(0.1)))
     heavy_ball > descend
     """
-    return partial(_rule, name=name, kind=kind, state=state) if function is None else _rule(function, name, kind, state)
+    return (
+        functools.partial(_rule, name=name, kind=kind, state=state)
+        if function is None
+        else _rule(function, name, kind, state)
+    )
 
 
 def _rule(function: Callable[..., Any], name: str, kind: Kind, state: Mapping[str, Start]) -> Rule[Any]:
@@ -231,7 +234,7 @@ def recipe(
     ``switches`` this class takes there.
     """
     entry = Entry(kind, class_name, tuple(switches.split()))
-    return partial(_checked, entry=entry) if function is None else _checked(function, entry)
+    return functools.partial(_checked, entry=entry) if function is None else _checked(function, entry)
 
 
 def _checked(function: Callable[P, Chain], entry: Entry) -> Callable[P, Chain]:

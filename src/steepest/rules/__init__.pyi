@@ -67,11 +67,11 @@ __all__ = [
 
 _P = ParamSpec("_P")
 
-class _Listed(Rule[_P]):
+class _Rule(Rule[_P]):
     # The library's own rules also take their values by position.
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Chain: ...  # type: ignore[override]
 
-def _listed(function: Callable[_P, Chain], /) -> _Listed[_P]: ...
+def _rule(function: Callable[_P, Chain], /) -> _Rule[_P]: ...
 
 CLIPS: dict[str, Callable[..., Chain]]
 OPTIMIZERS: dict[str, Callable[..., Chain]]
@@ -79,7 +79,7 @@ PARTS: dict[str, Callable[..., Chain]]
 RECIPES: dict[str, Callable[..., Chain]]
 WRAPPERS: dict[str, Callable[..., Chain]]
 
-@_listed
+@_rule
 def clip_by_global_norm(
     max_norm: Positive, norm_type: Order = 2.0, on_nonfinite: Literal["propagate", "skip", "error"] = "propagate"
 ) -> Chain:
@@ -109,7 +109,7 @@ def clip_by_global_norm(
     Source: Pascanu et al. (2013), Algorithm 1; the 1e-6 is that of ``torch.nn.utils.clip_grad_norm_``.
     """
 
-@_listed
+@_rule
 def clip_by_norm(max_norm: Positive, norm_type: Order = 2.0) -> Chain:
     """Scale the update of each tensor by ``min(1, max_norm / (norm + 1e-6))``, ``norm`` its own p-norm.
 
@@ -121,7 +121,7 @@ def clip_by_norm(max_norm: Positive, norm_type: Order = 2.0) -> Chain:
     Source: ``torch.nn.utils.clip_grad_norm_`` called for each tensor.
     """
 
-@_listed
+@_rule
 def clip_by_block_rms(threshold: Positive) -> Chain:
     """Divide each tensor's update by ``max(1, rms / threshold)``, ``rms`` the root of its mean square.
 
@@ -132,7 +132,7 @@ def clip_by_block_rms(threshold: Positive) -> Chain:
     Source: Shazeer & Stern (2018), section 6; ``optax.clip_by_block_rms``.
     """
 
-@_listed
+@_rule
 def adaptive_grad_clip(clipping: Positive = 0.01, eps: Positive = 0.001, axis: Axis = 0) -> Chain:
     """Brock et al., Equation 3: each unit's update is at most ``clipping`` times as long as its weights.
 
@@ -149,7 +149,7 @@ def adaptive_grad_clip(clipping: Positive = 0.01, eps: Positive = 0.001, axis: A
     Source: Brock et al. (2021), Equation 3; the 1e-6 is that of the authors' code.
     """
 
-@_listed
+@_rule
 def lookahead(k: Count = 5, alpha: Fraction = 0.5) -> Chain:
     """Zhang et al., Algorithm 1: every k steps the slow weights move by ``alpha`` towards the fast ones, which follow.
 
@@ -170,78 +170,78 @@ def lookahead(k: Count = 5, alpha: Fraction = 0.5) -> Chain:
     Source: Zhang et al. (2019), Algorithm 1.
     """
 
-@_listed
+@_rule
 def descend(lr: NonNegative) -> Chain:
     """Apply the update: ``param - lr * update``."""
 
-@_listed
+@_rule
 def scale_by_learning_rate(lr: NonNegative) -> Chain:
     """Multiply the update by the learning rate, for rules that keep it inside their momentum."""
 
-@_listed
+@_rule
 def negate() -> Chain:
     """Turn descent into ascent (``maximize=True``)."""
 
-@_listed
+@_rule
 def add_decayed_weights(weight_decay: NonNegative) -> Chain:
     """Add ``weight_decay * param`` to the update.
 
     Before a preconditioner this is the coupled decay of Adam (L2), after it the decoupled decay of AdamW.
     """
 
-@_listed
+@_rule
 def accumulate_momentum(momentum: NonNegative = 0.9, dampening: Real = 0.0, nesterov: bool = False) -> Chain:
     """PyTorch's momentum: the first step takes the update undampened."""
 
-@_listed
+@_rule
 def scale_by_adagrad(initial_accumulator_value: NonNegative = 0.0, eps: NonNegative = 1e-10) -> Chain:
     """Duchi et al.: divide by the root of the sum of squares."""
 
-@_listed
+@_rule
 def scale_by_inverse_time(lr_decay: NonNegative = 0.0) -> Chain:
     """Divide by ``1 + (t - 1) * lr_decay``."""
 
-@_listed
+@_rule
 def scale_by_rms(alpha: Fraction = 0.99, eps: NonNegative = 1e-08) -> Chain:
     """Divide by the root of an exponential average of squares."""
 
-@_listed
+@_rule
 def scale_by_stddev(alpha: Fraction = 0.99, eps: NonNegative = 1e-08) -> Chain:
     """Graves: divide by the root of the average's variance."""
 
-@_listed
+@_rule
 def scale_by_adadelta(rho: Fraction = 0.9, eps: NonNegative = 1e-06) -> Chain:
     """Zeiler, Algorithm 1: the ratio of two averages carries the unit of the parameter."""
 
-@_listed
+@_rule
 def scale_by_adam(
     beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-08, bias_correction: bool = True
 ) -> Chain:
     """Kingma & Ba, Algorithm 1. Without bias correction the moments are used as they are."""
 
-@_listed
+@_rule
 def scale_by_amsgrad(beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-08) -> Chain:
     """Adam with the largest second moment so far, compared before its bias correction as PyTorch does."""
 
-@_listed
+@_rule
 def scale_by_adamax(beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-08) -> Chain:
     """Kingma & Ba, Algorithm 2; epsilon inside the maximum, as PyTorch."""
 
-@_listed
+@_rule
 def scale_by_nadam(
     beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-08, momentum_decay: NonNegative = 0.004
 ) -> Chain:
     """Dozat's Nesterov momentum in Adam, with the momentum's own schedule and its running product."""
 
-@_listed
+@_rule
 def scale_by_radam(beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegative = 1e-08) -> Chain:
     """Liu et al., Algorithm 2, rectified where ``rho > 5`` (PyTorch; the paper where ``rho > 4``); momentum below."""
 
-@_listed
+@_rule
 def scale_by_lion(beta1: Decay = 0.9, beta2: Decay = 0.99) -> Chain:
     """Chen et al., Program 1: the sign of an interpolation, and a slower average to remember."""
 
-@_listed
+@_rule
 def scale_by_trust_ratio(
     trust_coefficient: NonNegative = 1.0,
     eps: NonNegative = 0.0,
@@ -253,13 +253,13 @@ def scale_by_trust_ratio(
     ``phi`` clamps to [low, high] where given (LAMB, Section 3). The ratio is 1 where either norm is 0.
     """
 
-@_listed
+@_rule
 def scale_by_lars_ratio(
     weight_decay: NonNegative, trust_coefficient: NonNegative = 0.001, eps: NonNegative = 0.0
 ) -> Chain:
     """LARS as printed, Equation 6: decay is added, and the norms of gradient and decay are, ``|g| + weight_decay * |p|``."""
 
-@_listed
+@_rule
 def skip_nonfinite() -> Chain:
     """Leave out the whole step, states and step count included, if one element of the model's update is nan or infinite.
 
