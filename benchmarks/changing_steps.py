@@ -5,6 +5,7 @@ experts), parameters have other memory (``p.data = …``), one gradient is spars
 Ours and torch's run alternately in one process, each on parameters of its own. Gradients and memory are exchanged outside of the
 timed part. "best" and "median" are over rounds; a ratio below 1 means that ours takes less time. The last column is the limit: the
 time in which the bytes of the step's buffers cross memory at the measured bandwidth.
+The last table compares ours with itself: steps before which ``lr`` is written, and steps with a constant ``lr``.
 
     python benchmarks/changing_steps.py [--rounds 60] [--only "missing;sparse"]
 """
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from limit import machine, seconds
 
+import steepest.numpy
 import steepest.torch as opt
 
 COUNT, SHAPE = 200, (64, 64)
@@ -146,6 +148,30 @@ CASES: dict[str, tuple[Callable[[Any], Timed], float, float]] = {
 }
 
 
+def stepping(front: str) -> tuple[Timed, Timed]:
+    """AdamW on 200 tensors of 64 with another ``lr`` at each step, and with the same one."""
+
+    def made() -> tuple[Any, Callable[[], Any]]:
+        if front == "NumPy":
+            params, grads = ([np.ones(64, dtype=np.float32) for _ in range(COUNT)] for _ in range(2))
+            optimizer: Any = steepest.numpy.AdamW(params)
+            return optimizer, lambda: optimizer.step(grads)
+        weights, gradients = tensors(COUNT, (64,))
+        for p, g in zip(weights, gradients, strict=True):
+            p.grad = g
+        optimizer = opt.AdamW(weights)
+        return optimizer, optimizer.step
+
+    def with_another_lr() -> None:
+        nonlocal number
+        number += 1
+        written.param_groups[0]["lr"] = 1e-3 / number
+        step()
+
+    number, (written, step), (_, constant) = 0, made(), made()
+    return lambda: timed(with_another_lr), lambda: timed(constant)
+
+
 def import_seconds(code: str) -> float:
     """The least time of three new processes that run a line."""
     return min(timed(lambda: subprocess.run([sys.executable, "-c", code], check=True)) for _ in range(3))
@@ -177,6 +203,19 @@ def main() -> None:
             f"{name:26}{min(ours):12.2f}{statistics.median(ours):8.2f}{min(theirs):12.2f}{statistics.median(theirs):8.2f}"
             f"{min(ours) / min(theirs):8.2f}{middle:6.2f}{bar:6.0f}{megabytes / bandwidth * 1e3:11.2f}"
         )
+    if not given.only or "lr" in given.only:
+        print(f"\n{'':26}{'lr written, ms':>20}{'lr constant, ms':>20}{'ratio':>14}{'bar':>6}")
+        for front in ("NumPy", "torch"):
+            runs = stepping(front)
+            for run in runs * 3:
+                run()
+            pairs = [(runs[0](), runs[1]()) for _ in range(10 * given.rounds)]
+            other, same = ([pair[side] * 1e3 for pair in pairs] for side in (0, 1))
+            middle = statistics.median(a / b for a, b in pairs)
+            print(
+                f"{front + ', lr written':26}{min(other):12.3f}{statistics.median(other):8.3f}"
+                f"{min(same):12.3f}{statistics.median(same):8.3f}{min(other) / min(same):8.2f}{middle:6.2f}{1.3:6.1f}"
+            )
     if not given.only:
         plain, whole = import_seconds("import torch"), import_seconds("import steepest.torch")
         print(f"import steepest.torch: {whole:.2f} s; import torch alone: {plain:.2f} s")

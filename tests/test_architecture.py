@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "plan": {"checks", "language"},
     "show": {"checks", "language", "plan"},
     "engines": {"checks", "files", "language", "plan"},
-    "step": {"checks", "files", "language", "schedules", "plan", "engines"},
+    "step": {"checks", "files", "language", "rules", "schedules", "plan", "engines"},
     "numpy": CORE,
     "torch": CORE | {"numpy"},
     "__init__": CORE | {"numpy", "torch", "monitor", "workbench"},

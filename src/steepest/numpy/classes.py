@@ -12,6 +12,7 @@ from typing import Any
 from steepest.language.chain import Chain
 from steepest.language.rule import entry_of
 from steepest.numpy.optimizer import Optimizer, Params
+from steepest.step.recipes import Recipe
 
 __all__ = ["class_of", "document"]
 
@@ -30,7 +31,7 @@ class _Named(Optimizer):
         recipe(*positional, **named)  # speaks with the recipe's own words where a value is wrong
         bound = signature.bind(*positional, **named)
         bound.apply_defaults()
-        self._set_up(recipe, params, dict(bound.arguments), engine)
+        self._set_up(Recipe(recipe, dict(bound.arguments)), params, engine)
 
 
 def class_of(recipe: Callable[..., Chain], module: str) -> type[Optimizer]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 from steepest import rules
 from steepest.checks import Count, Fraction
-from steepest.language.chain import Chain, chain
 from steepest.numpy.optimizer import Optimizer
+from steepest.step.recipes import wrapped
 
 __all__ = ["Lookahead"]
 
@@ -43,16 +39,10 @@ class Lookahead(Optimizer):
                 "Lookahead: optimizer must not be a Lookahead. To use two, write a chain with two lookahead(…)."
             )
         rules.lookahead(k, alpha)
-        recipe, inner = partial(_with_lookahead, optimizer._recipe), optimizer._stepper
-        optimizer._schedules.give_back(optimizer._groups)
-        optimizer._others |= {"k", "alpha"}
+        live, inner = optimizer._live, optimizer._stepper
+        live.schedules.give_back(live.rows)
+        optimizer._names |= {"k", "alpha"}
         optimizer._outer = self
-        for group in optimizer._groups:
+        for group in live.rows:
             group.update(k=k, alpha=alpha)
-        self._begin(
-            recipe, {**optimizer.defaults, "k": k, "alpha": alpha}, optimizer._groups, inner.groups, inner.engine
-        )
-
-
-def _with_lookahead(inner: Callable[..., Chain], k: Any, alpha: Any, **values: Any) -> Chain:
-    return chain(inner(**values), rules.lookahead(k, alpha))
+        self._begin(wrapped(live.recipes[0], k, alpha), live.rows, inner.groups, inner.engine)

@@ -6,8 +6,9 @@ puts them back. What a group's values are, and how they are saved, is the same f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
@@ -26,15 +27,15 @@ from steepest.step.groups import (
     Loading,
     check_names,
     checked_form,
-    differ,
     frozen,
     groups_of,
     saved,
     saved_schedules,
     whole,
 )  # fmt: skip
+from steepest.step.recipes import LiveGroups, Recipe, checked_chain
 from steepest.step.saving import open_file, save_file
-from steepest.step.scheduled import Schedules, numbers_of
+from steepest.step.scheduled import numbers_of
 from steepest.step.stepper import Inspector, Plans, Stepper, Watch
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
@@ -73,88 +74,66 @@ class Optimizer:
     """Time spent inside steps so far."""
 
     def __init__(self, params: Params, chain: Chain | None = None, *, engine: str = "auto") -> None:
-        self._set_up(_given_chain, params, {"chain": chain}, engine)
+        self._set_up(Recipe(partial(checked_chain, "Optimizer"), {"chain": chain}), params, engine)
 
-    def _set_up(self, recipe: Callable[..., Chain], params: Params, defaults: dict[str, Any], engine: str) -> None:
-        what = type(self).__name__
+    def _set_up(self, recipe: Recipe, params: Params, engine: str) -> None:
+        what, defaults = type(self).__name__, recipe.defaults
         groups = groups_of(what, params, defaults, np.ndarray)
         tensors = tensors_of(what, [g["params"] for g in groups])
-        self._begin(recipe, defaults, [
+        self._begin(recipe, [
             {**defaults, **group, "params": [t.param for t in row]} for group, row in zip(groups, tensors, strict=True)
         ], tensors, engine)  # fmt: skip
 
     def _begin(
-        self,
-        recipe: Callable[..., Chain],
-        defaults: Mapping[str, Any],
-        groups: list[dict[str, Any]],
-        tensors: Sequence[list[Tensor]],
-        engine: str,
+        self, recipe: Recipe, groups: list[dict[str, Any]], tensors: Sequence[list[Tensor]], engine: str
     ) -> None:
-        self._recipe = recipe
+        what = type(self).__name__
         self._turn = Turn()
         self._swapped = ""
-        self._others = {"params", "initial_lr"}
-        self._groups = groups
-        self._schedules = Schedules(type(self).__name__)
-        self.defaults = numbers_of(defaults)
-        self._take_schedules(0)
-        self._seen = self._values()
-        chains = self._chains()
-        check_patterns(type(self).__name__, chains, [[t.name for t in row] for row in tensors])
+        self._names = {"params", "initial_lr", *recipe.defaults}
+        self._live = live = LiveGroups(what)
+        live.rows = groups
+        live.settle([recipe] * len(groups))
+        self.defaults = numbers_of(recipe.defaults)
+        live.take_schedules(0)
+        chains = live.chains()
+        check_patterns(what, chains, [[t.name for t in row] for row in tensors])
         self._stepper = Stepper(tensors, chains, engine)
+        live.look()
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """Each group's parameters and values. A value that a schedule gives is the number that the next step uses."""
         if self._outer is not None:
             return self._outer.param_groups
-        self._take_schedules(self.steps)
-        self._schedules.show(self._groups, self.steps)
-        return self._groups
+        live = self._live
+        live.take_schedules(self.steps)
+        live.schedules.show(live.rows, self.steps)
+        return live.rows
 
     @property
     def schedules(self) -> list[dict[str, Any]]:
         """For each group the schedules behind its numbers, by name."""
-        groups, known = self.param_groups, (self._outer or self)._schedules
-        return [known.in_force(number, group) for number, group in enumerate(groups)]
-
-    def _take_schedules(self, steps: int) -> None:
-        def accept(number: int, values: Mapping[str, Any]) -> None:
-            self._recipe(**self._frozen(values))
-
-        self._schedules.take(self._groups, [self.defaults] * len(self._groups), steps, accept)
-
-    def _frozen(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: frozen(value) for name, value in values.items() if name not in self._others}
-
-    def _values(self) -> list[dict[str, Any]]:
-        """The groups' values as they are now, free of what could be changed in place without being seen."""
-        return [self._frozen(self._schedules.placed(number, group)) for number, group in enumerate(self._groups)]
-
-    def _chains(self) -> list[Chain]:
-        return [self._recipe(**values) for values in self._values()]
+        groups, live = self.param_groups, (self._outer or self)._live
+        return [live.schedules.in_force(number, group) for number, group in enumerate(groups)]
 
     def _refresh(self) -> None:
-        if self._schedules:
-            self._schedules.show(self._groups, self.steps, strict=True)
-        values = self._values()
-        if differ(values, self._seen):
-            self._take_schedules(self.steps)
-            values = self._values()
-            if len(values) != len(self._seen):
-                raise ValueError(
-                    f"{type(self).__name__}: len(param_groups) must be {len(self._seen)}, got {len(values)}. Groups can't "
-                    f"be added or removed. Make a new optimizer."
-                )
-            for number, (new, old) in enumerate(zip(values, self._seen, strict=True)):
-                for name in old:
-                    if name not in new:
-                        raise ValueError(
-                            f"{type(self).__name__}: param_groups[{number}] must keep {name!r}, which was removed."
-                        )
-            self._stepper.set_chains(self._chains())
-            self._seen = values
+        """Use what has been written to the groups since the last look."""
+        live = self._live
+        if live.schedules:
+            live.schedules.show(live.rows, self.steps, strict=True)
+        if len(live.rows) != len(live.recipes):
+            raise ValueError(
+                f"{live.what}: len(param_groups) must be {len(live.recipes)}, got {len(live.rows)}. Groups can't be added or "
+                f"removed. Make a new optimizer."
+            )
+        for number, (group, recipe) in enumerate(zip(live.rows, live.recipes, strict=True)):
+            if not group.keys() <= self._names:
+                recipe.make(**{name: value for name, value in group.items() if name not in ("params", "initial_lr")})
+            if not group.keys() >= recipe.defaults.keys():
+                missing = [name for name in recipe.defaults if name not in group]
+                raise ValueError(f"{live.what}: param_groups[{number}] must keep {missing[0]!r}, which was removed.")
+        live.update(self.steps, self._stepper.set_chains)
 
     def step(self, grads: Gradients) -> None:
         """Update the parameters in place. The gradients are not changed.
@@ -170,9 +149,9 @@ class Optimizer:
         what = f"{type(self).__name__}.step"
         self._refuse_while_swapped(what)
         self._refresh()
-        if self._schedules:
-            self._schedules.warn(self._groups)
-        stepper = self._stepper
+        live, stepper = self._live, self._stepper
+        if live.schedules:
+            live.schedules.warn(live.rows)
         listed = listed_gradients(what, stepper.tensors, grads)
         if self._inspector is not None:
             self._inspector.before(listed)
@@ -181,8 +160,8 @@ class Optimizer:
             stepper.step((), addresses)
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
-        if self._schedules:
-            self._schedules.show(self._groups, self.steps)
+        if live.schedules:
+            live.schedules.show(live.rows, self.steps)
         if self._inspector is not None:
             self._inspector.after(listed, stepper)
         self.seconds += perf_counter() - began
@@ -278,11 +257,13 @@ class Optimizer:
         }
         groups = [
             {
-                **{name: saved(value) for name, value in self._frozen(group).items()},
+                **{name: saved(frozen(group[name])) for name in recipe.defaults},
                 **saved_schedules(schedules),
                 "params": [t.name for t in row],
             }
-            for group, schedules, row in zip(self._groups, self.schedules, self._stepper.groups, strict=True)
+            for group, recipe, schedules, row in zip(
+                self._live.rows, self._live.recipes, self.schedules, self._stepper.groups, strict=True
+            )
         ]
         return {"state": state, "param_groups": groups, "steps": self._stepper.steps}
 
@@ -303,16 +284,18 @@ class Optimizer:
         self._refuse_while_swapped(what)
         groups = checked_form(what, state_dict)
         steps = whole(what, "steps", state_dict["steps"])
-        if len(groups) != len(self._groups):
-            raise ValueError(f"{what}: the number of saved groups must be {len(self.param_groups)}, got {len(groups)}.")
+        live = self._live
+        if len(groups) != len(live.rows):
+            raise ValueError(f"{what}: the number of saved groups must be {len(live.rows)}, got {len(groups)}.")
         loading = Loading(what, steps, schedules)
-        values = []
-        for number, (stored, group) in enumerate(zip(groups, self.param_groups, strict=True)):
-            current = self._frozen(self._schedules.whole(number, group))
+        values, chains = [], []
+        for number, (stored, group, recipe) in enumerate(zip(groups, self.param_groups, live.recipes, strict=True)):
+            whole_group = live.schedules.whole(number, group)
+            current = {name: frozen(whole_group[name]) for name in recipe.defaults}
             own = {name: value for name, value in stored.items() if name != "params"}
             loading.check_names(number, own, current)
             values.append(loading.group(number, own, current))
-        chains = [self._recipe(**v) for v in values]
+            chains.append(recipe.make(**values[-1]))
         states = self._checked_states(what, state_dict["state"], chains)
         for number, (stored, row) in enumerate(zip(groups, self._stepper.groups, strict=True)):
             check_names(what, number, stored["params"], [t.name for t in row])
@@ -321,16 +304,16 @@ class Optimizer:
         for plateau, state in loading.plateaus:
             plateau.load_state_dict(state)
         for number, new in enumerate(values):
-            self._schedules.forget(number, new)
-            self._groups[number].update(new)
+            live.schedules.forget(number, new)
+            live.rows[number].update(new)
         for t in self._stepper.tensors:
             found = states.get(t.name, {})
             t.host = {k: float(v) for k, v in found.items() if not isinstance(v, np.ndarray)}
             t.buffers = {"param": t.param, **{k: v for k, v in found.items() if isinstance(v, np.ndarray)}}
         self._stepper.steps = steps
-        self._take_schedules(steps)
-        self._seen = self._values()
-        self._stepper.set_chains(self._chains())
+        live.take_schedules(steps)
+        self._stepper.set_chains(live.chains())
+        live.look()
 
     def _checked_states(
         self, what: str, saved: Mapping[str, Any], chains: Sequence[Chain]
@@ -387,15 +370,3 @@ class Optimizer:
         tensors, chain = self._stepper.tensors, self._stepper.chains[0].brief
         count = sum(t.param.size for t in tensors)
         return f"{type(self).__name__}({len(tensors)} parameters of {count} elements, {chain})"
-
-
-def _given_chain(chain: object = None) -> Chain:
-    if not isinstance(chain, Chain):
-        name = getattr(chain, "__name__", "")
-        fix = (
-            f"Call it: {name}(…)."
-            if callable(chain) and name
-            else "Pass the result of a rule, a recipe or steepest.chain."
-        )
-        raise TypeError(f"Optimizer: chain must be a chain, got {name or repr(chain)}. {fix}")
-    return chain

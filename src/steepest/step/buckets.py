@@ -15,6 +15,7 @@ from steepest.checks import Range, hints_of, range_of
 from steepest.engines.tensors import Engine, Tensor
 from steepest.language.expression import Rate
 from steepest.plan.plan import Plan, Program
+from steepest.step.recipes import Live
 
 __all__ = ["Bucket", "Kinds", "buckets_of", "drop_states", "renumber", "start_states"]
 
@@ -64,7 +65,7 @@ class Bucket:
         for symbol, value, allowed, said in self.kind.symbols:
             number = value if allowed is None else value(steps)
             if allowed is not None and (type(number) is not float or number != checked.get(symbol)):
-                number = checked[symbol] = _in_range(number, allowed, getattr(value, "said", "") or said, steps)
+                number = checked[symbol] = _in_range(value, number, allowed, said, steps)
             found[symbol] = number
         return found
 
@@ -164,11 +165,15 @@ def _numbers(own: Plan) -> tuple[object, ...]:
     return tuple(id(v) if callable(v) else float(v) for link in own.trace.chain for _, v in link.values)
 
 
-def _in_range(given: Any, allowed: Range, said: str, steps: int) -> float:
+def _in_range(value: Any, given: Any, allowed: Range, said: str, steps: int) -> float:
+    """What a schedule, or a group's live number, gives as a number of the range."""
+    said = getattr(value, "said", "") or said
     try:
         number = float(given)
     except (TypeError, ValueError):
         raise TypeError(f"{said} must be {allowed.number}, got {given!r} at step {steps}.") from None
     if number not in allowed:
+        if isinstance(value, Live):
+            value.refuse()
         raise ValueError(f"{said} must be {allowed.rule(number)}, got {number!r} at step {steps}.")
     return number

@@ -22,7 +22,7 @@ from steepest.language.chain import Chain
 from steepest.schedules import ReduceOnPlateau, Schedule, from_json
 
 __all__ = [
-    "SCHEDULES", "Loading", "check_names", "checked_form", "differ", "frozen", "groups_of", "plateaus", "saved",
+    "SCHEDULES", "Loading", "check_names", "checked_form", "frozen", "groups_of", "plateaus", "saved",
     "saved_schedules", "whole",
 ]  # fmt: skip
 
@@ -62,14 +62,6 @@ def frozen(value: Any) -> Any:
         return tuple(map(frozen, value))
     single = getattr(value, "ndim", None) == 0 or (hasattr(value, "numel") and value.numel() == 1)
     return value.item() if single and hasattr(value, "item") else value
-
-
-def differ(values: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any group has another value than it had."""
-    try:
-        return values != others
-    except (ValueError, RuntimeError):  # an array or tensor, of which the recipe will say that it is none of its values
-        return True
 
 
 def saved(value: Any) -> Any:

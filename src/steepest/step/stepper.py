@@ -206,8 +206,6 @@ class Stepper:
         distinct: dict[tuple[int, str, str], Plan] = {}
         for t, one in zip(self.tensors, self.own_plans, strict=True):
             distinct.setdefault((id(one.programs), str(one.trace.chain), t.dtype), replace(one, dtype=t.dtype))
-        for one in distinct.values():
-            _ = one.usual  # now: numbers that are read from an optimizer's groups end with it
         return Plans(distinct.values())
 
     @property

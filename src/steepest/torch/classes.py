@@ -12,8 +12,9 @@ from typing import Any
 from steepest.language.chain import Chain
 from steepest.language.rule import entry_of
 from steepest.numpy.classes import document
+from steepest.step.recipes import Recipe
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.groups import SWITCHES, Recipe
+from steepest.torch.groups import SWITCHES
 from steepest.torch.optimizer import Optimizer
 
 __all__ = ["class_of"]

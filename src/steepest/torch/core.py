@@ -22,14 +22,14 @@ from steepest.engines.choice import check_engine
 from steepest.engines.tensors import Engine
 from steepest.interrupts import Turn, between
 from steepest.language.chain import Chain, check_patterns
-from steepest.step.scheduled import Schedules
+from steepest.step.recipes import LiveGroups, Recipe
 from steepest.step.stepper import Inspector, Stepper, Watch
 from steepest.torch import entries, state as states
 from steepest.torch.first_step import only_makes_states
 from steepest.torch.foreach import ForeachEngine
 from steepest.torch.gradients import Regular, looked_at
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.groups import Recipe, chains_of, forms_of, recipes_of
+from steepest.torch.groups import recipes_of
 from steepest.torch.sharding import pointers_of, share
 from steepest.torch.sparse import check_rows, sparse_rows
 from steepest.torch.sparse_step import SparseStep
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Core"]
 
 _FOREACH = ForeachEngine()
-_NO_RECIPE = Recipe(Chain, {})
 _PROCESS = os.getpid()
 
 
@@ -71,14 +70,10 @@ class Core:
     def __init__(self, what: str, engine: str, densifies: bool) -> None:
         check_engine(engine)
         self.what, self.engine, self.densifies = what, engine, densifies
-        self.groups: list[dict[str, Any]] = []
-        self.schedules = Schedules(what)
+        self.live = LiveGroups(what)
         self.outer: Core | None = None  # of a Lookahead that shares the groups
         self.recipe: Recipe | None = None
         self.given: list[Recipe] = []
-        self.recipes: list[Recipe] = []
-        self.added: list[dict[str, Any]] = []
-        """The groups that the recipes belong to."""
         self.state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
         self.stepper: Stepper | None = None
         self.held: list[Held] = []
@@ -86,7 +81,6 @@ class Core:
         self.added_sizes: list[int] = []
         """Of the parameters of groups that were added since the stepper was made."""
         self.adding = False
-        self.forms: list[list[Any]] = []
         self.regular: Regular | None = None
         self.of_other_type: list[int] = []
         """The parameters whose gradients had another type than they at the last step that was looked at."""
@@ -107,20 +101,16 @@ class Core:
         """Steps taken so far."""
         return self.steps_before if self.stepper is None else self.stepper.steps
 
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """torch's parameter groups."""
+        return self.live.rows
+
+    @groups.setter
+    def groups(self, groups: list[dict[str, Any]]) -> None:
+        self.live.rows = groups
+
     # ---- groups and parameters as they are now
-
-    def values(self) -> Sequence[Mapping[str, Any]]:
-        """The groups, with schedules in the places of the numbers that they give."""
-        if not self.schedules:
-            return self.groups
-        return [self.schedules.placed(number, group) for number, group in enumerate(self.groups)]
-
-    def take_schedules(self) -> bool:
-        """Let numbers stand in the groups for schedules that stand there, and return whether any did."""
-        known = {id(group): recipe for group, recipe in zip(self.added, self.recipes, strict=True)}
-        recipes = [known.get(id(group), _NO_RECIPE) for group in self.groups]
-        names = [recipe.defaults for recipe in recipes]
-        return self.schedules.take(self.groups, names, self.steps, lambda number, values: recipes[number](values))
 
     def show_numbers(self) -> list[dict[str, Any]]:
         """The groups, with the numbers that schedules give for the next step."""
@@ -128,8 +118,8 @@ class Core:
             return self.outer.show_numbers()
         if self.adding:  # torch only looks whose parameters these are
             return self.groups
-        self.take_schedules()
-        self.schedules.show(self.groups, self.steps)
+        self.live.take_schedules(self.steps)
+        self.live.schedules.show(self.groups, self.steps)
         return self.groups
 
     @torch.no_grad()
@@ -138,13 +128,13 @@ class Core:
 
         If groups were added, a name pattern of a chain that matches no parameter is refused.
         """
-        recipes = recipes_of(self.what, self.groups, self.added, self.recipes)
+        live, recipes = self.live, recipes_of(self.live)
         if self.stepper is not None:
             self.show()  # before the layout is given up
             self.stepper.forget_layout()
-        groups = held_in(self.what, self.groups, self.held)
+        groups = held_in(self.what, live.rows, self.held)
         held = [one for row in groups for one in row]
-        chains = chains_of(self, recipes)
+        chains = live.chains(recipes)
         if added:
             check_patterns(self.what, chains, [[one.tensor.name for one in row] for row in groups])
         for index, one in enumerate(held):
@@ -156,12 +146,12 @@ class Core:
         for one, own in zip(held, stepper.own_plans, strict=True):
             check_complex(self.what, one, own)
         self.stepper, self.held = stepper, held
-        self.recipes, self.added = recipes, list(self.groups)
-        self.params = Parameters([list(group["params"]) for group in self.groups])
+        live.settle(recipes)
+        self.params = Parameters([list(group["params"]) for group in live.rows])
         self.added_sizes = []
-        if self.take_schedules():  # the last thing, so that groups which are refused keep theirs
-            stepper.set_chains(chains_of(self, self.recipes))
-        self.forms = forms_of(self.values(), self.recipes)
+        if live.take_schedules(self.steps):  # the last thing, so that groups which are refused keep theirs
+            stepper.set_chains(live.chains())
+        live.look()
         self.regular, self.shown = None, True
         if self.released is not None:
             self.released.attach(stepper, held)
@@ -188,9 +178,9 @@ class Core:
 
     def ready(self, groups: list[dict[str, Any]]) -> Stepper:
         """The stepper for these groups, their parameters and states as they are now."""
-        self.groups = groups
-        if self.schedules:
-            self.schedules.show(groups, self.steps, strict=True)
+        self.live.rows = groups
+        if self.live.schedules:
+            self.live.schedules.show(groups, self.steps, strict=True)
         stepper = self.stepper
         if stepper is None or not self.params.are_those_of(groups):
             stepper = self.build()
@@ -198,14 +188,13 @@ class Core:
             self._take_over(stepper)
         if not self.params.lie_as_before():
             self._see_params(stepper)
-        forms = forms_of(self.values(), self.recipes)
-        if forms != self.forms:
-            if self.take_schedules():
-                forms = forms_of(self.values(), self.recipes)
-            stepper.set_chains(chains_of(self, self.recipes))
-            self.forms = forms
-            self.regular = None
+        self.live.update(stepper.steps, self._use)
         return stepper
+
+    def _use(self, chains: list[Chain]) -> None:
+        assert self.stepper is not None
+        self.stepper.set_chains(chains)
+        self.regular = None
 
     def _see_params(self, stepper: Stepper) -> None:
         """Look at the parameters' memory again, after they have been given other: ``p.data = …``, ``model.to(…)``."""
@@ -244,9 +233,10 @@ class Core:
     def _step(self, groups: list[dict[str, Any]]) -> None:
         began = perf_counter()
         stepper = self.ready(groups)
-        scheduled = bool(self.schedules)
+        schedules = self.live.schedules
+        scheduled = bool(schedules)
         if scheduled:
-            self.schedules.warn(groups)
+            schedules.warn(groups)
         params = self.params.all
         grads = [p.grad for p in params]
         if self.inspector is not None:
@@ -264,7 +254,7 @@ class Core:
             if self.numbers_shown:
                 entries.refresh(self.held, stepper)
         if scheduled:
-            self.schedules.show(groups, self.steps)
+            schedules.show(groups, self.steps)
         if self.inspector is not None:
             self.inspector.after(grads, stepper)
         self.seconds += perf_counter() - began
@@ -386,19 +376,20 @@ class Core:
     ) -> states.Incompatible:
         """Continue from a state dict; nothing is changed if anything does not fit."""
         stepper = self.ready(groups)
-        own = [self.schedules.whole(number, group) for number, group in enumerate(groups)]
-        loaded = states.load(self.what, given, own, self.recipes, self.held, strict, schedules)
+        live = self.live
+        own = [live.schedules.whole(number, group) for number, group in enumerate(groups)]
+        loaded = states.load(self.what, given, own, live.recipes, self.held, strict, schedules)
         loaded.loading.warn()
         stepper.forget_layout()
         for number, values in enumerate(loaded.values):
-            self.schedules.forget(number, values)
+            live.schedules.forget(number, values)
         renamed = loaded.apply(groups, self.held)
         stepper.steps = loaded.steps
         self.show_numbers()
         self.state.clear()
         self.shown = False
         self.regular = None
-        self.forms = []
+        live.forget()
         if renamed:
             self.build()
         if self.released is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from steepest import rules
 from steepest.checks import Count, Fraction
+from steepest.step.recipes import wrapped
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.groups import wrapped
 from steepest.torch.optimizer import Optimizer
 
 __all__ = ["Lookahead"]
@@ -50,9 +50,9 @@ class Lookahead(Optimizer):
         inner = optimizer._core
         self._begin(inner.engine)
         self._core.densifies = inner.densifies
-        recipes = [wrapped(one, k, alpha) for one in inner.recipes]
+        recipes = [wrapped(one, k, alpha) for one in inner.live.recipes]
         common = None if inner.recipe is None else wrapped(inner.recipe, k, alpha)
-        inner.schedules.give_back(inner.groups)
+        inner.live.schedules.give_back(inner.groups)
         # torch keeps the very groups that it is given, so both optimizers hold them.
         self._set_up(inner.groups, common, {**optimizer.defaults, "k": k, "alpha": alpha}, recipes)
         inner.groups, inner.outer = self._core.groups, self._core

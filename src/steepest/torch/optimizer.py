@@ -16,12 +16,13 @@ from torch.optim.optimizer import ParamsT
 
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
+from steepest.step.recipes import Recipe, recipe_of_chain
 from steepest.step.scheduled import numbers_of
 from steepest.step.stepper import Inspector, Plans, Stepper, Watch
 from steepest.torch import state as states
 from steepest.torch.core import Core
 from steepest.torch.graphs import outside_of_graphs
-from steepest.torch.groups import Recipe, check_values, recipe_of_chain, recipes_of
+from steepest.torch.groups import check_values, recipes_of
 
 __all__ = ["Optimizer"]
 
@@ -85,9 +86,10 @@ class Optimizer(torch.optim.Optimizer):
             recipe(defaults)
         super().__init__(params, numbers_of(defaults))
         core.build(added=True)
-        if recipe is None and core.recipes:  # tools look for what can be set in the defaults
-            common = set.intersection(*({*one.defaults} for one in core.recipes))
-            self.defaults.update(numbers_of({n: v for n, v in core.recipes[0].defaults.items() if n in common}))
+        known = core.live.recipes
+        if recipe is None and known:  # tools look for what can be set in the defaults
+            common = set.intersection(*({*one.defaults} for one in known))
+            self.defaults.update(numbers_of({n: v for n, v in known[0].defaults.items() if n in common}))
 
     @outside_of_graphs
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -119,8 +121,8 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             core.adding = False
         group = core.groups[-1]
-        core.recipes.append(recipe)
-        core.added.append(group)
+        core.live.recipes.append(recipe)
+        core.live.added.append(group)
         try:
             check_values(core.what, group, self._foreach_takes_tensors)
             chain = recipe(group)
@@ -131,8 +133,8 @@ class Optimizer(torch.optim.Optimizer):
                 core.look_at_added(chain)
         except BaseException:
             core.groups.pop()
-            core.recipes.pop()
-            core.added.pop()
+            core.live.recipes.pop()
+            core.live.added.pop()
             raise
 
     # ---- a step
@@ -179,7 +181,7 @@ class Optimizer(torch.optim.Optimizer):
     def schedules(self) -> list[dict[str, Any]]:
         """For each group the schedules behind its numbers, by name."""
         groups, core = self.param_groups, self._core.outer or self._core
-        return [core.schedules.in_force(number, group) for number, group in enumerate(groups)]
+        return [core.live.schedules.in_force(number, group) for number, group in enumerate(groups)]
 
     @property
     @outside_of_graphs
@@ -254,7 +256,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         core = self._core
         core.refuse_while_swapped("state_dict")
-        recipes = recipes_of(core.what, core.groups, core.added, core.recipes)
+        recipes = recipes_of(core.live)
         with core.showing_only(core.groups):
             made = super().state_dict()
         return states.dictionary(made, recipes, self.steps, self.schedules)
@@ -318,5 +320,5 @@ class Optimizer(torch.optim.Optimizer):
         self.state = shown
 
 
-_PICKLED = ("engine", "densifies", "recipe", "recipes", "added", "schedules")
+_PICKLED = ("engine", "densifies", "recipe", "live")
 """Attributes of the core that a copy of the optimizer needs."""

@@ -163,8 +163,9 @@ class Released:
 
     def _finish(self, core: Core, stepper: Stepper) -> None:
         core.refuse_while_swapped("step")
-        if core.schedules:
-            core.schedules.warn(core.groups)
+        schedules = core.live.schedules
+        if schedules:
+            schedules.warn(core.groups)
         for param in [p for p in self._ones if p.grad is not None]:
             self._step(core, param)
         for one in self._ones.values():
@@ -173,8 +174,8 @@ class Released:
                 one.part.step([None])
                 increment_version([one.held.param])
         stepper.steps += 1
-        if core.schedules:
-            core.schedules.show(core.groups, stepper.steps)
+        if schedules:
+            schedules.show(core.groups, stepper.steps)
         parts = [one.part for one in self._ones.values() if one.stepped]
         stepper.readings.join([p.readings for p in parts if p.readings.step == p.steps], stepper.steps)
         self.begin()

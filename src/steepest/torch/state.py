@@ -13,8 +13,9 @@ from torch.nn.parameter import is_lazy
 
 from steepest.plan.planner import plan
 from steepest.step.groups import SCHEDULES, Loading, frozen, saved, saved_schedules, whole
+from steepest.step.recipes import Recipe
 from steepest.torch.entries import parted
-from steepest.torch.groups import SWITCHES, Recipe
+from steepest.torch.groups import SWITCHES
 from steepest.torch.views import Held, names_of
 
 __all__ = ["Incompatible", "Loaded", "check_mapping", "dictionary", "load"]
