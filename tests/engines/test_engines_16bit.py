@@ -19,6 +19,7 @@ from steepest.engines.names import storage_of
 from steepest.engines.numba import cache, engine, pointers
 from steepest.engines.numba.frame import source
 from steepest.engines.tensors import Tensor
+from steepest.numpy.gather import Gatherer
 from steepest.plan.planner import plan
 from steepest.step.stepper import Stepper
 from steepest.torch.foreach import ForeachEngine
@@ -180,7 +181,7 @@ def test_gradients_are_of_their_parameters_type_where_only_their_addresses_are_g
     stepper = Stepper([found], [made], engine="cpu")
     for step in range(4):
         grads = drawn(100 * step + 50, kind)
-        addresses = stepper.gather(grads)
+        addresses = Gatherer(stepper.tensors)(grads)
         assert addresses is not None
         stepper.step(grads, addresses)
     same_bits(found, expected)

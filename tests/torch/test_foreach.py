@@ -138,7 +138,7 @@ def test_the_maximum_over_a_unit_without_elements_is_minus_infinity() -> None:
         return update - steepest.max(update, per="unit")
 
     taken, _ = both([(3, 0)], np.float64, chain(largest(), steepest.descend(0.1)))
-    (value,) = next(iter(taken._bound.values())).sets[0].reduced.values()  # type: ignore[attr-defined]
+    (value,) = next(iter(taken.layout.bound.values())).sets[0].reduced.values()  # type: ignore[attr-defined]
     assert value[0].tolist() == [[-math.inf]] * 3
 
 
@@ -344,7 +344,7 @@ def test_a_large_model_is_stepped_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     whole, _ = both(shapes, np.float64, KINDS[1])
     monkeypatch.setattr(foreach, "MOST_ON_CPU", 12)
     parts, expected = both(shapes, np.float64, KINDS[1])
-    bound = next(iter(parts._bound.values()))
+    bound = next(iter(parts.layout.bound.values()))
     assert [one.positions for one in bound.sets] == [[0, 1], [2, 3], [4], [5, 6]]  # type: ignore[attr-defined]
     assert_close(parts, expected, 1e-13)
     assert_close(parts, whole, 1e-13)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from steepest.step.recipes import LiveGroups, Recipe, checked_chain
 from steepest.step.saving import open_file, save_file
 from steepest.step.scheduled import numbers_of
 from steepest.step.stepper import Inspector, Plans, Stepper, Watch
+
+if TYPE_CHECKING:
+    from steepest.numpy.gather import Gatherer
 
 __all__ = ["Gradients", "Optimizer", "Params", "Plans"]
 
@@ -68,6 +71,7 @@ class Optimizer:
     """
 
     _inspector: Inspector | None = None
+    _gatherer: Gatherer | None = None
     _outer: Optimizer | None = None
     """The Lookahead that shares the groups."""
     seconds = 0.0
@@ -150,30 +154,38 @@ class Optimizer:
         self._refuse_while_swapped(what)
         self._refresh()
         live, stepper = self._live, self._stepper
-        if live.schedules:
+        if live.scheduled:
             live.schedules.warn(live.rows)
         listed = listed_gradients(what, stepper.tensors, grads)
         if self._inspector is not None:
             self._inspector.before(listed)
-        addresses = stepper.gather(listed)
+        addresses = self._addresses(listed) if stepper.needs_only_addresses() else None
         if addresses is not None:
             stepper.step((), addresses)
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
-        if live.schedules:
+        if live.scheduled:
             live.schedules.show(live.rows, self.steps)
         if self._inspector is not None:
             self._inspector.after(listed, stepper)
         self.seconds += perf_counter() - began
+
+    def _addresses(self, grads: Sequence[NDArray[Any] | None]) -> NDArray[np.int64] | None:
+        """The addresses of all gradients; None if any needs a closer look."""
+        if self._gatherer is None:
+            from steepest.numpy.gather import Gatherer  # which imports Numba
+
+            self._gatherer = Gatherer(self._stepper.tensors)
+        return self._gatherer(grads)
 
     def _refuse_while_swapped(self, what: str) -> None:
         if self._swapped:
             raise RuntimeError(f"{what}: the weights are swapped for {self._swapped!r}. Leave the with block first.")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the inspector: nobody watches a copy."""
+        """Without what holds addresses, and without the inspector: nobody watches a copy."""
         with self._turn.wait():
-            return {name: value for name, value in vars(self).items() if name != "_inspector"}
+            return {name: value for name, value in vars(self).items() if name not in ("_inspector", "_gatherer")}
 
     @property
     def plan(self) -> Plans:

@@ -7,8 +7,8 @@ asked and checked; and with them the program of the step, one of its plan's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from steepest.checks import Range, hints_of, range_of
@@ -17,7 +17,7 @@ from steepest.language.expression import Rate
 from steepest.plan.plan import Plan, Program
 from steepest.step.recipes import Live
 
-__all__ = ["Bucket", "Kinds", "buckets_of", "drop_states", "renumber", "start_states"]
+__all__ = ["Bucket", "Kinds", "buckets_of", "drop_states", "start_states"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,8 @@ class Kind:
     engine: Engine
     symbols: list[tuple[str, Any, Range | None, str]]
     absent: bool
+    program: Program | None
+    """That of every step, if it depends on no condition."""
     checked: dict[str, float] = field(default_factory=dict)
     """The numbers that were compared with their ranges last: nearly all are the same at the next step."""
 
@@ -43,10 +45,13 @@ class Kinds:
 
     def of(self, group: int, tensor: Tensor, own: Plan, engine: Engine, absent: bool) -> Kind:
         """The kind of a tensor of a group with this plan and engine."""
-        layout = tensor.dtypes, tensor.cuts, _reach(own, tensor)
-        key = group, id(own.programs), _numbers(own), id(engine), layout, absent
+        reach = _reach(own, tensor)
+        key = group, id(own.programs), _numbers(own), id(engine), tensor.dtypes, tensor.cuts, reach, absent
         if key not in self._known:
-            self._known[key] = Kind(own, engine, _symbols(own), absent)
+            program = None if own.conditions else own.program(())
+            if program is not None and tensor.cuts:
+                program = program.spread(reach)
+            self._known[key] = Kind(own, engine, _symbols(own), absent, program)
         return self._known[key]
 
 
@@ -88,21 +93,6 @@ def buckets_of(rows: Iterable[tuple[Kind, Tensor]]) -> list[Bucket]:
         else:
             bucket.tensors.append(t)
     return list(found.values())
-
-
-def renumber(buckets: Sequence[Bucket], own: Mapping[int, Plan]) -> bool:
-    """Give buckets the numbers of other plans (by the tensors' indices) where they lie; False where they don't fit any more."""
-    for bucket in buckets:
-        if bucket.kind.absent:  # its plan is made from the others'
-            return False
-        first, *rest = {id(p): p for p in (own[t.index] for t in bucket.tensors)}.values()
-        alike = all(p.programs is first.programs and _numbers(p) == _numbers(first) for p in rest)
-        if not alike or first.programs is not bucket.kind.plan.programs:
-            return False
-    for bucket in buckets:
-        plan = own[bucket.tensors[0].index]
-        bucket.kind = replace(bucket.kind, plan=plan, symbols=_symbols(plan), checked={})
-    return bool(buckets)
 
 
 def start_states(tensor: Tensor, own: Plan, started: list[str]) -> None:

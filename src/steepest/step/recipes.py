@@ -136,6 +136,8 @@ class LiveGroups:
         """The groups that the recipes belong to: users may move groups and take them out."""
         self.recipes: list[Recipe] = []
         self.schedules = Schedules(what)
+        self.scheduled = False
+        """Whether there were schedules at the last `update`."""
         self._looks: list[_Look] = []
 
     def values(self) -> Sequence[Mapping[str, Any]]:
@@ -196,7 +198,7 @@ class LiveGroups:
     def look(self) -> None:
         """Take note of the values as they are: chains have been made of them."""
         self._looks = []
-        self._looks = self._now()
+        self._looks = self._now(self.values())
 
     def forget(self) -> None:
         """Let `update` make chains anew."""
@@ -204,17 +206,18 @@ class LiveGroups:
 
     def update(self, steps: int, use: Callable[[list[Chain]], object]) -> None:
         """Give new chains to ``use`` if any group has another form than at the last look."""
-        now, known = self._now(), self._looks
+        self.scheduled = bool(self.schedules)
+        now, known = self._now(self.values() if self.scheduled else self.rows), self._looks
         if now == known:
             return
         if [look.form for look in now] != [look.form for look in known]:
             self.take_schedules(steps)
             use(self.chains())
-            now = self._now()
+            self.scheduled = bool(self.schedules)
+            now = self._now(self.values())
         self._looks = now
 
-    def _now(self) -> list[_Look]:
-        values = self.values()
+    def _now(self, values: Sequence[Mapping[str, Any]]) -> list[_Look]:
         if len(self._looks) == len(values):
             return [look.again(group) for look, group in zip(self._looks, values, strict=True)]
         rows = zip(values, self.recipes, strict=True)
@@ -225,7 +228,7 @@ class LiveGroups:
         if len(self.rows) != len(self.added) or not all(map(is_, self.rows, self.added)):
             return False
         try:
-            return self._looks == self._now()
+            return self._looks == self._now(self.values())
         except KeyError:  # a value was taken out
             return False
 

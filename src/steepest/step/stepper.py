@@ -8,7 +8,7 @@ sorted stays as long as the same tensors have gradients: such a step looks at bu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
@@ -25,10 +25,10 @@ from steepest.language.chain import Chain
 from steepest.language.trace import check_order
 from steepest.plan.plan import Plan, Program
 from steepest.plan.planner import plan, together
-from steepest.step.buckets import Bucket, Kind, Kinds, buckets_of, drop_states, renumber, start_states
+from steepest.step.buckets import Bucket, Kind, Kinds, buckets_of, drop_states, start_states
 from steepest.step.readings import Readings
 
-__all__ = ["Inspector", "Plans", "Stepper", "Watch"]
+__all__ = ["Inspector", "Layout", "Plans", "Stepper", "Watch"]
 
 Watch: TypeAlias = Callable[[Chain], Chain]
 """Puts measurements into a chain; whatever else the chain does stays as it is."""
@@ -58,6 +58,33 @@ class Plans(tuple[Plan, ...]):
     def bytes_per_parameter(self, itemsize: int | None = None) -> int:
         """Bytes of the usual step, for the parameters' own types or for so many bytes each; the largest of all plans."""
         return max(p.bytes_per_parameter(itemsize) for p in self)
+
+
+_Joined: TypeAlias = tuple[Program, Bound, list[int], list[int]]
+"""What a job is made of: program, what runs it, each tensor's row of numbers, and the number of each row's bucket."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """How tensors are sorted. Replaced as a whole: by none if their memory or chains change, by one without buckets to sort again.
+
+    Attributes
+    ----------
+    kinds : each tensor's kind, and its kind in a step without its gradient if it has rules that follow the weights.
+    only_addresses : whether the addresses of the gradients are all that a step needs.
+    absent : the tensors without a gradient for which the buckets were made; None without buckets.
+    fresh : tensors with the names of their states that the coming step starts.
+    bound : what engines have bound to buckets.
+    joined : by the programs of the buckets, how the buckets are joined to jobs.
+    """
+
+    kinds: Sequence[tuple[Kind, Kind | None]]
+    only_addresses: bool
+    absent: tuple[int, ...] | None = None
+    buckets: Sequence[Bucket] = ()
+    fresh: list[tuple[Tensor, list[str]]] = field(default_factory=list)
+    bound: dict[tuple[Any, ...], Bound] = field(default_factory=dict)
+    joined: dict[tuple[int, ...], list[_Joined]] = field(default_factory=dict)
 
 
 class Stepper:
@@ -90,9 +117,9 @@ class Stepper:
         self.steps = 0
         self.readings = Readings()
         self.parts: list[Stepper] = []
-        self._on_cpu = False
+        self.layout: Layout | None = None
+        """None if nothing is known of the tensors' memory."""
         self._warned: set[str] = set()
-        self._buckets: list[Bucket] = []
         self.set_chains(chains)
 
     def set_chains(self, chains: Sequence[Chain]) -> None:
@@ -115,9 +142,7 @@ class Stepper:
         own_plans = iter(together([one for row in plans for one in row]))
         plans = [list(islice(own_plans, len(row))) for row in plans]
         self.chains, self._plans = list(chains), plans
-        self._kinds: list[tuple[Kind, Kind | None]] = []
-        if not renumber(self._buckets, dict(zip((t.index for t in self.tensors), self.own_plans, strict=True))):
-            self.forget_layout()
+        self.forget_layout()
         own_chains = [chain for chain, group in zip(chains, self.groups, strict=True) for _ in group]
         for part, chain in zip(self.parts, own_chains, strict=False):
             part.watch = self.watch
@@ -149,55 +174,47 @@ class Stepper:
 
     def start(self, absent: Collection[int]) -> None:
         """Make the states of all tensors but these; nothing else changes, and no step is counted."""
-        try:
-            self._sort(tuple(sorted(absent)))
-        except BaseException:
-            self._withdraw()
-            raise
+        self._sort(tuple(sorted(absent)))
         self.forget_layout()
 
     def write_back(self) -> None:
         """Give every tensor its history as it is now."""
-        for bucket in self._buckets:
-            for t in bucket.tensors:
-                t.host = dict(bucket.host)
+        for tensors, host in self.histories():
+            for t in tensors:
+                t.host = dict(host)
         for part in self.parts:
             part.write_back()
 
     def forget_layout(self) -> None:
         """Write histories back to the tensors; at the next step look at their memory again and sort them anew."""
-        self.unsort()
-        self._kinds = []
-        self._gatherer: Callable[[Sequence[Any]], NDArray[np.int64] | None] | None = None
+        self.write_back()
+        self.layout = None
         for part in self.parts:
             part.forget_layout()
-
-    def bind_params(self, addresses: NDArray[np.int64]) -> None:
-        """Use the parameters' other memory of the same form; ``addresses`` tells by index where it begins."""
-        for bound in self._bound.values():
-            bound.bind_params(addresses)
-
-    def histories(self) -> Iterator[tuple[list[Tensor], Mapping[str, float]]]:
-        """Tensors of the last step, with their step count and host states."""
-        return ((bucket.tensors, bucket.host) for bucket in self._buckets)
 
     def unsort(self) -> None:
         """Write histories back to the tensors and sort them anew at the next step; their memory has the same form."""
         self.write_back()
-        self._buckets = []
-        self._bound: dict[tuple[Any, ...], Bound] = {}
-        self._absent: tuple[int, ...] | None = None
-        self._fresh: list[tuple[Tensor, list[str]]] = []
+        if self.layout is not None:
+            self.layout = Layout(self.layout.kinds, self.layout.only_addresses)
+
+    def bind_params(self, addresses: NDArray[np.int64]) -> None:
+        """Use the parameters' other memory of the same form; ``addresses`` tells by index where it begins."""
+        for bound in self.layout.bound.values() if self.layout else ():
+            bound.bind_params(addresses)
+
+    def histories(self) -> Iterator[tuple[list[Tensor], Mapping[str, float]]]:
+        """Tensors of the last step, with their step count and host states."""
+        return ((bucket.tensors, bucket.host) for bucket in (self.layout.buckets if self.layout else ()))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without plans, kernels and addresses: a copy finds its own. Nobody watches a copy."""
         self.forget_layout()
-        dropped = ("_plans", "_buckets", "_bound", "_gatherer", "_absent", "_fresh", "_kinds")
-        kept = {name: value for name, value in vars(self).items() if name not in dropped}
+        kept = {name: value for name, value in vars(self).items() if name != "_plans"}
         return kept | {"watch": None, "readings": Readings()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _buckets=[])
+        vars(self).update(state)
         self.set_chains(self.chains)
 
     @property
@@ -229,25 +246,14 @@ class Stepper:
 
     def leaves_out(self, indices: Collection[int]) -> bool:
         """Whether these tensors had no gradient at the last step, so that they hold their own history."""
-        return self._absent is not None and set(indices) <= set(self._absent)
+        absent = None if self.layout is None else self.layout.absent
+        return absent is not None and set(indices) <= set(absent)
 
     # ---- one step
 
     def needs_only_addresses(self) -> bool:
         """Whether steps can run from the addresses of the gradients alone."""
-        if not self._kinds:
-            self._all_kinds()
-        return self._on_cpu
-
-    def gather(self, grads: Sequence[Any]) -> NDArray[np.int64] | None:
-        """Addresses of all gradients in one compiled call; None where they need Python's closer look."""
-        if not self.needs_only_addresses():
-            return None
-        if self._gatherer is None:
-            from steepest.engines.numba.engine import Gatherer
-
-            self._gatherer = Gatherer(self.tensors)
-        return self._gatherer(grads)
+        return self._known_layout().only_addresses
 
     def step(
         self,
@@ -265,9 +271,10 @@ class Stepper:
                 for t, g in zip(self.tensors, grads, strict=True):
                     if g is not None:
                         t.buffers["grad"] = g
-            if absent != self._absent:
-                self._sort(absent)
-            jobs = self._jobs(addresses)
+            layout = self.layout
+            if layout is None or absent != layout.absent:
+                layout = self._sort(absent)
+            jobs = self._jobs(layout, addresses)
             ran = [job for job, _ in jobs]
             self.readings.ran(ran)
             execute(ran, self.share)
@@ -281,28 +288,31 @@ class Stepper:
             if addresses is None:
                 for t in self.tensors:
                     t.buffers.pop("grad", None)
-        self._fresh = []
-        for job, buckets in jobs:
-            for row, bucket in enumerate(buckets):
+        layout.fresh.clear()
+        measured = False
+        for job, numbers in jobs:
+            measured = measured or bool(job.program.measures)
+            for values, number in zip(job.values, numbers, strict=True):
+                bucket = layout.buckets[number]
                 bucket.host["step"] += not bucket.kind.absent
                 for name, value in job.program.host_stores.items():
-                    bucket.host[name] = float(job.values[row][value.index])
+                    bucket.host[name] = float(values[value.index])
         self.steps += 1
-        if any(job.program.measures for job in ran):
+        if measured:
             self.readings.take(self.steps)
         return True
 
     def _withdraw(self) -> None:
         """Take back the states that a step has started which then did not happen."""
-        fresh = [(t, names) for t, names in self._fresh if names]
+        fresh = [(t, names) for t, names in self.layout.fresh if names] if self.layout else []
         if fresh:
             self.forget_layout()
             for t, names in fresh:
                 drop_states(t, names)
 
-    def _all_kinds(self) -> list[tuple[Kind, Kind | None]]:
-        """Each tensor's kind, and its kind in a step without its gradient if it has rules that follow the weights."""
-        if not self._kinds:
+    def _known_layout(self) -> Layout:
+        """The layout, with the kinds of all tensors."""
+        if self.layout is None:
             kinds, found = Kinds(), list[tuple[Kind, Kind | None]]()
             for number, (group, plans) in enumerate(zip(self.groups, self._plans, strict=True)):
                 for t, own in zip(group, plans, strict=True):
@@ -311,50 +321,66 @@ class Stepper:
                         absent = plan(chain, absent=True, apart=own.trace.graph.apart)
                         follower = kinds.of(number, t, absent, engine, True)
                     found.append((kinds.of(number, t, own, engine, False), follower))
-            self._kinds = found
-            self._on_cpu = all(kind.engine.name == "cpu" for kind, _ in found)
-        return self._kinds
+            self.layout = Layout(found, all(kind.engine.name == "cpu" for kind, _ in found))
+        return self.layout
 
-    def _sort(self, absent: tuple[int, ...]) -> None:
+    def _sort(self, absent: tuple[int, ...]) -> Layout:
+        """Sort the tensors into buckets, and start the states that they don't have yet."""
         self.unsort()
-        without = set(absent)
+        known, without = self._known_layout(), set(absent)
         rows: list[tuple[Kind, Tensor]] = []
-        for t, (kind, follower) in zip(self.tensors, self._all_kinds(), strict=True):
-            if t.index not in without:
-                if not kind.plan.trace.starts.keys() <= t.buffers.keys() | t.host.keys() or not t.host:
-                    started: list[str] = []
-                    self._fresh.append((t, started))  # before memory is asked for, which may fail
-                    start_states(t, kind.plan, started)
-                rows.append((kind, t))
-            elif follower is not None and t.host:
-                rows.append((follower, t))
-        self._buckets = buckets_of(rows)
-        self._absent = absent
+        try:
+            for t, (kind, follower) in zip(self.tensors, known.kinds, strict=True):
+                if t.index not in without:
+                    if not kind.plan.trace.starts.keys() <= t.buffers.keys() | t.host.keys() or not t.host:
+                        started: list[str] = []
+                        known.fresh.append((t, started))  # before memory is asked for, which may fail
+                        start_states(t, kind.plan, started)
+                    rows.append((kind, t))
+                elif follower is not None and t.host:
+                    rows.append((follower, t))
+        except BaseException:
+            self._withdraw()
+            raise
+        self.layout = replace(known, absent=absent, buckets=buckets_of(rows))
+        return self.layout
 
     def _engine_of(self, own: Plan, tensor: Tensor) -> Engine:
         return engine_for(own, tensor, self.engine, self.fallback, self.cpu, self._warned)
 
-    def _jobs(self, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[Bucket]]]:
-        grouped: dict[tuple[Any, ...], tuple[Program, list[tuple[Bucket, dict[str, float]]]]] = {}
-        for bucket in self._buckets:
-            inputs = bucket.inputs(self.steps)
-            program, first = bucket.program(inputs), bucket.tensors[0]
-            key = (id(program), id(bucket.kind.engine), first.dtypes, first.cuts)
-            grouped.setdefault(key, (program, []))[1].append((bucket, inputs))
+    def _jobs(self, layout: Layout, addresses: NDArray[np.int64] | None) -> list[tuple[Job, list[int]]]:
+        """The jobs of this step with their numbers, each with its buckets."""
+        inputs = [bucket.inputs(self.steps) for bucket in layout.buckets]
+        programs = [b.kind.program or b.program(i) for b, i in zip(layout.buckets, inputs, strict=True)]
+        key = tuple(map(id, programs))
+        joined = layout.joined.get(key)
+        if joined is None:
+            joined = layout.joined[key] = self._join(layout, programs)
         jobs = []
-        for key, (program, members) in grouped.items():
-            buckets = [b for b, _ in members]
+        for program, bound, rows, numbers in joined:
+            bound.bind_gradients(addresses)
+            jobs.append((Job(program, bound, [inputs[number] for number in numbers], rows), numbers))
+        return jobs
+
+    def _join(self, layout: Layout, programs: Sequence[Program]) -> list[_Joined]:
+        """Join buckets of one program, engine and type."""
+        grouped: dict[tuple[Any, ...], list[int]] = {}
+        for number, (bucket, program) in enumerate(zip(layout.buckets, programs, strict=True)):
+            first = bucket.tensors[0]
+            grouped.setdefault((id(program), id(bucket.kind.engine), first.dtypes, first.cuts), []).append(number)
+        joined = []
+        for key, numbers in grouped.items():
+            program, buckets = programs[numbers[0]], [layout.buckets[number] for number in numbers]
             rows = [row for row, b in enumerate(buckets) for _ in b.tensors]
-            bound_key = (*key, *map(id, buckets))
-            bound = self._bound.get(bound_key)
+            bound = layout.bound.get((*key, *numbers))
             if bound is None:
                 # Without passes there is nothing to compile: rules that follow the weights are idle at most steps.
                 engine = buckets[0].kind.engine if program.passes else self.fallback
-                bound = engine.bind(program, [t for b in buckets for t in b.tensors], rows)
-                self._bound[bound_key] = bound
-            bound.bind_gradients(addresses)
-            jobs.append((Job(program, bound, [i for _, i in members], rows), buckets))
-        return jobs
+                bound = layout.bound[*key, *numbers] = engine.bind(
+                    program, [t for b in buckets for t in b.tensors], rows
+                )
+            joined.append((program, bound, rows, numbers))
+        return joined
 
     def measured_tensors(self) -> dict[str, NDArray[np.float64]]:
         """What the last step that measured has measured per tensor, in the order of the tensors; nan where one was not."""

@@ -2,7 +2,7 @@
 
 For hundreds of small tensors Python's own attribute look-ups would take longer than the step. NumPy's array structure is
 part of its public C interface (``PyArrayObject_fields``), so its fields are read directly: data, nd, dimensions, strides,
-base, descr, flags, behind the object header. ``engines/numba/engine.py`` compares one known array before it trusts the layout.
+base, descr, flags, behind the object header. ``numpy/gather.py`` compares one known array before it trusts the layout.
 This text is compiled through the same cache as the loops.
 """
 
