@@ -68,7 +68,8 @@ class interrupts_held:  # noqa: N801  # used as a function is
     def __exit__(self, *_: object) -> None:
         if self._before:
             self._restore()
-            _deliver(self._came)
+            if self._came:
+                _deliver(self._came)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,24 @@ _FOREACH = ForeachEngine()
 _PROCESS = os.getpid()
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the last closer look at gradients has found out. It holds as long as the stepper's kinds are the same.
+
+    Attributes
+    ----------
+    kinds : those of the stepper's layout.
+    regular : takes the addresses of regular gradients, if steps can run from addresses.
+    of_other_type : the parameters whose gradients had another type than they.
+    sparse : steps the parameters with sparse gradients apart.
+    """
+
+    kinds: object
+    regular: Regular | None = None
+    of_other_type: Sequence[int] = ()
+    sparse: SparseStep | None = None
+
+
 class Core:
     """The stepper of a torch optimizer, and everything that was looked at to build it.
 
@@ -81,10 +100,7 @@ class Core:
         self.added_sizes: list[int] = []
         """Of the parameters of groups that were added since the stepper was made."""
         self.adding = False
-        self.regular: Regular | None = None
-        self.of_other_type: list[int] = []
-        """The parameters whose gradients had another type than they at the last step that was looked at."""
-        self.sparse: SparseStep | None = None
+        self.known: Seen | None = None
         self.shown = False
         self.numbers_shown = False
         """Whether somebody may hold tensors of step counts, in a state dict; they then follow each step, as the states do."""
@@ -152,7 +168,7 @@ class Core:
         if live.take_schedules(self.steps):  # the last thing, so that groups which are refused keep theirs
             stepper.set_chains(live.chains())
         live.look()
-        self.regular, self.shown = None, True
+        self.shown = True
         if self.released is not None:
             self.released.attach(stepper, held)
         return stepper
@@ -188,13 +204,15 @@ class Core:
             self._take_over(stepper)
         if not self.params.lie_as_before():
             self._see_params(stepper)
-        self.live.update(stepper.steps, self._use)
+        self.live.update(stepper.steps, stepper.set_chains)
         return stepper
 
-    def _use(self, chains: list[Chain]) -> None:
-        assert self.stepper is not None
-        self.stepper.set_chains(chains)
-        self.regular = None
+    def seen(self, stepper: Stepper) -> Seen | None:
+        """What is known of gradients, if it still holds."""
+        layout = stepper.layout
+        if self.known is None or layout is None or self.known.kinds is not layout.kinds:
+            self.known = None
+        return self.known
 
     def _see_params(self, stepper: Stepper) -> None:
         """Look at the parameters' memory again, after they have been given other: ``p.data = …``, ``model.to(…)``."""
@@ -202,15 +220,15 @@ class Core:
             for held in self.held:
                 held.tensor.buffers["param"] = buffer_of(held.param)
             stepper.bind_params(np.array(self.params.pointers, dtype=np.int64))
-            if self.regular is not None:
-                self.regular.moved()
+            seen = self.seen(stepper)
+            if seen is not None and seen.regular is not None:
+                seen.regular.moved()
         else:
             stepper.forget_layout()
             for held in self.held:
                 held.see_param(self.what)
             check_apart(self.what, self.held)
             self.params.look()
-            self.regular = None
 
     def _take_over(self, stepper: Stepper) -> None:
         """Use whatever has been changed in ``state`` since it was shown."""
@@ -218,7 +236,6 @@ class Core:
         changed = [(h, own) for h, own in rows if entries.differs(h, self.state.get(h.param) or {})]
         if changed:
             stepper.forget_layout()
-            self.regular = None
         for held, own in changed:
             entries.take(f"{self.what}.state", held, self.state.get(held.param) or {}, own)
         self.shown = False
@@ -233,28 +250,29 @@ class Core:
     def _step(self, groups: list[dict[str, Any]]) -> None:
         began = perf_counter()
         stepper = self.ready(groups)
-        schedules = self.live.schedules
-        scheduled = bool(schedules)
-        if scheduled:
-            schedules.warn(groups)
+        live = self.live
+        if live.scheduled:
+            live.schedules.warn(groups)
         params = self.params.all
         grads = [p.grad for p in params]
         if self.inspector is not None:
             self.inspector.before(grads)
-        regular = self.regular
+        seen = self.seen(stepper)
+        regular = None if seen is None else seen.regular
         addresses = None if regular is None else regular(grads)
         if regular is not None and addresses is not None:
             happened = stepper.step((), addresses, regular.absent)
         else:
             happened = self._step_with_sparse(stepper, grads) or self._closer(stepper, grads)
+            regular = None
         if happened:
-            if (self.regular is None or self.regular.absent) and not stepper.follows:
+            if (regular is None or regular.absent) and not stepper.follows:
                 params = [p for p, g in zip(params, grads, strict=True) if g is not None]
             increment_version(params)
             if self.numbers_shown:
                 entries.refresh(self.held, stepper)
-        if scheduled:
-            schedules.show(groups, self.steps)
+        if live.scheduled:
+            live.schedules.show(groups, stepper.steps)
         if self.inspector is not None:
             self.inspector.after(grads, stepper)
         self.seconds += perf_counter() - began
@@ -274,42 +292,46 @@ class Core:
     def _step_with_sparse(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step in which some gradients are sparse and all others regular; False if it needs a closer look."""
         indices = [i for i, g in enumerate(grads) if g is not None and g.layout is torch.sparse_coo and g.ndim > 0]
-        if self.regular is None or not indices:
+        seen = self.seen(stepper)
+        if seen is None or seen.regular is None or not indices:
             return False
-        if self.sparse is None or not self.sparse.serves(stepper, indices):
-            self.sparse = SparseStep(stepper, self.held, indices, self.densifies)
-        return self.sparse.possible and self.sparse.step(f"{self.what}.step", grads, self.regular)
+        if seen.sparse is None or seen.sparse.indices != indices:
+            seen = self.known = replace(seen, sparse=SparseStep(stepper, self.held, indices, self.densifies))
+        apart, regular = seen.sparse, seen.regular
+        assert apart is not None and regular is not None
+        return apart.possible and apart.step(f"{self.what}.step", grads, regular)
 
     @torch.no_grad()
     def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step on gradients that are not all as at the last one."""
-        what = f"{self.what}.step"
+        what, seen = f"{self.what}.step", self.seen(stepper)
         buffers, sparse = looked_at(what, self.held, grads, self.params.memory, self.densifies, stepper.own_plans)
         other = [i for i, (b, one) in enumerate(zip(buffers, self.held, strict=True)) if not one.has_type_of(b)]
-        if other != self.of_other_type:
+        if seen is None or other != seen.of_other_type:
             stepper.forget_layout()
-            self.of_other_type = other
         happened = False
         try:
+            for index in sparse:
+                check_rows(what, self.held[index], stepper.own_plans[index])
             if sparse:
-                for index in sparse:
-                    check_rows(what, self.held[index], stepper.own_plans[index])
                 stepper.forget_layout()
                 with sparse_rows(stepper, self.held, buffers, sparse):
                     happened = stepper.step(buffers)
-                if self.regular is None and happened and stepper.needs_only_addresses():
-                    self.regular = Regular(self.params, ())  # for the others, at the next step
-                return happened
-            happened = stepper.step(buffers)
+            else:
+                happened = stepper.step(buffers)
         finally:
             if sparse:
                 stepper.forget_layout()
             if not happened:
                 for one in self.held:
                     one.prune()
-        absent = tuple(i for i, g in enumerate(grads) if g is None)
-        regular = happened and not other and stepper.needs_only_addresses()
-        self.regular = Regular(self.params, absent) if regular else None
+        regular = None if seen is None or not sparse else seen.regular
+        if not happened or other or not stepper.needs_only_addresses():
+            regular = None
+        elif regular is None:  # of sparse gradients the others may be regular at the next step
+            regular = Regular(self.params, () if sparse else tuple(i for i, g in enumerate(grads) if g is None))
+        layout, apart = stepper.layout, None if seen is None else seen.sparse
+        self.known = None if layout is None else Seen(layout.kinds, regular, other, apart)
         return happened
 
     # ---- what is shown, swapped, loaded
@@ -388,7 +410,6 @@ class Core:
         self.show_numbers()
         self.state.clear()
         self.shown = False
-        self.regular = None
         live.forget()
         if renamed:
             self.build()

@@ -160,7 +160,7 @@ class Optimizer(torch.optim.Optimizer):
         if core.steps == 0 and core.makes_states(core.groups):
             return
         if core.released is None:
-            core.step(core.groups)
+            core.step(core.live.rows)
         else:
             core.released.finish(core.groups)
 
@@ -215,7 +215,7 @@ class Optimizer(torch.optim.Optimizer):
         core = self._core
         with core.turn.wait():
             core.ready(self.param_groups).watched_by(watch)
-            core.watch, core.inspector, core.regular = watch, inspector, None
+            core.watch, core.inspector = watch, inspector
 
     @property
     @outside_of_graphs

@@ -104,7 +104,7 @@ class Released:
         for chain in stepper.chains:
             self.check(chain)
         self.attach(stepper, core.held)
-        core.released, core.regular = self, None
+        core.released = self
 
     def __enter__(self) -> Released:
         return self

@@ -36,7 +36,7 @@ class SparseStep:
     """
 
     def __init__(self, stepper: Stepper, held: Sequence[Held], indices: Sequence[int], densifies: bool) -> None:
-        self.stepper, self.held, self.indices, self.chains = stepper, held, list(indices), stepper.chains
+        self.stepper, self.held, self.indices = stepper, held, list(indices)
         plans = stepper.own_plans
         self.by_rows = [i for i in indices if steps_rows_alone(held[i], plans[i])]
         traces = {id(one.trace): one.trace for one in plans}.values()
@@ -50,10 +50,6 @@ class SparseStep:
                 chain_of |= {t.index: chain for t in group}
             tensors, chains = [[held[i].tensor] for i in self.by_rows], [chain_of[i] for i in self.by_rows]
             self.part = Stepper(tensors, chains, stepper.engine, stepper.fallback, stepper.share, stepper.cpu)
-
-    def serves(self, stepper: Stepper, indices: Sequence[int]) -> bool:
-        """Whether it was made for these parameters and chains."""
-        return self.stepper is stepper and self.chains is stepper.chains and self.indices == indices
 
     def step(self, what: str, grads: Sequence[torch.Tensor | None], regular: Regular) -> bool:
         """Take the step; False, with nothing done, if a gradient needs a closer look."""
