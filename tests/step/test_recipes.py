@@ -94,6 +94,24 @@ def test_two_numbers_that_no_longer_ascend_are_refused() -> None:
         optimizer.step([np.ones(3)])
 
 
+def test_a_chain_of_the_same_structure_is_read_without_planning_and_another_one_replaces_it() -> None:
+    def made(lr: float, decay: float) -> Chain:
+        return s.chain(s.only(s.add_decayed_weights(decay), "a"), s.sgd(lr))
+
+    arrays, others = ({name: np.ones(2) for name in "ab"} for _ in range(2))
+    optimizer = opt.Optimizer(arrays, made(0.5, 0.25))
+    optimizer.step([np.ones(2)] * 2)
+    chains = optimizer.stepper.chains
+    for lr, decay, kept in ((0.25, 0.5, True), (0.125, 0.0, False), (0.0, 0.5, False)):
+        optimizer.param_groups[0]["chain"] = made(lr, decay)
+        optimizer.step([np.ones(2)] * 2)
+        assert (optimizer.stepper.chains is chains) is kept
+        chains = optimizer.stepper.chains
+    for lr, decay in ((0.5, 0.25), (0.25, 0.5), (0.125, 0.0), (0.0, 0.5)):
+        opt.Optimizer(others, made(lr, decay)).step([np.ones(2)] * 2)
+    np.testing.assert_array_equal([*arrays.values()], [*others.values()])
+
+
 def test_a_number_out_of_range_names_its_group() -> None:
     optimizer = opt.SGD([{"params": [np.ones(3)]}, {"params": [np.ones(3)]}], lr=0.5)
     optimizer.param_groups[1]["lr"] = -1.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import is_, itemgetter
 from types import NoneType
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import ref
 
 import numpy as np
@@ -50,10 +50,12 @@ class Recipe:
 
 
 _NO_RECIPE = Recipe(Chain, {})
+Place: TypeAlias = int | tuple[int, int] | None
+"""Where in a group's value a number is: nowhere else, at an index, or at the place of a link and of its value."""
 
 
 class Live:
-    """A number of a parameter group, read anew at every step.
+    """A number of a parameter group, read anew at every step: a value, an element of one, or a number of a link of a chain.
 
     Plans outlive optimizers, and keep the chain they were first made for; so this holds no groups alive. Once they are gone, it is
     the number that it was when it was made.
@@ -61,15 +63,17 @@ class Live:
 
     __slots__ = ("group", "name", "number", "owner", "place")
 
-    def __init__(self, owner: LiveGroups, group: int, name: str, place: int | None, number: float) -> None:
+    def __init__(self, owner: LiveGroups, group: int, name: str, place: Place, number: float) -> None:
         self.owner, self.group, self.name, self.place, self.number = ref(owner), group, name, place, number
 
     def __call__(self, step: Any) -> float:
         owner = self.owner()
         if owner is None:
             return self.number
-        value = owner.rows[self.group][self.name]
-        return float(value if self.place is None else value[self.place])
+        value, place = owner.rows[self.group][self.name], self.place
+        if isinstance(place, tuple):
+            return float(value.links[place[0]].values[place[1]][1])
+        return float(value if place is None else value[place])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy reads the copied groups."""
@@ -80,7 +84,9 @@ class Live:
 
     @property
     def said(self) -> str:
-        """The number's place, for messages."""
+        """The number's place, for messages; nothing for a number of a link, which has the link's name."""
+        if isinstance(self.place, tuple):
+            return ""
         owner, place = self.owner(), "" if self.place is None else f"[{self.place}]"
         return f"{owner.what if owner else 'Optimizer'}: param_groups[{self.group}][{self.name!r}]{place}"
 
@@ -179,17 +185,25 @@ class LiveGroups:
 
     def _chain(self, number: int, group: Mapping[str, Any], recipe: Recipe) -> Chain:
         recipe(group)
-
-        def live(name: str, value: Any, place: int | None) -> Any:
-            found = number_in(value)
-            return Live(self, number, name, place, found) if found else frozen(value)
-
         values: dict[str, Any] = {}
         for name in recipe.defaults:
             value = group[name]
-            several = isinstance(value, (tuple, list))
-            values[name] = tuple(live(name, v, i) for i, v in enumerate(value)) if several else live(name, value, None)
+            if isinstance(value, (tuple, list)):
+                values[name] = tuple(self._live(number, name, v, i) for i, v in enumerate(value))
+            elif isinstance(value, Chain):
+                links = []
+                for at, link in enumerate(value):
+                    own = tuple((n, self._live(number, name, v, (at, i))) for i, (n, v) in enumerate(link.values))
+                    links.append(replace(link, values=own))
+                values[name] = Chain(tuple(links))
+            else:
+                values[name] = self._live(number, name, value)
         return recipe.make(**values)
+
+    def _live(self, number: int, name: str, value: Any, place: Place = None) -> Any:
+        """A value, or a `Live` one if it is a number other than 0."""
+        found = number_in(value)
+        return Live(self, number, name, place, found) if found else frozen(value)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy looks again."""
@@ -251,10 +265,12 @@ def form_of(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         numbers = [number for number in map(number_in, value) if number is not None]
         return *map(form_of, value), len(value) == len(numbers) == 2 and numbers[0] < numbers[1]
+    if isinstance(value, Chain):
+        return [(replace(link, values=()), [(name, form_of(v)) for name, v in link.values]) for link in value]
     number = number_in(value)
     if number is not None:
         return LIVE if number else 0.0
-    return type(value), value if isinstance(value, (bool, int, str, NoneType, Chain)) else id(value)
+    return type(value), value if isinstance(value, (bool, int, str, NoneType)) else id(value)
 
 
 def _changeable(value: Any) -> bool:
