@@ -262,8 +262,8 @@ EDITS: list[tuple[str, Any, str]] = [
     ("steps", "x", "NAdam.load_state_dict: steps must be a whole number >= 0, got 'x'."),
     ("steps", -3, "NAdam.load_state_dict: steps must be a whole number >= 0, got -3."),
     ("steps", 3.5, "NAdam.load_state_dict: steps must be a whole number >= 0, got 3.5."),
-    ("state", [], f"NAdam.load_state_dict: 'state' must be a mapping of mappings. {FIX}"),
-    ("state.w", None, f"NAdam.load_state_dict: 'state' must be a mapping of mappings. {FIX}"),
+    ("state", [], f"NAdam.load_state_dict: 'state' must be a mapping, got list. {FIX}"),
+    ("state.w", None, f"NAdam.load_state_dict: state['w'] must be a mapping, got NoneType. {FIX}"),
     ("state.w.step", float("nan"), "NAdam.load_state_dict: step of 'w' must be a whole number >= 0, got nan."),
     ("state.w.mu_product", "x", "NAdam.load_state_dict: mu_product of 'w' must be a number, got str."),
     ("state.w.extra", 1.0, "'w' was saved with the states exp_avg, exp_avg_sq, extra, mu_product, step, but its chain here has"),
@@ -306,7 +306,7 @@ def test_a_state_dict_of_another_structure_is_refused_in_words_and_nothing_chang
 
 
 def test_a_state_dict_that_is_none_is_refused() -> None:
-    message = f"Adam.load_state_dict: the state must be a mapping, got int. {FIX}"
+    message = f"Adam.load_state_dict: the state dict must be a mapping, got int. {FIX}"
     with pytest.raises(TypeError, match=re.escape(message)):
         opt.Adam([np.ones(2)]).load_state_dict(3)  # type: ignore[arg-type]
 

@@ -341,7 +341,7 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     ("step of '1' must be a whole number >= 0", lambda d: d["state"][1].update(step=torch.tensor(float("nan")))),
     ("steps must be a whole number >= 0, got -3", lambda d: d["param_groups"][0].update(steps=-3)),
     ("steps must be a whole number >= 0, got 'many'", lambda d: d["param_groups"][0].update(steps="many")),
-    ("must be a mapping of mappings", lambda d: d.update(state=[])),
+    ("'state' must be a mapping, got list", lambda d: d.update(state=[])),
     ("must be a list of groups", lambda d: d.update(param_groups={})),
     ("saved chain", lambda d: d["param_groups"][0].update(chain="descend")),
     (r"\['params'\] must be a list of numbers or names, got Tensor", lambda d: d["param_groups"][0].update(params=torch.arange(4))),

@@ -25,6 +25,7 @@ from steepest.plan.planner import plan
 from steepest.step.buckets import start_states
 from steepest.step.groups import (
     Loading,
+    check_mapping,
     check_names,
     checked_form,
     frozen,
@@ -294,7 +295,7 @@ class Optimizer:
 
     def _load(self, what: str, state_dict: Mapping[str, Any], schedules: object) -> None:
         self._refuse_while_swapped(what)
-        groups = checked_form(what, state_dict)
+        groups = checked_form(what, state_dict, "steps")
         steps = whole(what, "steps", state_dict["steps"])
         live = self._live
         if len(groups) != len(live.rows):
@@ -332,6 +333,8 @@ class Optimizer:
     ) -> dict[str, dict[str, Any]]:
         """Copies of the saved states, in the parameters' layout, after all of them have been checked."""
         stepper = self._stepper
+        for name, entry in saved.items():
+            check_mapping(what, f"state[{name!r}]", entry)
         unknown = sorted(set(saved) - {t.name for t in stepper.tensors})
         if unknown:
             raise ValueError(f"{what}: the state has {unknown[0]!r}, which isn't a parameter of this optimizer.")

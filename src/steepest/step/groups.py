@@ -22,10 +22,11 @@ from steepest.language.chain import Chain
 from steepest.schedules import ReduceOnPlateau, Schedule, from_json
 
 __all__ = [
-    "SCHEDULES", "Loading", "check_names", "checked_form", "frozen", "groups_of", "plateaus", "saved",
+    "FIX", "SCHEDULES", "Loading", "check_mapping", "check_names", "checked_form", "frozen", "groups_of", "plateaus", "saved",
     "saved_schedules", "whole",
 ]  # fmt: skip
 
+FIX = "Pass the result of state_dict()."
 SCHEDULES = "schedules"
 """The key of a saved group's schedules, one text of JSON."""
 
@@ -95,21 +96,22 @@ def plateaus(chain: Chain) -> list[ReduceOnPlateau]:
     return [value for link in chain for _, value in link.values if isinstance(value, ReduceOnPlateau)]
 
 
-def checked_form(what: str, state_dict: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The saved groups, after everything that holds something else is of the right kind."""
-    fix = "Pass the result of state_dict()."
-    if not isinstance(state_dict, Mapping):
-        raise TypeError(f"{what}: the state must be a mapping, got {type(state_dict).__name__}. {fix}")
-    for key in ("state", "param_groups", "steps"):
+def check_mapping(what: str, name: str, value: object) -> None:
+    """Raise unless a part of a state dict is a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what}: {name} must be a mapping, got {type(value).__name__}. {FIX}")
+
+
+def checked_form(what: str, state_dict: Mapping[str, Any], *keys: str) -> Sequence[Mapping[str, Any]]:
+    """The groups of a state dict that must have ``keys``, after what holds something else has been checked."""
+    check_mapping(what, "the state dict", state_dict)
+    for key in ("state", "param_groups", *keys):
         if key not in state_dict:
-            raise ValueError(f"{what}: {key!r} is missing from the state. {fix}")
+            raise ValueError(f"{what}: the state dict must have {key!r}. {FIX}")
     state, groups = state_dict["state"], state_dict["param_groups"]
-    if not isinstance(state, Mapping) or not all(isinstance(states, Mapping) for states in state.values()):
-        raise TypeError(f"{what}: 'state' must be a mapping of mappings. {fix}")
-    if not isinstance(groups, Sequence) or not all(
-        isinstance(group, Mapping) and "params" in group for group in groups
-    ):
-        raise TypeError(f"{what}: 'param_groups' must be a list of groups with 'params'. {fix}")
+    check_mapping(what, "'state'", state)
+    if not isinstance(groups, Sequence) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
+        raise TypeError(f"{what}: 'param_groups' must be a list of groups with 'params'. {FIX}")
     return groups
 
 

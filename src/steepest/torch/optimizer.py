@@ -16,6 +16,7 @@ from torch.optim.optimizer import ParamsT
 
 from steepest.language.chain import Chain
 from steepest.language.trace import check_order
+from steepest.step.groups import check_mapping
 from steepest.step.recipes import Recipe, recipe_of_chain
 from steepest.step.scheduled import numbers_of
 from steepest.step.stepper import Inspector, Plans, Stepper, Watch
@@ -276,7 +277,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         core = self._core
         core.refuse_while_swapped("load_state_dict")
-        states.check_mapping(f"{core.what}.load_state_dict", state_dict)
+        check_mapping(f"{core.what}.load_state_dict", "the state dict", state_dict)
         given: Any = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, given)

@@ -12,13 +12,23 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from steepest.plan.planner import plan
-from steepest.step.groups import SCHEDULES, Loading, frozen, saved, saved_schedules, whole
+from steepest.step.groups import (
+    FIX,
+    SCHEDULES,
+    Loading,
+    check_mapping,
+    checked_form,
+    frozen,
+    saved,
+    saved_schedules,
+    whole,
+)
 from steepest.step.recipes import Recipe
 from steepest.torch.entries import parted
 from steepest.torch.groups import SWITCHES
 from steepest.torch.views import Held, names_of
 
-__all__ = ["Incompatible", "Loaded", "check_mapping", "dictionary", "load"]
+__all__ = ["Incompatible", "Loaded", "dictionary", "load"]
 
 
 class Incompatible(NamedTuple):
@@ -123,43 +133,30 @@ def load(
     return Loaded(adopted, values, loading, numbers, found, steps, Incompatible(missing, unexpected))
 
 
-_FIX = "Pass the result of state_dict()."
 _DECOUPLED = "decoupled_weight_decay"
 _FLAGS = (*SWITCHES, _DECOUPLED)
 """What a group of torch holds in addition to a recipe's values, each a truth value or None."""
 
 
-def check_mapping(what: str, given: object) -> None:
-    """Raise for an argument that isn't a state dict."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what}: the state dict must be a mapping, got {type(given).__name__}. {_FIX}")
-
-
 def _checked_groups(what: str, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The saved groups, after everything that holds something else is of the right kind."""
-    if not {"state", "param_groups"} <= set(given):
-        raise ValueError(f"{what}: the state dict must have 'state' and 'param_groups'. {_FIX}")
-    state, groups = given["state"], given["param_groups"]
-    if not isinstance(state, Mapping):
-        raise TypeError(f"{what}: 'state' must be a mapping of mappings, got {type(state).__name__}. {_FIX}")
-    if not isinstance(groups, Sequence) or not all(isinstance(g, Mapping) and "params" in g for g in groups):
-        raise TypeError(f"{what}: 'param_groups' must be a list of groups with 'params'. {_FIX}")
+    groups = checked_form(what, given)
     for number, group in enumerate(groups):
         params = group["params"]
         if not isinstance(params, (list, tuple)) or not all(isinstance(i, (int, str)) for i in params):
             raise TypeError(
                 f"{what}: param_groups[{number}]['params'] must be a list of numbers or names, got {type(params).__name__}. "
-                f"{_FIX}"
+                f"{FIX}"
             )
         names = group.get("param_names")
         if names and (not isinstance(names, (list, tuple)) or len({*map(str, names)}) != len(params)):
             raise ValueError(
-                f"{what}: param_groups[{number}]['param_names'] must be {len(params)} different names, got {names!r}. {_FIX}"
+                f"{what}: param_groups[{number}]['param_names'] must be {len(params)} different names, got {names!r}. {FIX}"
             )
         for name in _FLAGS:
             if not isinstance(group.get(name), (bool, NoneType)):
                 raise TypeError(
-                    f"{what}: param_groups[{number}][{name!r}] must be True, False or None, got {group[name]!r}. {_FIX}"
+                    f"{what}: param_groups[{number}][{name!r}] must be True, False or None, got {group[name]!r}. {FIX}"
                 )
     return groups
 
@@ -220,10 +217,9 @@ def _entries(what: str, state: Mapping[Any, Any], listed: Collection[Any]) -> tu
         found = key if key in listed else other if other in listed and other not in state else None
         if found is None:
             unexpected += [] if entry == {} else [f"state[{key!r}]"]
-        elif isinstance(entry, Mapping):
-            entries[found] = entry
         else:
-            raise TypeError(f"{what}: state[{key!r}] must be a mapping, got {type(entry).__name__}. {_FIX}")
+            check_mapping(what, f"state[{key!r}]", entry)
+            entries[found] = entry
     return entries, unexpected
 
 
