@@ -141,3 +141,11 @@ def test_a_plan_keeps_no_groups_alive_and_prints_the_numbers_that_it_was_made_wi
     del optimizer
     assert groups() is None and str(plans) == str(opt.SGD([np.zeros(2)], lr=0.5).plan)
     assert [repr(value) for link in chain for _, value in link.values] == ["0.5"]
+
+
+def test_a_plan_prints_also_after_its_group_has_got_another_chain() -> None:
+    optimizer = opt.Optimizer([np.zeros(2)], s.chain(s.clip_by_global_norm(0.5), s.adamw(0.25)))
+    plans, said = optimizer.plan, str(optimizer.plan)
+    numbers = [value for link in optimizer.stepper.chains[0] for _, value in link.values]
+    optimizer.param_groups[0]["chain"] = s.sgd(0.1)
+    assert str(plans) == said and repr(numbers[1:]) == "[0.9, 0.999, 1e-08, 0.01, 0.25]"

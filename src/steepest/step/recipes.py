@@ -57,8 +57,8 @@ Place: TypeAlias = int | tuple[int, int] | None
 class Live:
     """A number of a parameter group, read anew at every step: a value, an element of one, or a number of a link of a chain.
 
-    Plans outlive optimizers, and keep the chain they were first made for; so this holds no groups alive. Once they are gone, it is
-    the number that it was when it was made.
+    Plans outlive optimizers, and keep the chain they were first made for; so this holds no groups alive. Once the groups are gone,
+    or have something else in this place, it is the number that it was when it was made.
     """
 
     __slots__ = ("group", "name", "number", "owner", "place")
@@ -70,10 +70,17 @@ class Live:
         owner = self.owner()
         if owner is None:
             return self.number
-        value, place = owner.rows[self.group][self.name], self.place
-        if isinstance(place, tuple):
-            return float(value.links[place[0]].values[place[1]][1])
-        return float(value if place is None else value[place])
+        try:
+            value, place = owner.rows[self.group][self.name], self.place
+            if isinstance(place, tuple):
+                return float(value.links[place[0]].values[place[1]][1])
+            return float(value if place is None else value[place])
+        except (
+            AttributeError,
+            LookupError,
+            TypeError,
+        ):  # a value of another form, for which the next step makes another chain
+            return self.number
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy reads the copied groups."""
