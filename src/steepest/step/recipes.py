@@ -89,14 +89,6 @@ class Live:
     def __repr__(self) -> str:
         return f"{self(0):g}"
 
-    @property
-    def said(self) -> str:
-        """The number's place, for messages; nothing for a number of a link, which has the link's name."""
-        if isinstance(self.place, tuple):
-            return ""
-        owner, place = self.owner(), "" if self.place is None else f"[{self.place}]"
-        return f"{owner.what if owner else 'Optimizer'}: param_groups[{self.group}][{self.name!r}]{place}"
-
     def refuse(self) -> None:
         """Raise the recipe's own error for a number that is out of range."""
         owner = self.owner()
@@ -217,13 +209,9 @@ class LiveGroups:
         return {**vars(self), "_looks": []}
 
     def look(self) -> None:
-        """Take note of the values as they are: chains have been made of them."""
+        """Take note of the values as they are, of which chains have been made."""
         self._looks = []
         self._looks = self._now(self.values())
-
-    def forget(self) -> None:
-        """Let `update` make chains anew."""
-        self._looks = []
 
     def update(self, steps: int, use: Callable[[list[Chain]], object]) -> None:
         """Give new chains to ``use`` if any group has another form than at the last look."""

@@ -410,7 +410,6 @@ class Core:
         self.show_numbers()
         self.state.clear()
         self.shown = False
-        live.forget()
         if renamed:
             self.build()
         if self.released is not None:
