@@ -327,7 +327,7 @@ MOMENTS: list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = [
 ]
 FLAGS = ("decoupled_weight_decay", "foreach", "fused", "capturable", "differentiable")
 REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-    ("must have 'state' and", lambda d: d.pop("state")),
+    ("the state dict must have 'state'", lambda d: d.pop("state")),
     ("must have its parameter's shape", lambda d: d["state"][3].update(exp_avg=torch.ones(7))),
     ("lr must be >= 0, got -1.0", lambda d: d["param_groups"][0].update(lr=-1.0)),
     ("betas", lambda d: d["param_groups"][0].update(betas=(0.9,))),

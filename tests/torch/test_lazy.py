@@ -133,7 +133,7 @@ def test_gradients_are_released_from_the_second_pass_on() -> None:
 def test_a_monitor_asks_for_a_first_pass() -> None:
     model = network()
     optimizer = opt.SGD(model.parameters(), lr=0.05)
-    with pytest.raises(ValueError, match=r"^Monitor: every parameter must be initialized, got 4 uninitialized ones of lazy modules"):
+    with pytest.raises(ValueError, match=r"^Monitor: every parameter must be initialized, got 4 uninitialized ones"):
         steepest.Monitor(optimizer, model, folder=None)
     model(INPUTS)
     with steepest.Monitor(optimizer, model, every=1, folder=None) as monitor:

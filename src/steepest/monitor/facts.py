@@ -76,8 +76,8 @@ def facts_of(optimizer: Any, model: Any, every: int, notes: Mapping[str, Any]) -
         optimizer=type(optimizer).__name__,
         chains=tuple(str(chain) for chain in optimizer.stepper.chains),
         groups=tuple(
-            (_of_chain(chain) if "chain" in group else {}) | _plain_values({**group, **schedules})
-            for chain, group, schedules in zip(optimizer.stepper.chains, groups, optimizer.schedules, strict=True)
+            (_of_chain(group["chain"]) if "chain" in group else {}) | _plain_values({**group, **schedules})
+            for group, schedules in zip(groups, optimizer.schedules, strict=True)
         ),
         tensors=tensors,
         states=_states(optimizer),
