@@ -11,17 +11,20 @@ PEERS ?= pytorch_optimizer==4.1.0 torch-optimi==0.3.3
 # More for pytest, e.g. `make test ARGS='-k lamb'`, for `steepest compare`, or for both benchmarks: `--rounds 5 --only adam`.
 ARGS ?=
 
+CORE := $(addprefix tests/,language plan show rules schedules engines step numpy test_architecture.py test_checks.py test_files.py)
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help compare test docs notebooks bench check clean
+.PHONY: help compare test quick docs notebooks bench check clean
 
 help:
 	@echo "make compare   train small networks with several optimizers and report which is best"
 	@echo "make test      the tests and the examples in the docstrings"
+	@echo "make quick     the tests of the core alone, without torch, a browser or other processes"
 	@echo "make docs      the documentation, with all its code run: build/docs/index.html"
 	@echo "make notebooks the documentation's pages with code as Jupyter notebooks: build/notebooks"
 	@echo "make bench     time the steps against those of other libraries, and the workbench against plain loops"
@@ -33,6 +36,9 @@ compare: $(VENV)/.compare-stamp
 
 test: $(VENV)/.test-stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+quick: $(VENV)/.test-stamp
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 -p tests.quick $(CORE) $(ARGS)
 
 docs: $(VENV)/.docs-stamp
 	$(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet docs build/docs
