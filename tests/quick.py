@@ -1,6 +1,6 @@
 """A plugin for `make quick`: tests without torch, a browser or other processes.
 
-Files that import torch or subprocess, or helpers that do, are left out. Whatever else asks for torch finds that it is missing, and skips.
+Files that import torch or subprocess, or helpers that do, are left out. Other tests that ask for torch skip.
 """
 
 from __future__ import annotations
