@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import math
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -860,6 +862,20 @@ def test_a_schedule_is_accepted_for_a_value_and_not_for_structure() -> None:
     assert s.adam(schedule, (schedule, 0.9)).links[0].values[0] == ("beta1", schedule)
     message = f"clip_by_norm: norm_type must be a number > 0, got {schedule!r}."
     assert refused(TypeError, s.clip_by_norm, 1.0, schedule) == message
+
+
+@pytest.mark.parametrize(
+    "how", [copy.deepcopy, lambda chain: pickle.loads(pickle.dumps(chain)), s.chain], ids=["copy", "pickle", "chain"]
+)
+def test_links_keep_the_name_of_the_recipe_that_the_user_called(how: Callable[[Chain], Chain]) -> None:
+    @s.recipe
+    def mine(lr: s.NonNegative = 0.1) -> Chain:
+        return s.chain(s.clip_by_value(-1, 1), s.sgd(lr))
+
+    assert [link.written for link in how(s.chain(CLIP, s.adamw(), mine(), s.negate()))] == [
+        "clip_by_value", "adamw", "adamw", "adamw", "mine", "mine", "negate",
+    ]  # fmt: skip
+    assert how(s.sgd(0.1)) == s.descend(0.1)  # the name is for messages alone
 
 
 def test_numpy_numbers_are_numbers() -> None:

@@ -479,7 +479,7 @@ def test_the_schedules_in_a_numpy_chain_are_saved_and_compared_as_those_of_group
     run.step([np.ones(1)])
     run.save(tmp_path / "state.npz")
     with one_warning(
-        "lr of descend was saved as cosine(0.1, steps=10) and is cosine(0.1, steps=40) here. The saved one is used."
+        "lr of sgd was saved as cosine(0.1, steps=10) and is cosine(0.1, steps=40) here. The saved one is used."
     ):
         other.load(tmp_path / "state.npz")
     kept.load(tmp_path / "state.npz", schedules="own")

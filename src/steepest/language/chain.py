@@ -306,8 +306,8 @@ def check_patterns(what: str, chains: Sequence[Chain], names: Sequence[Sequence[
                 else ("A pattern must match the whole name, including upper and lower case")
             )
             raise ValueError(
-                f"{what}: pattern {pattern!r} of {link} must match the name of a parameter, got {first}. {cure}. If it may match "
-                f"none, use where=lambda name, shape: …."
+                f"{what}: pattern {pattern!r} of {link.written} must match the name of a parameter, got {first}. {cure}. If it "
+                f"may match none, use where=lambda name, shape: …."
             )
 
 

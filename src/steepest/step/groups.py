@@ -260,7 +260,7 @@ class Loading:
             place, name = key.split(" ")
             own = dict(links[int(place)].values)[name]
             if isinstance(own, Schedule) or (isinstance(value, Mapping) and "schedule" in value):
-                made = self._value(f"{name} of {links[int(place)].name}", value, value, own)
+                made = self._value(f"{name} of {links[int(place)].written}", value, value, own)
                 values = tuple((n, made if n == name else v) for n, v in links[int(place)].values)
                 links[int(place)] = replace(links[int(place)], values=values)
         return Chain(tuple(links))
