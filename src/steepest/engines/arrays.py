@@ -16,7 +16,7 @@ from steepest.engines.tensors import Tensor
 from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS
 from steepest.plan.evaluate import narrows, reduced
-from steepest.plan.plan import Pass, Program
+from steepest.plan.plan import Pass, Plan, Program
 
 __all__ = ["ArrayEngine"]
 
@@ -24,7 +24,11 @@ __all__ = ["ArrayEngine"]
 class ArrayEngine:
     """Runs any dtype, any strides, any unit axis."""
 
-    name = "arrays"
+    addresses_suffice = False
+
+    @staticmethod
+    def can_run(plan: Plan, tensor: Tensor) -> bool:
+        return True
 
     def bind(self, program: Program, tensors: list[Tensor], rows: list[int]) -> _BoundArrays:
         return _BoundArrays(program, tensors, rows)

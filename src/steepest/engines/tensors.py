@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from steepest.plan.plan import Program
+from steepest.plan.plan import Plan, Program
 
 __all__ = ["Bound", "Engine", "Tensor", "like_param"]
 
@@ -100,6 +100,11 @@ class Bound(Protocol):
 class Engine(Protocol):
     """Binds programs to tensors; ``rows[i]`` is the row of scalars that tensor i uses."""
 
-    name: str
+    addresses_suffice: bool
+    """Whether a step needs only the addresses of gradients that have their parameters' form, no Python object for each."""
+
+    @staticmethod
+    def can_run(plan: Plan, tensor: Tensor) -> bool:
+        """Whether the engine can step a tensor: its type, its layout, the dimensions that the plan's units number."""
 
     def bind(self, program: Program, tensors: list[Tensor], rows: list[int]) -> Bound: ...

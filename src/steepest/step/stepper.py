@@ -321,7 +321,7 @@ class Stepper:
                         absent = plan(chain, absent=True, apart=own.trace.graph.apart)
                         follower = kinds.of(number, t, absent, engine, True)
                     found.append((kinds.of(number, t, own, engine, False), follower))
-            self.layout = Layout(found, all(kind.engine.name == "cpu" for kind, _ in found))
+            self.layout = Layout(found, all(kind.engine.addresses_suffice for kind, _ in found))
         return self.layout
 
     def _sort(self, absent: tuple[int, ...]) -> Layout:

@@ -34,7 +34,7 @@ they find room in its cache."""
 class ForeachEngine:
     """Runs any tensor: float64 in float64; float32, float16 and bfloat16 in float32."""
 
-    name = "foreach"
+    addresses_suffice = False
 
     @staticmethod
     def can_run(plan: Plan, tensor: Tensor) -> bool:

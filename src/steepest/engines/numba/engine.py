@@ -34,7 +34,7 @@ ALONE = 1 << 16
 class CpuEngine:
     """Runs tensors that are dense in memory, in place: float64 in float64; float32, float16 and bfloat16 in float32."""
 
-    name = "cpu"
+    addresses_suffice = True
 
     def __init__(self, team: Team | None = None) -> None:
         self.team = team or own_threads
