@@ -48,3 +48,9 @@ def test_a_name_that_is_loaded_on_first_use_is_there_and_any_other_is_an_error(m
     assert all(getattr(package, name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute 'adammmm'$"):
         package.adammmm  # noqa: B018  # reading it is what fails
+
+
+def test_a_misspelt_name_is_an_error_with_the_nearest_name() -> None:
+    code = "import steepest; steepest.adamww(1e-3)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stderr.endswith("module 'steepest' has no attribute 'adamww'. Did you mean: 'adamw'?\n")

@@ -7,6 +7,7 @@ NumPy arrays, ``steepest.torch`` on torch parameters. Importing this package imp
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steepest import rules
@@ -80,4 +81,4 @@ if not TYPE_CHECKING:  # a checker would take any name for one of the package's
             return importlib.import_module(f"steepest.{name}")
         if name in _MONITORING:
             return getattr(importlib.import_module("steepest.monitor"), name)
-        raise AttributeError(f"module 'steepest' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])

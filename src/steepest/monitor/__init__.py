@@ -6,6 +6,7 @@ trainer. All are loaded on first use.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,4 +50,4 @@ if not TYPE_CHECKING:  # a checker would take any name for one of the package's
     def __getattr__(name: str) -> Any:
         if name in _HOMES:
             return getattr(importlib.import_module(f"steepest.monitor.{_HOMES[name]}"), name)
-        raise AttributeError(f"module 'steepest.monitor' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -45,4 +45,4 @@ if not TYPE_CHECKING:  # a checker would take any name for one of the package's
         """Loaded on first use: a worker that trains needs no plots, and the help of the command line nothing at all."""
         if name in _HOMES:
             return getattr(importlib.import_module(f"steepest.workbench.{_HOMES[name]}"), name)
-        raise AttributeError(f"module 'steepest.workbench' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
