@@ -86,14 +86,14 @@ class Program:
     stored_at: dict[str, int]
     reach: Rate = Rate.MODEL
 
-    def spread(self, reach: Rate) -> Program:
+    def split_stages_up_to(self, reach: Rate) -> Program:
         """The same passes, with a stage for every barrier up to that rate."""
-        if reach not in self._spread:
-            self._spread[reach] = replace(self, reach=reach)
-        return self._spread[reach]
+        if reach not in self._by_reach:
+            self._by_reach[reach] = replace(self, reach=reach)
+        return self._by_reach[reach]
 
     @cached_property
-    def _spread(self) -> dict[Rate, Program]:
+    def _by_reach(self) -> dict[Rate, Program]:
         return {self.reach: self}
 
     @cached_property

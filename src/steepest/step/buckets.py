@@ -50,7 +50,7 @@ class Kinds:
         if key not in self._known:
             program = None if own.conditions else own.program(())
             if program is not None and tensor.cuts:
-                program = program.spread(reach)
+                program = program.split_stages_up_to(reach)
             self._known[key] = Kind(own, engine, _symbols(own), absent, program)
         return self._known[key]
 
@@ -79,7 +79,7 @@ class Bucket:
         plan = self.kind.plan
         program = plan.program(plan.outcome(inputs))
         first = self.tensors[0]
-        return program.spread(_reach(plan, first)) if first.cuts else program
+        return program.split_stages_up_to(_reach(plan, first)) if first.cuts else program
 
 
 def buckets_of(rows: Iterable[tuple[Kind, Tensor]]) -> list[Bucket]:

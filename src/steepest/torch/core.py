@@ -28,7 +28,7 @@ from steepest.step.stepper import Inspector, Stepper, Watch
 from steepest.torch import entries, state as states
 from steepest.torch.first_step import only_makes_states
 from steepest.torch.foreach import ForeachEngine
-from steepest.torch.gradients import Regular, looked_at
+from steepest.torch.gradients import AddressReader, check_gradients
 from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.groups import recipes_of
 from steepest.torch.sharding import pointers_of, share
@@ -36,7 +36,7 @@ from steepest.torch.sparse import check_rows, sparse_rows
 from steepest.torch.sparse_step import SparseStep
 from steepest.torch.unchanged import Memory, Parameters, extent
 from steepest.torch.views import (
-    Held,
+    ParamView,
     Swapped,
     buffer_of,
     check_added,
@@ -68,7 +68,7 @@ class Seen:
     """
 
     kinds: object
-    regular: Regular | None = None
+    regular: AddressReader | None = None
     of_other_type: Sequence[int] = ()
     sparse: SparseStep | None = None
 
@@ -95,7 +95,7 @@ class Core:
         self.given: list[Recipe] = []
         self.state: defaultdict[torch.Tensor, Any] = defaultdict(dict)
         self.stepper: Stepper | None = None
-        self.held: list[Held] = []
+        self.held: list[ParamView] = []
         self.params = Parameters()
         self.added_sizes: list[int] = []
         """Of the parameters of groups that were added since the stepper was made."""
@@ -263,7 +263,7 @@ class Core:
         if regular is not None and addresses is not None:
             happened = stepper.step((), addresses, regular.absent)
         else:
-            happened = self._step_with_sparse(stepper, grads) or self._closer(stepper, grads)
+            happened = self._step_with_sparse(stepper, grads) or self._step_with_checks(stepper, grads)
             regular = None
         if happened:
             if (regular is None or regular.absent) and not stepper.follows:
@@ -302,10 +302,10 @@ class Core:
         return apart.possible and apart.step(f"{self.what}.step", grads, regular)
 
     @torch.no_grad()
-    def _closer(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
+    def _step_with_checks(self, stepper: Stepper, grads: Sequence[torch.Tensor | None]) -> bool:
         """A step on gradients that are not all as at the last one."""
         what, seen = f"{self.what}.step", self.seen(stepper)
-        buffers, sparse = looked_at(what, self.held, grads, self.params.memory, self.densifies, stepper.own_plans)
+        buffers, sparse = check_gradients(what, self.held, grads, self.params.memory, self.densifies, stepper.own_plans)
         other = [i for i, (b, one) in enumerate(zip(buffers, self.held, strict=True)) if not one.has_type_of(b)]
         if seen is None or other != seen.of_other_type:
             stepper.forget_layout()
@@ -329,7 +329,7 @@ class Core:
         if not happened or other or not stepper.needs_only_addresses():
             regular = None
         elif regular is None:  # of sparse gradients the others may be regular at the next step
-            regular = Regular(self.params, () if sparse else tuple(i for i, g in enumerate(grads) if g is None))
+            regular = AddressReader(self.params, () if sparse else tuple(i for i, g in enumerate(grads) if g is None))
         layout, apart = stepper.layout, None if seen is None else seen.sparse
         self.known = None if layout is None else Seen(layout.kinds, regular, other, apart)
         return happened

@@ -15,12 +15,12 @@ import torch
 from steepest.plan.plan import Plan
 from steepest.step.groups import frozen, whole
 from steepest.step.stepper import Stepper
-from steepest.torch.views import Held
+from steepest.torch.views import ParamView
 
 __all__ = ["differs", "parted", "refresh", "show", "take"]
 
 
-def show(held: Held, shown: dict[torch.Tensor, Any]) -> None:
+def show(held: ParamView, shown: dict[torch.Tensor, Any]) -> None:
     """Bring a parameter's entry up to date; one without a step has none."""
     tensor = held.tensor
     if not tensor.host:
@@ -42,7 +42,7 @@ def show(held: Held, shown: dict[torch.Tensor, Any]) -> None:
 
 
 @torch.no_grad()
-def refresh(held: Sequence[Held], stepper: Stepper) -> None:
+def refresh(held: Sequence[ParamView], stepper: Stepper) -> None:
     """Bring the step counts and host states up to date that somebody may hold: in a state dict they go with the moments."""
     for tensors, host in stepper.histories():
         for name, number in host.items():
@@ -51,7 +51,7 @@ def refresh(held: Sequence[Held], stepper: Stepper) -> None:
                 torch._foreach_copy_(shown, [torch.full_like(shown[0], number)] * len(shown))
 
 
-def differs(held: Held, entry: Mapping[str, Any]) -> bool:
+def differs(held: ParamView, entry: Mapping[str, Any]) -> bool:
     """Whether an entry is another than what was shown."""
     tensor = held.tensor
     if not entry:
@@ -64,7 +64,7 @@ def differs(held: Held, entry: Mapping[str, Any]) -> bool:
     return not tensor.host or any(entry.get(name) is not held.states.get(name) for name in names)
 
 
-def take(what: str, held: Held, entry: Mapping[str, Any], own: Plan) -> None:
+def take(what: str, held: ParamView, entry: Mapping[str, Any], own: Plan) -> None:
     """Make an entry the parameter's states: what it lacks starts anew, what the chain does not know stays in it unused."""
     before, shown = held.tensor.host, held.numbers
     numbers, found = parted(what, held, entry, own)
@@ -78,7 +78,7 @@ def take(what: str, held: Held, entry: Mapping[str, Any], own: Plan) -> None:
 
 
 def parted(
-    what: str, held: Held, entry: Mapping[str, Any], own: Plan
+    what: str, held: ParamView, entry: Mapping[str, Any], own: Plan
 ) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """The host numbers and the states of an entry that a plan knows, checked; nothing where there has been no step.
 

@@ -1,7 +1,7 @@
 """Gradients as engines take them: regular ones by their addresses, all others after a closer look.
 
-In nearly every step every gradient lies as its parameter does; `Regular` finds that out in a few calls for all of them.
-`looked_at` handles what is left: other strides, lazy conjugates and negations, sharded and sparse gradients, gradients
+In nearly every step every gradient lies as its parameter does; `AddressReader` finds that out in a few calls for all of them.
+`check_gradients` handles what is left: other strides, lazy conjugates and negations, sharded and sparse gradients, gradients
 that share memory with a parameter. Gradients are read, never written.
 """
 
@@ -18,9 +18,9 @@ from steepest.plan.plan import Plan
 from steepest.torch.sharding import check_placements, layout_of, local_part
 from steepest.torch.sparse import by_rows, steps_rows_alone
 from steepest.torch.unchanged import Alike, Memory, Parameters, extent, form_of
-from steepest.torch.views import Held, buffer_of, effective_strides
+from steepest.torch.views import ParamView, buffer_of, effective_strides
 
-__all__ = ["Regular", "check_gradient", "looked_at"]
+__all__ = ["AddressReader", "check_gradient", "check_gradients"]
 
 _pointer, _stride, _is_neg, _is_conj = (
     torch.Tensor.data_ptr,
@@ -30,7 +30,7 @@ _pointer, _stride, _is_neg, _is_conj = (
 )
 
 
-class Regular:
+class AddressReader:
     """Takes the addresses of all gradients at once, if every one lies in memory as its parameter does.
 
     ``absent`` are the indices of the parameters without a gradient in the last step that was looked at.
@@ -128,9 +128,9 @@ def _lying_as(params: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor
     return lie
 
 
-def looked_at(
+def check_gradients(
     what: str,
-    held: Sequence[Held],
+    held: Sequence[ParamView],
     grads: Sequence[torch.Tensor | None],
     memory: Memory,
     densifies: bool,
@@ -162,7 +162,7 @@ def looked_at(
     return buffers, sparse
 
 
-def check_gradient(what: str, one: Held, grad: torch.Tensor) -> None:
+def check_gradient(what: str, one: ParamView, grad: torch.Tensor) -> None:
     """Raise for a gradient that is not of its parameter's form."""
     name, param = one.tensor.name, one.param
     for attribute in ("shape", "dtype", "device"):
@@ -183,7 +183,7 @@ def _may_have(param: torch.Tensor, grad: torch.Tensor) -> bool:
     return allowed in (None, grad.dtype) and grad.is_complex() == param.is_complex()
 
 
-def _as_laid_out(one: Held, grad: torch.Tensor, memory: Memory) -> Any:
+def _as_laid_out(one: ParamView, grad: torch.Tensor, memory: Memory) -> Any:
     """A gradient's buffer; copied where its strides are not the parameter's or its memory is a parameter's."""
     grad = grad.resolve_conj().resolve_neg()
     param = local_part(one.param.detach())

@@ -23,12 +23,12 @@ from steepest.language.expression import Rate
 from steepest.language.trace import trace
 from steepest.step.stepper import Stepper
 from steepest.torch.core import Core
-from steepest.torch.gradients import looked_at
+from steepest.torch.gradients import check_gradients
 from steepest.torch.graphs import outside_of_graphs
 from steepest.torch.optimizer import Optimizer
 from steepest.torch.sparse import check_rows, sparse_rows
 from steepest.torch.unchanged import Memory
-from steepest.torch.views import Held
+from steepest.torch.views import ParamView
 
 __all__ = ["Released", "release_gradients"]
 
@@ -139,7 +139,7 @@ class Released:
                     f"adaptive_grad_clip need only their own tensor."
                 )
 
-    def attach(self, stepper: Stepper, held: Sequence[Held]) -> None:
+    def attach(self, stepper: Stepper, held: Sequence[ParamView]) -> None:
         """Take the parameters that the optimizer has now; those that it has no longer keep a hook without effect."""
         parts = stepper.split()
         self._ones = {h.param: _One(h, part) for h, part in zip(held, parts, strict=True)}
@@ -213,16 +213,16 @@ class Released:
             self._addresses[index] = grad.data_ptr()
             part.step((), self._addresses)
         else:
-            self._closer(core, one, grad)
+            self._step_with_checks(core, one, grad)
         increment_version([param])
         param.grad = None
         one.stepped = True
 
     @staticmethod
-    def _closer(core: Core, one: _One, grad: torch.Tensor) -> None:
+    def _step_with_checks(core: Core, one: _One, grad: torch.Tensor) -> None:
         """A parameter's first step, or one on a gradient that does not lie as its parameter does."""
         what, index = f"{core.what}.step", one.held.tensor.index
-        (buffer,), sparse = looked_at(
+        (buffer,), sparse = check_gradients(
             what, [one.held], [grad], Memory.of([one.held.param]), core.densifies, one.part.own_plans
         )
         if not sparse:
@@ -247,7 +247,7 @@ class Released:
 class _One:
     """A parameter with the stepper of its own; what happened to it since the last ``optimizer.step()``."""
 
-    held: Held
+    held: ParamView
     part: Stepper
     arrived: int = 0
     stepped: bool = False

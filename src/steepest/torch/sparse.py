@@ -17,7 +17,7 @@ from steepest.language.expression import Rate, ancestors, is_reduction
 from steepest.plan.plan import Plan
 from steepest.step.buckets import drop_states, start_states
 from steepest.step.stepper import Stepper
-from steepest.torch.views import Held, buffer_of
+from steepest.torch.views import ParamView, buffer_of
 
 __all__ = ["by_rows", "check_rows", "sparse_rows", "steps_rows_alone"]
 
@@ -29,7 +29,7 @@ def by_rows(grad: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def sparse_rows(
-    stepper: Stepper, held: Sequence[Held], buffers: list[Any], sparse: dict[int, torch.Tensor]
+    stepper: Stepper, held: Sequence[ParamView], buffers: list[Any], sparse: dict[int, torch.Tensor]
 ) -> Iterator[None]:
     """Let the step see only the rows of a parameter that a sparse gradient names; they are written back at the end.
 
@@ -37,7 +37,7 @@ def sparse_rows(
     """
     plans = dict(zip((t.index for t in stepper.tensors), stepper.own_plans, strict=True))
     stepper.unsort()
-    whole: list[tuple[Held, dict[str, Any], dict[str, float], Any, list[str]]] = []
+    whole: list[tuple[ParamView, dict[str, Any], dict[str, float], Any, list[str]]] = []
     try:
         for index, grad in sparse.items():
             one = held[index]
@@ -67,7 +67,7 @@ def sparse_rows(
                 drop_states(tensor, started)
 
 
-def check_rows(what: str, one: Held, own: Plan) -> None:
+def check_rows(what: str, one: ParamView, own: Plan) -> None:
     """Raise unless a gradient of 0 moves nothing, neither weights nor states, so that the other rows are as if stepped."""
     if not steps_rows_alone(one, own):
         raise RuntimeError(
@@ -77,7 +77,7 @@ def check_rows(what: str, one: Held, own: Plan) -> None:
         )
 
 
-def steps_rows_alone(one: Held, own: Plan) -> bool:
+def steps_rows_alone(one: ParamView, own: Plan) -> bool:
     """Whether the rows that a sparse gradient names can be stepped without the others."""
     return not one.param.is_complex() and _moves_nothing_at_zero(own)
 

@@ -13,9 +13,9 @@ import torch
 from steepest.language.chain import Chain
 from steepest.language.expression import Rate
 from steepest.step.stepper import Stepper
-from steepest.torch.gradients import Regular, check_gradient
+from steepest.torch.gradients import AddressReader, check_gradient
 from steepest.torch.sparse import by_rows, sparse_rows, steps_rows_alone
-from steepest.torch.views import Held
+from steepest.torch.views import ParamView
 
 __all__ = ["SparseStep"]
 
@@ -27,7 +27,7 @@ class SparseStep:
     ----------
     stepper : Stepper
         Steps all parameters.
-    held : sequence of Held
+    held : sequence of ParamView
         All parameters.
     indices : sequence of int
         The parameters with sparse gradients.
@@ -35,7 +35,7 @@ class SparseStep:
         Whether a sparse gradient may be made dense.
     """
 
-    def __init__(self, stepper: Stepper, held: Sequence[Held], indices: Sequence[int], densifies: bool) -> None:
+    def __init__(self, stepper: Stepper, held: Sequence[ParamView], indices: Sequence[int], densifies: bool) -> None:
         self.stepper, self.held, self.indices = stepper, held, list(indices)
         plans = stepper.own_plans
         self.by_rows = [i for i in indices if steps_rows_alone(held[i], plans[i])]
@@ -51,7 +51,7 @@ class SparseStep:
             tensors, chains = [[held[i].tensor] for i in self.by_rows], [chain_of[i] for i in self.by_rows]
             self.part = Stepper(tensors, chains, stepper.engine, stepper.fallback, stepper.share, stepper.cpu)
 
-    def step(self, what: str, grads: Sequence[torch.Tensor | None], regular: Regular) -> bool:
+    def step(self, what: str, grads: Sequence[torch.Tensor | None], regular: AddressReader) -> bool:
         """Take the step; False, with nothing done, if a gradient needs a closer look."""
         dense, rows = list(grads), dict[int, torch.Tensor]()
         for i in self.indices:

@@ -26,7 +26,7 @@ from steepest.step.groups import (
 from steepest.step.recipes import Recipe
 from steepest.torch.entries import parted
 from steepest.torch.groups import SWITCHES
-from steepest.torch.views import Held, names_of
+from steepest.torch.views import ParamView, names_of
 
 __all__ = ["Incompatible", "Loaded", "dictionary", "load"]
 
@@ -51,7 +51,7 @@ class Loaded:
     steps: int
     incompatible: Incompatible
 
-    def apply(self, groups: Sequence[dict[str, Any]], held: Sequence[Held]) -> bool:
+    def apply(self, groups: Sequence[dict[str, Any]], held: Sequence[ParamView]) -> bool:
         """Change groups and states. Return whether parameters have got other names."""
         for group, values, names in zip(groups, self.values, self.names, strict=True):
             group.update(values if names is None else {**values, "param_names": names})
@@ -86,7 +86,7 @@ def load(
     given: Mapping[str, Any],
     groups: Sequence[Mapping[str, Any]],
     recipes: Sequence[Recipe],
-    held: Sequence[Held],
+    held: Sequence[ParamView],
     strict: bool,
     schedules: object,
 ) -> Loaded:

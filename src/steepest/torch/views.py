@@ -24,7 +24,7 @@ from steepest.torch.sharding import cuts_of, local_part, placed_as
 from steepest.torch.unchanged import extent
 
 __all__ = [
-    "Held", "Swapped", "buffer_of", "check_apart", "check_complex", "effective_strides", "held_in", "names_of",
+    "ParamView", "Swapped", "buffer_of", "check_apart", "check_complex", "effective_strides", "held_in", "names_of",
 ]  # fmt: skip
 
 SEEN_BY_NUMPY = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -32,7 +32,7 @@ NARROW = (torch.float16, torch.bfloat16)
 _PLAIN, _SEEN_AS_IT_IS = {torch.Tensor, torch.nn.Parameter}, {torch.float32, torch.float64, torch.float16}
 
 
-class Held:
+class ParamView:
     """One parameter: the torch tensors on one side, the engines' `Tensor` on the other.
 
     ``states`` holds the states as torch tensors by name; ``numbers`` the host numbers as they were last shown in
@@ -125,7 +125,7 @@ def _new_state(
     return buffer_of(made)
 
 
-def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held]) -> list[list[Held]]:
+def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[ParamView]) -> list[list[ParamView]]:
     """Each group's parameters, by their names or their places over all groups; of those that are known, what is known.
 
     Parameters of lazy modules that have no memory yet are left out.
@@ -140,7 +140,7 @@ def held_in(what: str, groups: Sequence[Mapping[str, Any]], known: Sequence[Held
             )
         taken[id(param)] = name
     found = [
-        [by_param.get(id(p)) or Held(what, taken[id(p)], p) for p in group["params"] if not is_lazy(p)]
+        [by_param.get(id(p)) or ParamView(what, taken[id(p)], p) for p in group["params"] if not is_lazy(p)]
         for group in groups
     ]
     held = [one for row in found for one in row]
@@ -161,7 +161,7 @@ def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str]:
 class Swapped:
     """Parameters that hold a state of theirs in place of their weights, until `undo` puts the weights back."""
 
-    def __init__(self, held: Sequence[Held], name: str) -> None:
+    def __init__(self, held: Sequence[ParamView], name: str) -> None:
         self.held = held
         self.weights = [one.param.detach().clone() for one in held]
         try:
@@ -233,7 +233,7 @@ def check_added(what: str, groups: Sequence[Mapping[str, Any]]) -> None:
         check_parameter(what, group["param_names"][number] if "param_names" in group else str(before + number), param)
 
 
-def check_complex(what: str, held: Held, own: Plan) -> None:
+def check_complex(what: str, held: ParamView, own: Plan) -> None:
     """Refuse what a complex parameter, seen as real numbers, would not mean: units along another dimension than the first,
     and norms other than the Euclidean."""
     if not held.param.is_complex():
@@ -250,7 +250,7 @@ def check_complex(what: str, held: Held, own: Plan) -> None:
             raise ValueError(f"{what}: norm_type of {link.written} must be 2 for {complex_one}, got {order!r}.")
 
 
-def check_apart(what: str, held: Sequence[Held]) -> None:
+def check_apart(what: str, held: Sequence[ParamView]) -> None:
     """Refuse parameters that share memory: it would be updated twice."""
     check_memory(what, [one.tensor for one in held if isinstance(one.tensor.param, np.ndarray)])
     elsewhere = [

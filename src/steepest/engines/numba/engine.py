@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steepest.engines.names import storage_of
-from steepest.engines.numba.frame import WORDS
+from steepest.engines.numba.frame import ABI
 from steepest.engines.numba.kernels import compiled
 from steepest.engines.numba.threads import Team, own_threads
 from steepest.engines.tensors import Tensor
@@ -116,7 +116,7 @@ class _BoundCpu:
             "done": progress + 8,
         }  # fmt: skip
         words: list[int] = []
-        for name, _, _ in WORDS:
+        for name, _, _ in ABI:
             value = given[name]
             words += [value.ctypes.data, *value.shape] if isinstance(value, np.ndarray) else [value]
         return np.array(words, dtype=np.int64)

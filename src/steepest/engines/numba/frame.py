@@ -20,13 +20,13 @@ from steepest.language.expression import Expr, Rate, is_reduction
 from steepest.language.operations import OPERATIONS, REDUCTIONS, functions_in
 from steepest.plan.plan import ITEMSIZES, Program, Segment
 
-__all__ = ["ARGUMENTS", "WORDS", "source"]
+__all__ = ["ARGUMENTS", "ABI", "source"]
 
 ARGUMENTS = (
     "table", "widths", "rows", "first_row", "scalars", "scalar_row", "partials", "units", "first_unit",
 )  # fmt: skip
 
-WORDS = (
+ABI = (
     ("items", "int64", 2), ("stage_start", "", 0), ("counter", "", 0), ("done", "", 0), ("table", "int64", 2),
     ("widths", "int64", 1), ("rows", "int64", 2), ("first_row", "int64", 1), ("scalars", "float64", 2),
     ("scalar_row", "int64", 1), ("partials", "float64", 2), ("units", "float64", 2), ("first_unit", "int64", 1),
@@ -238,14 +238,14 @@ def _piece(program: Program, names: Names, name: str, start: str) -> str:
 def _run(count: int) -> str:
     """Items are (first row, last row, first segment, last segment) of one tensor; a later segment waits for its rows.
 
-    All that a run works on is handed over as one place in memory (`WORDS`), so that it costs nothing to call, and a C library
+    All that a run works on is handed over as one place in memory (`ABI`), so that it costs nothing to call, and a C library
     can call it on its own threads.
     """
     arguments = ", ".join(ARGUMENTS)
     lines = ["@njit(**OPTIONS)", "def run(place):"]
-    lines.append(f"    words = carray(address_int64(place), ({sum(1 + d for _, _, d in WORDS)},))")
+    lines.append(f"    words = carray(address_int64(place), ({sum(1 + d for _, _, d in ABI)},))")
     at = 0
-    for name, kind, dims in WORDS:
+    for name, kind, dims in ABI:
         lengths = "".join(f"words[{at + 1 + d}], " for d in range(dims))
         value = f"carray(address_{kind}(words[{at}]), ({lengths}))" if dims else f"words[{at}]"
         lines.append(f"    {name} = {value}")

@@ -30,7 +30,7 @@ _pickled: Any = dumps
 
 
 class Kernel:
-    """A program's compiled ``run``: to be called with a place in memory (`WORDS`), here or by a C library's threads."""
+    """A program's compiled ``run``: to be called with a place in memory (`ABI`), here or by a C library's threads."""
 
     def __init__(self, text: str) -> None:
         self.text = text
