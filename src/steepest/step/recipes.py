@@ -72,14 +72,10 @@ class Live:
             return self.number
         try:
             value, place = owner.rows[self.group][self.name], self.place
-            if isinstance(place, tuple):
-                return float(value.links[place[0]].values[place[1]][1])
-            return float(value if place is None else value[place])
-        except (
-            AttributeError,
-            LookupError,
-            TypeError,
-        ):  # a value of another form, for which the next step makes another chain
+            if place is None:
+                return float(value)
+            return float(value.links[place[0]].values[place[1]][1] if isinstance(place, tuple) else value[place])
+        except (AttributeError, LookupError, TypeError):  # a value of another form: the next step makes another chain
             return self.number
 
     def __reduce__(self) -> tuple[Any, ...]:
