@@ -33,7 +33,7 @@ def groups_of(recipe: Callable[..., Chain] = s.adamw, **values: Any) -> LiveGrou
 def asked_again(live: LiveGroups) -> bool:
     """Whether the recipe is asked for a chain at the next step."""
     given: list[Any] = []
-    live.update(1, given.append)
+    live.rechain(1, given.append)
     return bool(given)
 
 
@@ -81,7 +81,7 @@ def test_a_value_that_is_no_number_is_refused_at_every_look(several: Any) -> Non
     live.rows[0]["lr"] = several
     for _ in range(2):
         with pytest.raises(TypeError, match="adamw: lr"):
-            live.update(1, lambda chains: None)
+            live.rechain(1, lambda chains: None)
     live.rows[0]["lr"] = 0.1
     assert not asked_again(live)
 

@@ -28,7 +28,7 @@ def like_param(tensor: Tensor, name: str, copy: bool, value: float) -> NDArray[A
 class Tensor:
     """One parameter with everything that belongs to it, or this process's part of it.
 
-    ``buffers`` holds ``param``, ``grad`` (set anew at every step) and the states, all arrays of one framework; ``host`` the
+    ``buffers`` holds ``param``, ``grad`` (set again at every step) and the states, all arrays of one framework; ``host`` the
     step count and the host states, by name. ``shape`` is the whole parameter's. ``allocate`` makes a state. ``cuts`` tells
     who holds the other parts: groups of processes, each with the dimension along which the parameter is cut among them.
     ``of_type`` is the parameter's type where engines see another, as of complex numbers.

@@ -113,7 +113,7 @@ class Optimizer:
             return self._outer.param_groups
         live = self._live
         live.take_schedules(self.steps)
-        live.schedules.show(live.rows, self.steps)
+        live.schedules.sync(live.rows, self.steps)
         return live.rows
 
     @property
@@ -126,7 +126,7 @@ class Optimizer:
         """Use what has been written to the groups since the last look."""
         live = self._live
         if live.schedules:
-            live.schedules.show(live.rows, self.steps, strict=True)
+            live.schedules.sync(live.rows, self.steps, strict=True)
         if len(live.rows) != len(live.recipes):
             raise ValueError(
                 f"{live.what}: len(param_groups) must be {len(live.recipes)}, got {len(live.rows)}. Groups can't be added or "
@@ -138,7 +138,7 @@ class Optimizer:
             if not group.keys() >= recipe.defaults.keys():
                 missing = [name for name in recipe.defaults if name not in group]
                 raise ValueError(f"{live.what}: param_groups[{number}] must keep {missing[0]!r}, which was removed.")
-        live.update(self.steps, self._stepper.set_chains)
+        live.rechain(self.steps, self._stepper.set_chains)
 
     def step(self, grads: Gradients) -> None:
         """Update the parameters in place. The gradients are not changed.
@@ -166,7 +166,7 @@ class Optimizer:
         else:
             stepper.step(check_gradients(what, stepper.tensors, listed))
         if live.scheduled:
-            live.schedules.show(live.rows, self.steps)
+            live.schedules.sync(live.rows, self.steps)
         if self._inspector is not None:
             self._inspector.after(listed, stepper)
         self.seconds += perf_counter() - began

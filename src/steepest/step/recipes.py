@@ -1,7 +1,7 @@
 """From a parameter group to its chain, whatever the framework.
 
 A group holds what users and schedulers change at any time: numbers, and arrays or tensors of one element. A recipe turns its values
-into a chain. Numbers go into the chain as `Live` values, which are read from the group anew at every step, so changing one plans
+into a chain. Numbers go into the chain as `Live` values, which are read from the group again at every step, so changing one plans
 nothing. A number that a schedule gives goes in as its `Scheduled`. The recipe is called again only when the group's form changes:
 a number leaves 0 or becomes 0, a flag flips, a schedule comes or goes.
 """
@@ -55,7 +55,7 @@ Place: TypeAlias = int | tuple[int, int] | None
 
 
 class Live:
-    """A number of a parameter group, read anew at every step: a value, an element of one, or a number of a link of a chain.
+    """A number of a parameter group, read again at every step: a value, an element of one, or a number of a link of a chain.
 
     Plans outlive optimizers, and keep the chain they were first made for; so this holds no groups alive. Once the groups are gone,
     or have something else in this place, it is the number that it was when it was made.
@@ -138,7 +138,7 @@ class LiveGroups:
         self.recipes: list[Recipe] = []
         self.schedules = Schedules(what)
         self.scheduled = False
-        """Whether there were schedules at the last `update`."""
+        """Whether there were schedules at the last `rechain`."""
         self._looks: list[_Look] = []
 
     def values(self) -> Sequence[Mapping[str, Any]]:
@@ -209,7 +209,7 @@ class LiveGroups:
         self._looks = []
         self._looks = self._now(self.values())
 
-    def update(self, steps: int, use: Callable[[list[Chain]], object]) -> None:
+    def rechain(self, steps: int, use: Callable[[list[Chain]], object]) -> None:
         """Give new chains to ``use`` if any group has another form than at the last look."""
         self.scheduled = bool(self.schedules)
         now, known = self._now(self.values() if self.scheduled else self.rows), self._looks

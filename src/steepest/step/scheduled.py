@@ -168,7 +168,7 @@ class Schedules:
                     one.show(group, steps)
         return taken
 
-    def show(self, groups: Sequence[Group], steps: int, strict: bool = False) -> None:
+    def sync(self, groups: Sequence[Group], steps: int, strict: bool = False) -> None:
         """Bring the groups' numbers up to date, and see which numbers somebody else has written.
 
         An error that a schedule raises is raised if ``strict``; otherwise the next step raises it.

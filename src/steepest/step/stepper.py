@@ -186,14 +186,14 @@ class Stepper:
             part.write_back()
 
     def forget_layout(self) -> None:
-        """Write histories back to the tensors; at the next step look at their memory again and sort them anew."""
+        """Write histories back to the tensors; at the next step look at their memory again and sort them again."""
         self.write_back()
         self.layout = None
         for part in self.parts:
             part.forget_layout()
 
     def unsort(self) -> None:
-        """Write histories back to the tensors and sort them anew at the next step; their memory has the same form."""
+        """Write histories back to the tensors and sort them again at the next step; their memory has the same form."""
         self.write_back()
         if self.layout is not None:
             self.layout = Layout(self.layout.kinds, self.layout.only_addresses)

@@ -135,7 +135,7 @@ class Core:
         if self.adding:  # torch only looks whose parameters these are
             return self.groups
         self.live.take_schedules(self.steps)
-        self.live.schedules.show(self.groups, self.steps)
+        self.live.schedules.sync(self.groups, self.steps)
         return self.groups
 
     @torch.no_grad()
@@ -196,7 +196,7 @@ class Core:
         """The stepper for these groups, their parameters and states as they are now."""
         self.live.rows = groups
         if self.live.schedules:
-            self.live.schedules.show(groups, self.steps, strict=True)
+            self.live.schedules.sync(groups, self.steps, strict=True)
         stepper = self.stepper
         if stepper is None or not self.params.are_those_of(groups):
             stepper = self.build()
@@ -204,7 +204,7 @@ class Core:
             self._take_over(stepper)
         if not self.params.lie_as_before():
             self._see_params(stepper)
-        self.live.update(stepper.steps, stepper.set_chains)
+        self.live.rechain(stepper.steps, stepper.set_chains)
         return stepper
 
     def seen(self, stepper: Stepper) -> Seen | None:
@@ -272,7 +272,7 @@ class Core:
             if self.numbers_shown:
                 entries.refresh(self.held, stepper)
         if live.scheduled:
-            live.schedules.show(groups, stepper.steps)
+            live.schedules.sync(groups, stepper.steps)
         if self.inspector is not None:
             self.inspector.after(grads, stepper)
         self.seconds += perf_counter() - began

@@ -65,7 +65,7 @@ def differs(held: ParamView, entry: Mapping[str, Any]) -> bool:
 
 
 def take(what: str, held: ParamView, entry: Mapping[str, Any], own: Plan) -> None:
-    """Make an entry the parameter's states: what it lacks starts anew, what the chain does not know stays in it unused."""
+    """Make an entry the parameter's states. A missing state starts from its first value; an unknown one stays unused."""
     before, shown = held.tensor.host, held.numbers
     numbers, found = parted(what, held, entry, own)
     held.forget()

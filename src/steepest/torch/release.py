@@ -175,7 +175,7 @@ class Released:
                 increment_version([one.held.param])
         stepper.steps += 1
         if schedules:
-            schedules.show(core.groups, stepper.steps)
+            schedules.sync(core.groups, stepper.steps)
         parts = [one.part for one in self._ones.values() if one.stepped]
         stepper.readings.join([p.readings for p in parts if p.readings.step == p.steps], stepper.steps)
         self.begin()

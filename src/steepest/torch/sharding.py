@@ -80,7 +80,7 @@ def check_placements(what: str, name: str, param: torch.Tensor, grad: torch.Tens
 
 
 def placed_as(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, cut as another one is; one that is cut already, cut anew where it differs."""
+    """A whole tensor, cut as another one is; one that is cut already, cut again where it differs."""
     layout = layout_of(like)
     if layout is None:
         return value

@@ -167,6 +167,7 @@ def _segment(program: Program, number: int, segment: Segment, names: Names) -> s
 
 
 def _tensor_value(program: Program, i: int, names: Names) -> list[str]:
+    """The lines that join a tensor's row sums. Every thread that takes a row of a later segment runs them itself."""
     node = program.graph.nodes[i]
     part = f"partials[k, {names.tensor_slots[i]}]"
     name, reduction = names.slow(i), REDUCTIONS[node.op]

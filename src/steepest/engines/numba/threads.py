@@ -29,7 +29,10 @@ class Team(Protocol):
     """Threads that run a kernel together."""
 
     def run(self, kernel: Kernel, place: int, most: int) -> None:
-        """Run the kernel on its place in memory, on at most so many threads at once; return when all have returned."""
+        """Run the kernel on its place in memory, on at most so many threads at once; return when all have returned.
+
+        The caller is one of the threads. Implemented by `_Pool` here and by `_TorchThreads` in ``torch/threads.py``.
+        """
 
 
 class _Pool:
