@@ -4,6 +4,8 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import steepest
 
@@ -59,3 +61,8 @@ html_show_sphinx = False
 html_copy_source = True
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def setup(app: Any) -> None:
+    """Mix the pages: neighbours, such as the tutorial's with much code, are then read by different processes."""
+    app.connect("env-before-read-docs", lambda app, env, names: names.sort(key=lambda name: crc32(name.encode())))
