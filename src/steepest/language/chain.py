@@ -88,9 +88,10 @@ class Link:
     """One rule of a chain with its hyperparameters' values.
 
     ``values`` are numbers and schedules, symbols to the planner; ``structure`` holds what decides which operations there
-    are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments; the first is
-    what it returns again. ``measures`` maps names to functions for a link that only measures. ``selectors`` all must accept a
-    parameter. ``number`` is set in a parameter's part of a chain: which of the whole chain's links of this rule it is, from 1.
+    are (bool, str, None, the order of a norm). ``reads`` are the names of the function's positional arguments. The function
+    returns the new value of the first. ``measures`` maps names to functions for a link that only measures. ``selectors`` all
+    must accept a parameter. ``number`` is set in a parameter's part of a chain: which of the whole chain's links of this rule
+    it is, from 1.
     ``recipe`` is the name of the recipe that made the link, for messages.
     """
 
